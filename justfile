@@ -1,0 +1,36 @@
+# List the recipes.
+default:
+    @just --list
+
+# Install everything into .venv.
+setup:
+    uv sync
+
+# Format the code.
+fmt:
+    uv run ruff format .
+    uv run ruff check --fix .
+
+# Lint: format, rules, import arrows.
+lint:
+    uv run ruff format --check .
+    uv run ruff check .
+    uv run lint-imports
+
+# Types, strictly.
+type:
+    uv run mypy
+
+# The tests, with coverage.
+test *ARGS:
+    uv run coverage erase
+    uv run coverage run -m pytest {{ARGS}}
+    uv run coverage combine -q
+    uv run coverage report
+
+# What CI runs.
+check: lint type test
+
+# The main job on a file of yours.
+demo FILE *ARGS:
+    uv run lnstore demo {{FILE}} {{ARGS}}

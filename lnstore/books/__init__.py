@@ -1,0 +1,1 @@
+"""Accounts, leases, invoices and the ledger of a node."""

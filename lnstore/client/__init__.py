@@ -1,0 +1,1 @@
+"""The client: files to shares and back, and the rent that keeps them."""

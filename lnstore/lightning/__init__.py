@@ -1,0 +1,1 @@
+"""Lightning, behind lnstore.ports: Core Lightning and the simulated network."""

@@ -1,0 +1,222 @@
+"""What the node and the client need from the outside, as small Protocols.
+
+Adapters (lightning, storage, books) implement these; node and client see nothing else of them.
+Every class here is either a Protocol, a frozen value, or an error that the person who meets it can act on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from lnstore_protocol.ids import LightningId, Msat, PaymentHash
+
+# --- time -------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Wall-clock time, the only source of `now` outside tests."""
+
+    def now(self) -> int:
+        """Seconds since the Unix epoch."""
+        ...
+
+
+# --- Lightning --------------------------------------------------------------------------------------------------
+
+
+class LightningError(Exception):
+    """A Lightning daemon could not do what was asked; the text says what to do next."""
+
+
+class LightningUnavailable(LightningError):
+    """The daemon did not answer (missing, starting, stopping, hung). Whether it acted is not known."""
+
+
+class LightningRefused(LightningError):
+    """The daemon answered with an error. `code` is Core Lightning's JSON-RPC error code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} (Core Lightning error {code})")
+        self.code = code
+        self.message = message
+
+
+class Outcome(Enum):
+    """What is known of a payment. PENDING and UNKNOWN are never treated as FAILED."""
+
+    SETTLED = "settled"
+    FAILED = "failed"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+
+
+class InvoiceStatus(Enum):
+    """As in Core Lightning."""
+
+    UNPAID = "unpaid"
+    PAID = "paid"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class LightningInfo:
+    """Who a Lightning daemon is and how far it has seen the chain."""
+
+    lightning_id: LightningId
+    alias: str
+    network: str
+    block_height: int
+    version: str
+    synced: bool
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """One of our own invoices. Times are Unix seconds; the last three are set once it is paid."""
+
+    label: str
+    bolt11: str
+    payment_hash: PaymentHash
+    amount_msat: Msat
+    expires_at: int
+    status: InvoiceStatus
+    pay_index: int | None = None
+    paid_at: int | None = None
+    received_msat: Msat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedInvoice:
+    """What a BOLT11 string says, its signature checked. `amount_msat` is None when the payer chooses."""
+
+    payee: LightningId
+    payment_hash: PaymentHash
+    amount_msat: Msat | None
+    created_at: int
+    expires_at: int
+    network: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What became of a payment we made. `sent_msat` includes routing fees; the preimage is known once SETTLED."""
+
+    outcome: Outcome
+    amount_msat: Msat | None = None
+    sent_msat: Msat | None = None
+    preimage: bytes | None = field(default=None, repr=False)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A Lightning channel as this side sees it. `state` is Core Lightning's name (CHANNELD_NORMAL, …)."""
+
+    peer: LightningId
+    state: str
+    connected: bool
+    channel_id: str
+    short_channel_id: str | None
+    funding_txid: str | None
+    capacity_msat: Msat
+    to_us_msat: Msat
+    spendable_msat: Msat
+    receivable_msat: Msat
+
+    @property
+    def usable(self) -> bool:
+        """Whether payments can pass now."""
+        return self.connected and self.state == "CHANNELD_NORMAL"
+
+
+class LightningIdentity(Protocol):
+    """Who we are on Lightning, and who others are."""
+
+    async def info(self) -> LightningInfo:
+        """This daemon's id, network and height."""
+        ...
+
+    async def sign_message(self, message: str) -> str:
+        """A zbase32 signature of `message` by this daemon's key."""
+        ...
+
+    async def check_message(self, message: str, zbase: str, signer: LightningId) -> bool:
+        """Whether `signer` made the signature `zbase` of `message`."""
+        ...
+
+
+class Invoices(Protocol):
+    """Getting paid. Labels are deterministic; creating the same invoice twice gives the same invoice."""
+
+    async def create_invoice(
+        self, *, label: str, amount_msat: Msat, description: str, expires_in_seconds: int, preimage: bytes
+    ) -> Invoice:
+        """The invoice of this label, made now or earlier (errors 900 and 901 mean it exists already).
+
+        LightningRefused when an existing invoice of that label has another preimage or amount.
+        """
+        ...
+
+    async def find_invoice(self, label: str) -> Invoice | None:
+        """The invoice of this label, or None."""
+        ...
+
+    async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
+        """Delete the invoice if it still has `status`; False when it has not (it may have been paid) or is unknown."""
+        ...
+
+    async def next_paid(self, after_pay_index: int, *, timeout_seconds: int) -> Invoice | None:
+        """The first paid invoice after `after_pay_index`, in order of payment; None when none came in time."""
+        ...
+
+
+class Payments(Protocol):
+    """Paying. The outcome is decided from the daemon's list of payments, never from an error alone."""
+
+    async def decode(self, bolt11: str) -> DecodedInvoice:
+        """What the invoice says; LightningRefused when it is not a valid one."""
+        ...
+
+    async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
+        """Pay the invoice, at most once in all: repeating the call while one is in flight or settled pays nothing more."""
+        ...
+
+    async def payment(self, bolt11: str) -> Payment:
+        """What became of earlier attempts to pay this invoice. No attempt at all is FAILED: nothing left, retry freely."""
+        ...
+
+
+class Channels(Protocol):
+    """Channels and the on-chain wallet behind them."""
+
+    async def connect(self, peer: LightningId, host: str, port: int) -> None:
+        """Connect to a peer (at once when already connected)."""
+        ...
+
+    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
+        """Fund a channel to a connected peer; the channel id. It is usable some blocks later (`channels`)."""
+        ...
+
+    async def channels(self, peer: LightningId | None = None) -> list[Channel]:
+        """All channels, or those with one peer."""
+        ...
+
+    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
+        """Close the channel; the closing transaction's id."""
+        ...
+
+    async def new_address(self) -> str:
+        """A fresh on-chain address of this daemon's wallet."""
+        ...
+
+    async def wallet_msat(self) -> Msat:
+        """Confirmed, unreserved on-chain funds."""
+        ...
+
+
+class Lightning(LightningIdentity, Invoices, Payments, Channels, Protocol):
+    """A Lightning daemon."""

@@ -1,0 +1,1 @@
+"""Where shares are kept."""

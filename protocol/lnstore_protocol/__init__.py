@@ -1,0 +1,1 @@
+"""The lnstore wire protocol, formats and rent arithmetic, without I/O."""
