@@ -62,7 +62,7 @@ class InvoiceStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LightningInfo:
-    """Who a Lightning daemon is and how far it has seen the chain."""
+    """Who a Lightning daemon is, how far it has seen the chain, and where peers reach it (host, port)."""
 
     lightning_id: LightningId
     alias: str
@@ -71,6 +71,7 @@ class LightningInfo:
     version: str
     synced: bool
     simulated: bool
+    addresses: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
