@@ -1,0 +1,267 @@
+"""Terms, agreements and records: what is signed; and the rent arithmetic that both sides share.
+
+All three are deterministic CBOR maps with integer keys, signed with Ed25519 over the encoding of the map without its
+signatures. Even keys are required, odd ones optional: an unknown even key is refused, an unknown odd one is passed
+over, yet covered by the signature. `encoded` is the whole signed map as bytes, which is what is stored and sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Self
+
+from lnstore_protocol import cbor
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
+from lnstore_protocol.identity import Identity, verify
+from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId
+
+GIB = 1 << 30
+MONTH_SECONDS = 2_592_000
+"""30 days: the unit of prices, whatever an agreement's period is."""
+
+MAX_RECORD_NAME_BYTES = 32
+MAX_RECORD_VALUE_BYTES = 4096
+
+
+class ChannelPolicy(IntEnum):
+    """Which way a node wants its rent to come: over any route, rather a direct channel, a direct channel only."""
+
+    ANY = 0
+    PREFERRED = 1
+    REQUIRED = 2
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def rent_msat(capacity_bytes: int, seconds: int, price_msat_per_gib_month: int) -> Msat:
+    """Rent for `capacity_bytes` over `seconds`, rounded up to a whole msat; ValueError for negative input."""
+    if min(capacity_bytes, seconds, price_msat_per_gib_month) < 0:
+        raise ValueError("capacity, seconds and price must not be negative")
+    return Msat(-(-capacity_bytes * seconds * price_msat_per_gib_month // (GIB * MONTH_SECONDS)))
+
+
+def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:
+    """The price of `traffic_bytes`, rounded up to a whole msat; ValueError for negative input."""
+    if min(traffic_bytes, price_msat_per_gib) < 0:
+        raise ValueError("bytes and price must not be negative")
+    return Msat(-(-traffic_bytes * price_msat_per_gib // GIB))
+
+
+def period_at(anchor_at: int, period_seconds: int, at: int) -> int:
+    """The index of the period that time `at` lies in; period 0 starts at the anchor."""
+    return (at - anchor_at) // period_seconds
+
+
+def period_start(anchor_at: int, period_seconds: int, index: int) -> int:
+    """When period `index` starts (and the one before it ends)."""
+    return anchor_at + index * period_seconds
+
+
+def binding_text(node_id: NodeId, lightning_id: LightningId) -> str:
+    """What a node's Lightning daemon signs (signmessage) to bind its key to the node id."""
+    return f"lnstore node {node_id.hex()} is paid at {lightning_id.hex()}"
+
+
+# --- signed structures --------------------------------------------------------------------------------------------
+
+_SIGNATURE = 64
+_NODE_SIGNATURE = 66
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """A node's price sheet. Prices are msat per GiB (rent: per GiB and 30 days), times Unix seconds."""
+
+    node_id: NodeId
+    lightning_id: LightningId
+    network: str
+    price_msat_per_gib_month: Msat
+    egress_msat_per_gib: Msat
+    ingress_msat_per_gib: Msat
+    period_seconds: int
+    grace_seconds: int
+    minimum_capacity_bytes: int
+    maximum_capacity_bytes: int
+    channel_policy: ChannelPolicy
+    minimum_channel_sat: int
+    valid_from_at: int
+    valid_until_at: int
+
+    def sign(self, node: Identity) -> SignedTerms:
+        """These terms under the node's signature; ValueError when `node` is another node."""
+        if node.public_key != self.node_id:
+            raise ValueError("terms are signed by the node they name")
+        body = _to_map(self, _TERMS)
+        body[_SIGNATURE] = node.sign("terms", cbor.encode(body))
+        return SignedTerms(self, cbor.encode(body))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTerms:
+    """Terms whose signature holds, and their bytes."""
+
+    terms: Terms
+    encoded: bytes
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Self:
+        """Read and verify; RemoteProtocolError names what is wrong."""
+        body = _read(encoded, "terms", signatures=(_SIGNATURE,))
+        terms = Terms(**_from_map(body, _TERMS, "terms"))
+        if terms.period_seconds <= 0 or terms.maximum_capacity_bytes < terms.minimum_capacity_bytes:
+            raise RemoteProtocolError("terms: the period or the capacity limits make no sense")
+        verify(terms.node_id, "terms", cbor.encode(_without(body, _SIGNATURE)), body[_SIGNATURE])
+        return cls(terms, bytes(encoded))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Terms that an account accepted, from the anchor on. Complete once both have signed."""
+
+    terms: SignedTerms
+    account_id: AccountId
+    anchor_at: int
+    encoded: bytes
+    countersigned: bool
+
+    @classmethod
+    def propose(cls, terms: SignedTerms, account: Identity, anchor_at: int) -> Self:
+        """The client's half: signed by the account, not yet by the node."""
+        account_id = AccountId(account.public_key)
+        body: dict[int, Any] = {0: terms.encoded, 2: bytes(account_id), 4: anchor_at}
+        body[_SIGNATURE] = account.sign("agreement", cbor.encode(body))
+        return cls(
+            terms=terms, account_id=account_id, anchor_at=anchor_at, encoded=cbor.encode(body), countersigned=False
+        )
+
+    def countersign(self, node: Identity) -> Self:
+        """The node's half, over the client's; ValueError when `node` is not the node of the terms."""
+        if node.public_key != self.terms.terms.node_id:
+            raise ValueError("an agreement is countersigned by the node its terms name")
+        body = cbor.decode(self.encoded, what="agreement")
+        body[_NODE_SIGNATURE] = node.sign("agreement", cbor.encode(_without(body, _NODE_SIGNATURE)))
+        return type(self)(
+            terms=self.terms,
+            account_id=self.account_id,
+            anchor_at=self.anchor_at,
+            encoded=cbor.encode(body),
+            countersigned=True,
+        )
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Self:
+        """Read and verify every signature in it; RemoteProtocolError names what is wrong."""
+        body = _read(encoded, "agreement", signatures=(_SIGNATURE,), optional=(_NODE_SIGNATURE,))
+        fields = _from_map(body, _AGREEMENT, "agreement")
+        terms = SignedTerms.decode(fields["terms"])
+        account_id: AccountId = fields["account_id"]
+        unsigned = _without(body, _SIGNATURE, _NODE_SIGNATURE)
+        verify(account_id, "agreement", cbor.encode(unsigned), body[_SIGNATURE])
+        countersigned = _NODE_SIGNATURE in body
+        if countersigned:
+            signed = cbor.encode(_without(body, _NODE_SIGNATURE))
+            verify(terms.terms.node_id, "agreement", signed, body[_NODE_SIGNATURE])
+        return cls(
+            terms=terms,
+            account_id=account_id,
+            anchor_at=fields["anchor_at"],
+            encoded=bytes(encoded),
+            countersigned=countersigned,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A small mutable value of an account, kept by nodes: the newest sequence wins."""
+
+    account_id: AccountId
+    name: bytes
+    sequence: int
+    value: bytes
+
+    def sign(self, account: Identity) -> bytes:
+        """The signed record; ValueError when too long or when `account` is another account."""
+        if account.public_key != self.account_id:
+            raise ValueError("a record is signed by its own account")
+        if len(self.name) > MAX_RECORD_NAME_BYTES or len(self.value) > MAX_RECORD_VALUE_BYTES:
+            raise ValueError("the record's name or value is too long")
+        body = _to_map(self, _RECORD)
+        body[_SIGNATURE] = account.sign("record", cbor.encode(body))
+        return cbor.encode(body)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Self:
+        """Read and verify; RemoteProtocolError names what is wrong."""
+        body = _read(encoded, "record", signatures=(_SIGNATURE,))
+        record = cls(**_from_map(body, _RECORD, "record"))
+        if len(record.name) > MAX_RECORD_NAME_BYTES or len(record.value) > MAX_RECORD_VALUE_BYTES:
+            raise RemoteProtocolError("record: name or value too long", ErrorCode.TOO_LARGE)
+        verify(record.account_id, "record", cbor.encode(_without(body, _SIGNATURE)), body[_SIGNATURE])
+        return record
+
+
+# --- the maps -------------------------------------------------------------------------------------------------------
+
+_Table = Mapping[int, tuple[str, type]]
+
+_TERMS: _Table = {
+    0: ("node_id", NodeId),
+    2: ("lightning_id", LightningId),
+    4: ("network", str),
+    6: ("price_msat_per_gib_month", int),
+    8: ("egress_msat_per_gib", int),
+    10: ("ingress_msat_per_gib", int),
+    12: ("period_seconds", int),
+    14: ("grace_seconds", int),
+    16: ("minimum_capacity_bytes", int),
+    18: ("maximum_capacity_bytes", int),
+    20: ("channel_policy", ChannelPolicy),
+    22: ("minimum_channel_sat", int),
+    24: ("valid_from_at", int),
+    26: ("valid_until_at", int),
+}
+_AGREEMENT: _Table = {0: ("terms", bytes), 2: ("account_id", AccountId), 4: ("anchor_at", int)}
+_RECORD: _Table = {0: ("account_id", AccountId), 2: ("name", bytes), 4: ("sequence", int), 6: ("value", bytes)}
+
+
+def _to_map(value: Any, table: _Table) -> dict[int, Any]:
+    plain = {bytes: bytes, int: int, str: str}
+    body: dict[int, Any] = {}
+    for key, (name, kind) in table.items():
+        base = next(b for b in plain if issubclass(kind, b))
+        body[key] = base(getattr(value, name))
+    return body
+
+
+def _read(encoded: bytes, what: str, *, signatures: tuple[int, ...], optional: tuple[int, ...] = ()) -> dict[int, Any]:
+    body = cbor.decode(encoded, what=what)
+    if not isinstance(body, dict):
+        raise RemoteProtocolError(f"{what} is not a map")
+    for key in (*signatures, *(k for k in optional if k in body)):
+        if not isinstance(body.get(key), bytes):
+            raise RemoteProtocolError(f"{what}: signature {key} is missing", ErrorCode.BAD_SIGNATURE)
+    return body
+
+
+def _from_map(body: dict[int, Any], table: _Table, what: str) -> dict[str, Any]:
+    unknown = [k for k in body if k not in table and k not in (_SIGNATURE, _NODE_SIGNATURE) and k % 2 == 0]
+    if unknown:
+        raise RemoteProtocolError(f"{what}: key {unknown[0]} is not known and must be", ErrorCode.UNKNOWN_FEATURE)
+    fields: dict[str, Any] = {}
+    for key, (name, kind) in table.items():
+        value = body.get(key)
+        base = bytes if issubclass(kind, bytes) else int if issubclass(kind, int) else str
+        if not isinstance(value, base) or isinstance(value, bool):
+            raise RemoteProtocolError(f"{what}: {name} is missing or not a {base.__name__}")
+        try:
+            fields[name] = kind(value)
+        except ValueError as exc:
+            raise RemoteProtocolError(f"{what}: {name}: {exc}") from exc
+    return fields
+
+
+def _without(body: dict[int, Any], *keys: int) -> dict[int, Any]:
+    return {k: v for k, v in body.items() if k not in keys}
