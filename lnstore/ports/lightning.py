@@ -1,8 +1,4 @@
-"""What the node and the client need from the outside, as small Protocols.
-
-Adapters (lightning, storage, books) implement these; node and client see nothing else of them.
-Every class here is either a Protocol, a frozen value, or an error that the person who meets it can act on.
-"""
+"""The Lightning port: what lnstore needs of a Lightning daemon."""
 
 from __future__ import annotations
 
@@ -11,19 +7,6 @@ from enum import Enum
 from typing import Protocol
 
 from lnstore_protocol.ids import LightningId, Msat, PaymentHash
-
-# --- time -------------------------------------------------------------------------------------------------------
-
-
-class Clock(Protocol):
-    """Wall-clock time, the only source of `now` outside tests."""
-
-    def now(self) -> int:
-        """Seconds since the Unix epoch."""
-        ...
-
-
-# --- Lightning --------------------------------------------------------------------------------------------------
 
 
 class LightningError(Exception):

@@ -1,0 +1,265 @@
+"""The books port: a node's accounts, leases, invoices and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import AccountId, Msat, PaymentHash, ShareId
+from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.terms import Agreement, Record, period_at
+
+from lnstore.ports.lightning import Invoice
+
+
+class BooksRefused(Exception):
+    """The books' rules forbid it. `code` is what the peer is answered."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account as the books have it. The meaning of the fields is messages.AccountStatusReply's."""
+
+    account_id: AccountId
+    agreement: bytes = field(repr=False)
+    state: AccountState
+    anchor_at: int
+    period_seconds: int
+    grace_seconds: int
+    price_msat_per_gib_month: Msat
+    egress_msat_per_gib: Msat
+    capacity_bytes: int
+    used_bytes: int
+    shares: int
+    paid_until_at: int
+    token_index: int
+    growth_index: int
+    deposit_index: int
+    deposit_msat: Msat
+    ingress_bytes: int
+    egress_bytes: int
+
+    @property
+    def next_period(self) -> int:
+        """The first period that is not paid."""
+        return period_at(self.anchor_at, self.period_seconds, self.paid_until_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedInvoice:
+    """An invoice the node means to make, persisted before the daemon is asked; everything that its reply repeats.
+
+    `index` is the period (rent), the growth index or the deposit index; `attempt` counts expired unpaid predecessors.
+    """
+
+    label: str
+    account_id: AccountId
+    purpose: InvoicePurpose
+    index: int
+    attempt: int
+    amount_msat: Msat
+    from_at: int
+    until_at: int
+    capacity_bytes: int
+    expires_at: int
+    preimage: bytes = field(repr=False)
+    nonce: bytes | None = field(default=None, repr=False)
+    token_index: int | None = None
+    shares: int = 0
+    sample: bytes = field(default=b"", repr=False)
+    lost: bytes = field(default=b"", repr=False)
+    bolt11: str | None = None
+    credited: bool = False
+
+    @property
+    def payment_hash(self) -> PaymentHash:
+        """SHA-256 of the preimage."""
+        return PaymentHash(sha256(self.preimage).digest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLease:
+    """A lease to be added: an account's claim on a share that is on disk."""
+
+    account_id: AccountId
+    share_id: ShareId
+    size_bytes: int
+    token_start: int
+    tokens: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A lease as the books have it."""
+
+    share_id: ShareId
+    size_bytes: int
+    token_start: int
+    tokens: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """An immutable ledger entry: `amount_msat` (> 0) moves from the credit account to the debit account."""
+
+    posting_id: int
+    at: int
+    kind: str
+    debit: str
+    credit: str
+    amount_msat: Msat
+    reference: str
+
+
+class AccountBooks(Protocol):
+    """Accounts and their states."""
+
+    async def open_account(self, agreement: Agreement, now: int) -> Account:
+        """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement."""
+        ...
+
+    async def account(self, account_id: AccountId) -> Account | None:
+        """The account, its state as of the last `advance`."""
+        ...
+
+    async def accounts(self) -> list[Account]:
+        """All of them, oldest first."""
+        ...
+
+    async def advance(self, now: int) -> list[Account]:
+        """Move every account that is due to the state its table says for `now`; those whose state changed.
+
+        Accounts that owe nothing (no capacity, or price 0) simply move on to the current period.
+        """
+        ...
+
+    async def rented_bytes(self, now: int) -> int:
+        """Capacity rented out in all, with what unexpired growth invoices would add."""
+        ...
+
+
+class LeaseBooks(Protocol):
+    """Who keeps which share alive."""
+
+    async def may_write(self, account_id: AccountId, size_bytes: int) -> Account:
+        """Check early that a share of this size would be taken now; BooksRefused says why not."""
+        ...
+
+    async def add_lease(self, lease: NewLease, now: int, *, present: Callable[[ShareId], bool]) -> int:
+        """Add the lease (again: replace its tokens); the account's used bytes.
+
+        Checked inside the transaction: the account may write, used ≤ capacity, and `present(share_id)`;
+        FileNotFoundError when the share was swept meanwhile (put it again). Leases of many callers share one commit.
+        """
+        ...
+
+    async def drop_leases(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> tuple[int, int]:
+        """End leases; how many ended and the used bytes now."""
+        ...
+
+    async def held(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> list[bool]:
+        """For each id whether the account holds a lease on it."""
+        ...
+
+    async def leases(self, account_id: AccountId, *, after: ShareId | None, limit: int) -> list[Lease]:
+        """Leases in ascending order of share id."""
+        ...
+
+    async def leased_ids(self, account_id: AccountId) -> bytes:
+        """All the account's share ids, ascending, 32 bytes each: what the sample is drawn from."""
+        ...
+
+    async def lease_tokens(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> dict[ShareId, Lease]:
+        """These leases, by share id."""
+        ...
+
+    async def sweep(self, *, delete: Callable[[ShareId], None], limit: int) -> int:
+        """End leases of lapsed accounts and delete shares nobody leases, at most `limit`; how many shares went.
+
+        `delete` runs inside the transaction that saw no lease, so that a put that commits a lease meanwhile is safe.
+        """
+        ...
+
+    async def forget_orphan(self, share_id: ShareId, *, delete: Callable[[ShareId], None]) -> bool:
+        """Delete this share if nobody leases it (same rule); whether it went."""
+        ...
+
+
+class InvoiceBooks(Protocol):
+    """Invoices from the intent to the credit."""
+
+    async def plan_invoice(self, planned: PlannedInvoice) -> PlannedInvoice:
+        """Persist the intent; the one already planned under this label wins."""
+        ...
+
+    async def planned_invoice(
+        self, account_id: AccountId, purpose: InvoicePurpose, index: int
+    ) -> PlannedInvoice | None:
+        """The latest attempt for this account, purpose and index."""
+        ...
+
+    async def issued(self, label: str, bolt11: str) -> None:
+        """The daemon made the invoice."""
+        ...
+
+    async def credit(self, invoice: Invoice, now: int) -> Account | None:
+        """Credit a paid invoice exactly once: postings, effect and pay index in one transaction.
+
+        The account as it is then; None when the label is not ours or the pay index was already passed.
+        """
+        ...
+
+    async def pay_index(self) -> int:
+        """The last pay index that was credited or passed over."""
+        ...
+
+
+class TrafficBooks(Protocol):
+    """Egress, paid from the deposit: a hold before bytes go out, posted or voided after."""
+
+    async def hold_egress(self, account_id: AccountId, traffic_bytes: int, now: int) -> int:
+        """Reserve the price of `traffic_bytes`; the hold's id. BooksRefused when the deposit lacks."""
+        ...
+
+    async def settle_egress(self, hold_id: int, used_bytes: int, now: int) -> None:
+        """Post what was used of the hold and give back the rest."""
+        ...
+
+    async def settle_orphaned_holds(self, now: int) -> int:
+        """At start-up: post in full the holds a crash left behind (they bound what was read); how many."""
+        ...
+
+
+class LedgerBooks(Protocol):
+    """The double-entry ledger."""
+
+    async def balances(self) -> dict[str, Msat]:
+        """Debits less credits by ledger account; they add up to 0."""
+        ...
+
+    async def postings(self, *, after_posting_id: int, limit: int) -> list[Posting]:
+        """Postings in order."""
+        ...
+
+
+class RecordBooks(Protocol):
+    """Small signed mutable records."""
+
+    async def put_record(self, record: Record, encoded: bytes) -> None:
+        """Store it; BooksRefused(RECORD_STALE) when a newer or other one of the same sequence is there."""
+        ...
+
+    async def get_record(self, account_id: AccountId, name: bytes) -> bytes | None:
+        """The signed record."""
+        ...
+
+
+class Books(AccountBooks, LeaseBooks, InvoiceBooks, TrafficBooks, LedgerBooks, RecordBooks, Protocol):
+    """A node's books."""

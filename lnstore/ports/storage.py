@@ -1,0 +1,49 @@
+"""The share storage port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.messages import Buffer
+
+
+class StorageFull(Exception):
+    """The disk (or bucket) refused the write for want of space."""
+
+
+class Shares(Protocol):
+    """Immutable blobs named by their Merkle root. All methods are blocking and meant for worker threads.
+
+    Whole-share writes are atomic and idempotent: after `put` returns the share survives a power cut; before, nothing
+    of it is visible.
+    """
+
+    def put(self, share_id: ShareId, data: Buffer) -> None:
+        """Store (again). The caller has checked the root. StorageFull when there is no room, OSError otherwise."""
+        ...
+
+    def read(self, share_id: ShareId, offset: int, length: int) -> bytes:
+        """`length` bytes at `offset` (fewer at the end); KeyError when the share is not there."""
+        ...
+
+    def sectors(self, share_id: ShareId, indexes: Sequence[int]) -> bytes:
+        """The 512-byte sectors of these indexes, concatenated, the last one of the share zero-padded; KeyError."""
+        ...
+
+    def size(self, share_id: ShareId) -> int | None:
+        """Its size in bytes, or None when it is not there."""
+        ...
+
+    def delete(self, share_id: ShareId) -> None:
+        """Remove; no error when it is not there."""
+        ...
+
+    def share_ids(self) -> Iterator[ShareId]:
+        """Every share there is, in no order; for the sweeper."""
+        ...
+
+    def free_bytes(self) -> int:
+        """How much more can be stored."""
+        ...
