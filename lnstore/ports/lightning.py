@@ -166,11 +166,11 @@ class Payments(Protocol):
         ...
 
     async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
-        """Pay the invoice, at most once in all: repeating the call while one is in flight or settled pays nothing more."""
+        """Pay the invoice, at most once in all: the same call while one is in flight or settled pays nothing more."""
         ...
 
     async def payment(self, bolt11: str) -> Payment:
-        """What became of earlier attempts to pay this invoice. No attempt at all is FAILED: nothing left, retry freely."""
+        """What became of earlier attempts to pay this invoice. No attempt at all is FAILED: nothing left us."""
         ...
 
 

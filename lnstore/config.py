@@ -1,0 +1,225 @@
+"""Frozen configuration of a node and of a client profile, read from TOML and validated once.
+
+The commented files that `lnstore node init` and `lnstore init` write come from the same tables that reading uses, so
+they name every setting. ConfigError says which setting is wrong, and what it takes.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from lnstore_protocol.terms import ChannelPolicy
+
+NODE_FILE = "node.toml"
+CLIENT_FILE = "client.toml"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says what to change."""
+
+
+# --- values as people write them -----------------------------------------------------------------------------------
+
+_BYTE_UNITS = {"": 1, "B": 1, **{f"{p}iB": 1 << 10 * (i + 1) for i, p in enumerate("KMGT")}}
+_BYTE_UNITS |= {f"{p}B": 1000 ** (i + 1) for i, p in enumerate(["k", "M", "G", "T"])}
+_SECOND_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_bytes(value: str | int) -> int:
+    """`20GiB`, `1.5 TB`, `4096` as bytes; ValueError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(value))
+    if match is None or match[2] not in _BYTE_UNITS:
+        raise ValueError(f"{value!r} is not a size; write for example 512MiB or 20GiB")
+    return int(float(match[1]) * _BYTE_UNITS[match[2]]) if "." in match[1] else int(match[1]) * _BYTE_UNITS[match[2]]
+
+
+def parse_seconds(value: str | int) -> int:
+    """`30d`, `12h`, `90m`, `45s` or whole seconds; ValueError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+)\s*([smhd]?)\s*", str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is not a length of time; write for example 30d, 12h or 45s")
+    return int(match[1]) * _SECOND_UNITS[match[2] or "s"]
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a whole number of 0 or more")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text in quotes")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise ValueError(f"{value!r} is not a list of texts")
+    return tuple(value)
+
+
+def _policy(value: Any) -> ChannelPolicy:
+    try:
+        return ChannelPolicy[str(value).upper()]
+    except KeyError:
+        raise ValueError(f"{value!r} is not one of any, preferred, required") from None
+
+
+def _optional_path(value: Any) -> Path | None:
+    return Path(_text(value)).expanduser() if value else None
+
+
+def _setting(parse: Callable[[Any], Any], default: Any, comment: str) -> Any:
+    """A field that reads with `parse`; `default` is written as in TOML, `comment` explains it in the file."""
+    return field(default=parse(default), metadata={"parse": parse, "written": default, "comment": comment})
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    directory: Path
+
+    @classmethod
+    def _read(cls, path: Path, missing: str) -> Self:
+        try:
+            table = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"there is no {path}; {missing}") from None
+        except OSError as exc:
+            raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{path} is not valid TOML: {exc}") from exc
+        return cls._from_table(path, table)
+
+    @classmethod
+    def _from_table(cls, path: Path, table: Mapping[str, Any]) -> Self:
+        settings = {f.name: f for f in fields(cls) if f.metadata}
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in settings:
+                raise ConfigError(f"{path}: there is no setting {name!r}; known are {', '.join(sorted(settings))}")
+            try:
+                values[name] = settings[name].metadata["parse"](value)
+            except (ValueError, TypeError) as exc:
+                raise ConfigError(f"{path}: {name}: {exc}") from exc
+        return cls(directory=path.parent, **values)
+
+    @classmethod
+    def template(cls, **values: Any) -> str:
+        """The commented TOML file, with `values` in place of defaults."""
+        lines: list[str] = []
+        for f in fields(cls):
+            if not f.metadata:
+                continue
+            value = values.get(f.name, f.metadata["written"])
+            lines += [f"# {line}" for line in f.metadata["comment"].splitlines()]
+            lines += [f"{f.name} = {_toml(value)}", ""]
+        return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# --- the node ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig(_Config):
+    """A storage node's settings; `directory` holds the file, the key, the books and the shares."""
+
+    listen_host: str = _setting(
+        _text, "127.0.0.1", "Where clients connect. Listen on 0.0.0.0 to be reached from outside."
+    )
+    listen_port: int = _setting(_natural, 7460, "0 lets the system choose; the address is printed at start.")
+    announce_host: str = _setting(_text, "", "The host that clients are told; empty: listen_host.")
+    lightning_rpc: Path = _setting(
+        lambda v: Path(_text(v)).expanduser(),
+        "~/.lightning/bitcoin/lightning-rpc",
+        "The JSON-RPC socket of this node's Core Lightning daemon.",
+    )
+    capacity: int = _setting(parse_bytes, "100GiB", "How much may be rented out in all.")
+    minimum_account: int = _setting(parse_bytes, "1MiB", "The least and the most one account may rent.")
+    maximum_account: int = _setting(parse_bytes, "10TiB", "")
+    price_msat_per_gib_month: int = _setting(_natural, 2000, "Rent per GiB and 30 days, in msat.")
+    egress_msat_per_gib: int = _setting(_natural, 1000, "Reading, per GiB, paid from an account's deposit.")
+    ingress_msat_per_gib: int = _setting(_natural, 0, "Writing, per GiB. Only 0 is supported by version 1.")
+    period: int = _setting(parse_seconds, "30d", "One rent payment per period.")
+    grace: int = _setting(parse_seconds, "7d", "How long after a missed payment shares are kept; no writes meanwhile.")
+    channel_policy: ChannelPolicy = _setting(
+        _policy, "preferred", "Whether rent must come over a direct channel: any, preferred, required."
+    )
+    minimum_channel_sat: int = _setting(_natural, 100_000, "The smallest Lightning channel you want opened to you.")
+    terms_valid: int = _setting(parse_seconds, "7d", "For how long a client may take up the terms it was told.")
+    maximum_connections: int = _setting(_natural, 1000, "Connections at once; further ones are refused.")
+    memory_budget: int = _setting(
+        parse_bytes, "128MiB", "For requests in flight; reading from clients waits beyond it."
+    )
+    peers: tuple[str, ...] = _setting(_texts, [], "Other nodes to recommend to clients (lnstore://…).")
+    log_level: str = _setting(_text, "info", "debug, info, warning or error.")
+    clock_file: Path | None = _setting(
+        _optional_path, "", "Only for development networks: a file that steers the clock. Leave empty."
+    )
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The configuration in `directory`; ConfigError names the first thing that is wrong."""
+        config = cls._read(directory / NODE_FILE, f"make one with: lnstore node init {directory}")
+        if config.period < 1 or config.minimum_account > config.maximum_account or config.ingress_msat_per_gib:
+            raise ConfigError(
+                f"{directory / NODE_FILE}: period must be at least 1s, minimum_account at most maximum_account, "
+                "and ingress_msat_per_gib 0"
+            )
+        return config
+
+
+# --- the client -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig(_Config):
+    """A client profile's settings; `directory` holds the file, the account key and the catalog."""
+
+    lightning_rpc: Path = _setting(
+        lambda v: Path(_text(v)).expanduser(),
+        "~/.lightning/bitcoin/lightning-rpc",
+        "The JSON-RPC socket of your Core Lightning daemon.",
+    )
+    needed: int = _setting(
+        _natural,
+        3,
+        "Any `needed` of `total` shares give the file back; a put succeeds once each\n"
+        "segment lies on at least `happy` different nodes.",
+    )
+    total: int = _setting(_natural, 5, "")
+    happy: int = _setting(_natural, 4, "")
+    maximum_msat_per_gib_month: int = _setting(_natural, 20_000, "Never pay more rent than this.")
+    maximum_msat_per_gib_read: int = _setting(_natural, 10_000, "Never pay more for reading than this, per GiB.")
+    maximum_fee_percent: int = _setting(
+        _natural, 1, "Routing fees, in percent of a payment (at least 1 sat is allowed)."
+    )
+    channel_periods: int = _setting(_natural, 6, "Channels are opened with room for this many periods of rent.")
+    log_level: str = _setting(_text, "warning", "debug, info, warning or error.")
+    clock_file: Path | None = _setting(
+        _optional_path, "", "Only for development networks: a file that steers the clock. Leave empty."
+    )
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The profile in `directory`; ConfigError names the first thing that is wrong."""
+        config = cls._read(directory / CLIENT_FILE, f"make one with: lnstore init --profile {directory}")
+        if not 1 <= config.needed <= config.happy <= config.total <= 256:
+            raise ConfigError(f"{directory / CLIENT_FILE}: 1 ≤ needed ≤ happy ≤ total ≤ 256 must hold")
+        return config
