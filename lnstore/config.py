@@ -15,12 +15,16 @@ from typing import Any, Self
 
 from lnstore_protocol.terms import ChannelPolicy
 
+from lnstore.errors import ExitCode, LnstoreError
+
 NODE_FILE = "node.toml"
 CLIENT_FILE = "client.toml"
 
 
-class ConfigError(Exception):
+class ConfigError(LnstoreError):
     """The configuration cannot be used; the text says what to change."""
+
+    exit_code = ExitCode.CONFIGURATION
 
 
 # --- values as people write them -----------------------------------------------------------------------------------

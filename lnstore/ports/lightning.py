@@ -8,9 +8,13 @@ from typing import Protocol
 
 from lnstore_protocol.ids import LightningId, Msat, PaymentHash
 
+from lnstore.errors import ExitCode, LnstoreError
 
-class LightningError(Exception):
+
+class LightningError(LnstoreError):
     """A Lightning daemon could not do what was asked; the text says what to do next."""
+
+    exit_code = ExitCode.PAYMENT
 
 
 class LightningUnavailable(LightningError):

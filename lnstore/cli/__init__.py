@@ -1,0 +1,108 @@
+"""The command line: arguments to exit codes, tables, progress bars and --json; nothing else.
+
+Commands are imported when they are called, so that `lnstore --help` and `lnstore ls` start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode, LnstoreError
+
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named with their one-line help here and imported only when called."""
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a new user needs them."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module that holds the command."""
+        if cmd_name not in self._lazy:
+            return None
+        module, attribute = self._lazy[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(f"lnstore.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - for the type checker; the table is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    lazy={
+        "demo": ("demo_command:demo", "The whole job on a file of yours, on a simulated network."),
+        "init": ("profile_commands:init", "Make a client profile."),
+        "nodes": ("nodes_commands:nodes", "Add and list storage nodes."),
+        "channel": ("channel_commands:channel", "Open and list Lightning channels to nodes."),
+        "rent": ("rent_commands:rent", "Quote, buy, pay and show rent."),
+        "put": ("file_commands:put", "Store a file."),
+        "get": ("file_commands:get", "Read a file back."),
+        "ls": ("file_commands:ls", "List the stored files."),
+        "node": ("node_commands:node", "Set up and run a storage node."),
+        "devnet": ("devnet_commands:devnet", "Run a whole network on this machine, to try things out."),
+    },
+)
+@click.version_option(package_name="lnstore")
+def cli() -> None:
+    """lnstore: storage nodes that keep and serve your data only while you pay them, over Lightning."""
+
+
+def main() -> None:
+    """Run the command line and exit; every known error becomes one sentence and its exit code."""
+    try:
+        cli.main(standalone_mode=False)
+        code = ExitCode.OK
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.UsageError as exc:
+        exc.show()
+        code = ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`lnstore ls | head`): no error, and nobody to tell.
+        sys.stderr.close()
+        code = ExitCode.OK
+    except BaseExceptionGroup as group:
+        code = _report(_only_known(group))
+    except LnstoreError as exc:
+        code = _report(exc)
+    sys.exit(code)
+
+
+def _only_known(group: BaseExceptionGroup[BaseException]) -> LnstoreError:
+    """The error a person can act on among those that trio's nurseries gathered; anything else is a bug: re-raised."""
+    known, unknown = group.split(LnstoreError)
+    if known is None or (unknown is not None and unknown.split(KeyboardInterrupt)[1] is not None):
+        raise group
+    first: BaseException = known
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, LnstoreError)  # noqa: S101 - split() keeps only these
+    return first
+
+
+def _report(error: LnstoreError) -> ExitCode:
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
+    click.echo(f"error: {error}", err=True)
+    return error.exit_code

@@ -1,0 +1,93 @@
+"""What all commands share: --json, --profile, running trio, and how quantities are written for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    """`--json`: one JSON object (or, where documented, one per line) on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def profile_option(function: F) -> F:
+    """`--profile DIR` or LNSTORE_HOME; the default is the platform's data directory."""
+    return click.option(
+        "--profile",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="LNSTORE_HOME",
+        help="Profile directory (default: $LNSTORE_HOME, else the XDG data directory).",
+    )(function)
+
+
+def profile_directory(given: Path | None) -> Path:
+    """The profile directory to use."""
+    if given is not None:
+        return given
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("lnstore"))
+
+
+def run(function: Callable[[], Awaitable[T]]) -> T:
+    """Run a command's async part."""
+    import trio
+
+    return trio.run(function)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON; bytes as hex."""
+    click.echo(json.dumps(value, default=lambda v: v.hex() if isinstance(v, bytes) else str(v)))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output; columns that hold numbers (their name ends in a unit or #) are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.endswith(("#", "sat", "msat", "size", "used", "capacity", "MB/s", "paid", "shares"))
+        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    Console(soft_wrap=False).print(drawn)
+
+
+def human_bytes(count: int) -> str:
+    """`1.5 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def human_msat(amount: int) -> str:
+    """`40 sat`, `40.250 sat`, `12 msat`."""
+    if amount % 1000 == 0:
+        return f"{amount // 1000:,} sat"
+    return f"{amount / 1000:,.3f} sat" if abs(amount) >= 1000 else f"{amount} msat"
+
+
+def human_time(at: int) -> str:
+    """`2026-12-22 10:00 UTC`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def pairs(values: Mapping[str, str]) -> None:
+    """Aligned `name: value` lines."""
+    width = max((len(k) for k in values), default=0) + 1
+    for key, value in values.items():
+        click.echo(f"{key + ':':<{width}} {value}")

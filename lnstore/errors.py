@@ -1,0 +1,40 @@
+"""The base of every error that a person meets: its text says what is wrong and what to do next.
+
+The command line prints the text without a traceback and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the exit status of every lnstore command means."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    NODE = 4
+    PAYMENT = 5
+    DATA = 6
+    INTERRUPTED = 130
+
+
+EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed for a reason that none of the others names",
+    ExitCode.USAGE: "the command line cannot be understood",
+    ExitCode.CONFIGURATION: "a profile, node directory or setting is missing or wrong",
+    ExitCode.NODE: "a node cannot be reached, is not who it should be, or refused",
+    ExitCode.PAYMENT: "a payment was not made, or its outcome is not known yet; nothing is ever paid twice",
+    ExitCode.DATA: "a file cannot be read, stored or put together again, or a capability is wrong",
+    ExitCode.INTERRUPTED: "interrupted from the keyboard",
+}
+
+
+class LnstoreError(Exception):
+    """Something a person can act on; the text says how."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
