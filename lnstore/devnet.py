@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import trio
+from lnstore_protocol.ids import NodeAddress
 
 from lnstore.clock import SteeredClock
 from lnstore.errors import LnstoreError
 from lnstore.node import init_node
-from lnstore_protocol.ids import NodeAddress
 
 CLIENT = "client"
 """The name of the client's Lightning daemon."""
@@ -111,7 +111,7 @@ class Devnet:
         address_file = node.directory / "address"
         address_file.unlink(missing_ok=True)
         with (node.directory / "node.log").open("ab") as log:
-            node.process = subprocess.Popen(
+            node.process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond, nothing waits for its end
                 [sys.executable, "-m", "lnstore", "node", "run", str(node.directory), "--until-eof"],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -133,7 +133,7 @@ class Devnet:
             if node.running and node.process is not None and node.process.stdin is not None:
                 node.process.stdin.close()
         with trio.move_on_after(STOP_DEADLINE_SECONDS):
-            while any(node.running for node in self.nodes):
+            while any(node.running for node in self.nodes):  # noqa: ASYNC110 - a process sets no event
                 await trio.sleep(0.02)
         for node in self.nodes:
             if node.running:
