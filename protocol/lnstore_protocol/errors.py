@@ -97,8 +97,12 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer's bytes break the protocol. `code` is what to answer before closing."""
+    """The peer's bytes break the protocol. `code` is what to answer before closing.
+
+    `request_id` is the request at fault, where that much could be read: the one to answer.
+    """
 
     def __init__(self, message: str, code: ErrorCode = ErrorCode.MALFORMED) -> None:
         super().__init__(message)
         self.code = code
+        self.request_id: int | None = None

@@ -19,6 +19,7 @@ class FixedBytes(bytes):
     SIZE: ClassVar[int] = 32
 
     def __new__(cls, value: bytes) -> Self:
+        """`value`, checked for its length."""
         if len(value) != cls.SIZE:
             raise ValueError(f"{cls.__name__} must have {cls.SIZE} bytes, this one has {len(value)}")
         return super().__new__(cls, value)

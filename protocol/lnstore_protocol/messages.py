@@ -71,7 +71,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelloReply:
-    """Who the node is. `lightning_signature` (zbase32) binds its Lightning key to its node id (see terms.binding_text)."""
+    """Who the node is. `lightning_signature` (zbase32) binds its Lightning key to its node id (terms.binding_text)."""
 
     TYPE: ClassVar[int] = 2 + REPLY
     version_major: int = wire(2)
@@ -159,7 +159,7 @@ class AddCapacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInvoice:
-    """Ask for the invoice of a rent period (period, token_index, nonce) or of a deposit (deposit_index, amount_msat)."""
+    """Ask for the invoice of a rent period (period, token_index, nonce) or a deposit (deposit_index, amount_msat)."""
 
     TYPE: ClassVar[int] = 12
     purpose: InvoicePurpose = wire(2)
@@ -239,7 +239,7 @@ class GetShareReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HaveShares:
-    """Which of these shares (payload: ids, 32 bytes each, up to MAX_IDS) does the account hold here?"""
+    """Ask which of these shares (payload: ids, 32 bytes each, up to MAX_IDS) the account holds here."""
 
     TYPE: ClassVar[int] = 18
     payload: Buffer = field(repr=False)

@@ -1,0 +1,556 @@
+"""One connection without I/O: bytes in, events out; messages in, sealed bytes out.
+
+The handshake has fixed sizes and no length prefix: act 1 (client, 48 bytes: e and an empty payload's tag), act 2
+(node, 48), act 3 (client, 96: its encrypted static key, then its Ed25519 public key as the encrypted payload). Only an
+initiator that knows the node's key gets an answer, after one X25519 operation of the node.
+
+Then each direction is a sequence of records, u16 big-endian ciphertext length | ciphertext, every record one Noise
+transport message with empty associated data: a length that was tampered with lets the tag of that record fail, so
+covering it as well would add nothing. The plaintexts, joined, are the stream of frames (frames.py).
+
+Rules that this file keeps: what may come or go is in the two tables below; a payload is sealed from where it lies and
+opened to where it stays; after the first error from the peer nothing more is read, but one error may still be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from lnstore_protocol.codec import MESSAGES, REPLY_TYPES, REQUEST_TYPES, decode_head, encode_head, payload_of, peek
+from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from lnstore_protocol.frames import HEADER, Allocate, Frame, FrameReader, fresh_buffer
+from lnstore_protocol.identity import Identity, x25519_public
+from lnstore_protocol.ids import NodeId
+from lnstore_protocol.messages import REPLY, ErrorReply, Message, Reply, Request
+from lnstore_protocol.noise import MAX_NOISE_BYTES, TAG_BYTES, CipherState, Handshake
+
+PROLOGUE = b"lnstore/1"
+ACT_BYTES = (48, 48, 96)
+LENGTH_BYTES = 2
+RECORD_OVERHEAD_BYTES = LENGTH_BYTES + TAG_BYTES
+RECORD_PLAINTEXT_BYTES = (1 << 16) - RECORD_OVERHEAD_BYTES
+"""What a full record of ours carries: 64 KiB on the wire, so that four of them fill a chunk."""
+
+CHUNK_BYTES = 256 * 1024
+"""The most that one step of a send gives out."""
+
+SMALL_SEND_BYTES = 4 * 1024
+"""Up to here payload and head share one record, at the price of a copy; and no big buffer is needed."""
+
+RECEIVE_BYTES = 256 * 1024
+"""Size of the receive buffer; at most one record is left in it between two reads."""
+
+MAX_PENDING_REQUESTS = 128
+"""Requests sent and not yet answered, in one connection."""
+
+
+class Role(Enum):
+    """Which side of the connection this is; the client initiates."""
+
+    CLIENT = "client"
+    NODE = "node"
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeDone:
+    """Both sides are authenticated; `peer` is the other's Ed25519 public key (AccountId or NodeId)."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A request to answer with send_reply (node)."""
+
+    request_id: int
+    message: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReceived:
+    """The answer to a request of ours (client)."""
+
+    request_id: int
+    message: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRequest:
+    """A request of an unknown even type: answer it with an ErrorReply of UNKNOWN_MESSAGE (node)."""
+
+    request_id: int
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed:
+    """The peer ended its side between two messages; nothing more will come."""
+
+
+class NeedData(Enum):
+    """No event yet: receive more bytes first."""
+
+    NEED_DATA = auto()
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+Event = HandshakeDone | RequestReceived | ReplyReceived | UnknownRequest | PeerClosed
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+class _Phase(Enum):
+    START = "the handshake has not begun"
+    AWAIT_ACT_1 = "waiting for act 1"
+    AWAIT_ACT_2 = "waiting for act 2"
+    AWAIT_ACT_3 = "waiting for act 3"
+    OPEN = "open"
+    ENDED = "the peer has closed"
+    FAILED = "failed"
+
+
+_FIRST_PHASE = {Role.CLIENT: _Phase.START, Role.NODE: _Phase.AWAIT_ACT_1}
+
+# The acts a side waits for: how long each is.
+_AWAITED = {_Phase.AWAIT_ACT_1: ACT_BYTES[0], _Phase.AWAIT_ACT_2: ACT_BYTES[1], _Phase.AWAIT_ACT_3: ACT_BYTES[2]}
+
+
+class _Verdict(Enum):
+    REQUEST = auto()
+    REPLY = auto()
+    UNKNOWN_REQUEST = auto()
+    IGNORE = auto()
+    REFUSE = auto()
+    WRONG_WAY = auto()
+
+
+class _Kind(Enum):
+    REQUEST = auto()
+    REPLY = auto()
+    UNKNOWN_EVEN = auto()
+    UNKNOWN_ODD = auto()
+
+
+_RECEIVED: dict[tuple[Role, _Kind], _Verdict] = {
+    (Role.NODE, _Kind.REQUEST): _Verdict.REQUEST,
+    (Role.NODE, _Kind.REPLY): _Verdict.WRONG_WAY,
+    (Role.NODE, _Kind.UNKNOWN_EVEN): _Verdict.UNKNOWN_REQUEST,
+    (Role.NODE, _Kind.UNKNOWN_ODD): _Verdict.IGNORE,
+    (Role.CLIENT, _Kind.REQUEST): _Verdict.WRONG_WAY,
+    (Role.CLIENT, _Kind.REPLY): _Verdict.REPLY,
+    (Role.CLIENT, _Kind.UNKNOWN_EVEN): _Verdict.REFUSE,
+    (Role.CLIENT, _Kind.UNKNOWN_ODD): _Verdict.IGNORE,
+}
+
+
+def _kind(message_type: int) -> _Kind:
+    if message_type in REQUEST_TYPES:
+        return _Kind.REQUEST
+    if message_type in REPLY_TYPES:
+        return _Kind.REPLY
+    return _Kind.UNKNOWN_ODD if message_type % 2 else _Kind.UNKNOWN_EVEN
+
+
+_ONLY_AN_ERROR_FITS = 0
+"""Stands for the type of a request that could not be read."""
+
+
+def _fits(reply_type: int, request_type: int) -> bool:
+    return reply_type in (request_type + REPLY, ErrorReply.TYPE)
+
+
+# --- the connection ---------------------------------------------------------------------------------------------------
+
+
+class Connection:
+    """One side of one connection. Not for several threads at once; one task owns it.
+
+    Raises LocalProtocolError when this side calls it wrongly, RemoteProtocolError when the peer's bytes break the
+    protocol; after the latter only one send_reply with an ErrorReply makes sense, then closing.
+
+    `allocate` gives the buffers that payloads arrive in (frames.BufferPool.take, to use them again).
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        identity: Identity,
+        *,
+        remote: NodeId | None = None,
+        allocate: Allocate = fresh_buffer,
+        ephemeral_private: bytes | None = None,
+    ) -> None:
+        if (role is Role.CLIENT) is (remote is None):
+            raise LocalProtocolError("a client, and only it, names the node it connects to")
+        self.role = role
+        self._identity = identity
+        self._remote = remote
+        self._phase = _FIRST_PHASE[role]
+        self._handshake: Handshake | None = Handshake(
+            initiator=role is Role.CLIENT,
+            prologue=PROLOGUE,
+            static_private=identity.x25519_private(),
+            remote_static=None if remote is None else x25519_public(remote),
+            ephemeral_private=ephemeral_private,
+        )
+        self._sender: CipherState | None = None
+        self._receiver: CipherState | None = None
+        self._handshake_out = bytearray()
+        self._incoming = _Incoming()
+        self._eof = False
+        self._frames = FrameReader(allocate)
+        self._scratch = memoryview(b"")
+        self._pending: dict[int, int] = {}
+        self._next_request_id = 0
+        self._out = memoryview(b"")
+        self._sending = False
+        self._send_broken = False
+        self._failure: RemoteProtocolError | None = None
+
+    def __repr__(self) -> str:
+        return f"Connection({self.role.value}, {self._phase.value})"
+
+    # --- state that the shell looks at
+
+    @property
+    def pending_requests(self) -> int:
+        """Requests that were received (node) or sent (client) and are not answered yet."""
+        return len(self._pending)
+
+    @property
+    def announced_payload_bytes(self) -> int:
+        """The payload length of the message being received, 0 if none: what to charge before reading on."""
+        return self._frames.announced_payload_bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent: the handshake is done and no sending has failed."""
+        return self._sender is not None and not self._send_broken
+
+    # --- bytes in
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes from the peer. Bytes objects may be kept until they are used up; others are copied."""
+        if self._eof:
+            raise LocalProtocolError("data after the end of the stream")
+        self._incoming.add(data)
+
+    def receive_space(self) -> memoryview:
+        """Room for at least 64 KiB in the receive buffer, to read into without a copy; then call receive_advance."""
+        return self._incoming.space()
+
+    def receive_advance(self, count: int) -> None:
+        """`count` bytes were read into receive_space."""
+        if self._eof:
+            raise LocalProtocolError("data after the end of the stream")
+        self._incoming.advance(count)
+
+    def receive_eof(self) -> None:
+        """The peer will send nothing more."""
+        self._eof = True
+
+    def next_event(self) -> Event | NeedData:
+        """The next event in what was received, or NEED_DATA. RemoteProtocolError, then and ever after, on a fault."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._next_event()
+        except RemoteProtocolError as exc:
+            self._failure = exc
+            if self._phase is not _Phase.OPEN:
+                self._send_broken = True
+            if self.role is Role.NODE and exc.request_id is not None:
+                self._pending.setdefault(exc.request_id, _ONLY_AN_ERROR_FITS)
+            self._phase = _Phase.FAILED
+            raise
+
+    def _next_event(self) -> Event | NeedData:
+        if self._phase is _Phase.ENDED:
+            return PeerClosed()
+        while self._phase is _Phase.OPEN:
+            frame = self._frames.next_frame()
+            if frame is None:
+                if not self._open_record():
+                    return self._starved()
+                continue
+            event = self._frame_event(frame)
+            if event is not None:
+                return event
+        length = _AWAITED.get(self._phase)
+        if length is None or self._incoming.count < length:
+            return self._starved()
+        return self._read_act(self._phase, bytes(self._incoming.take(length)))
+
+    def _starved(self) -> PeerClosed | NeedData:
+        if not self._eof:
+            return NEED_DATA
+        if self._phase is not _Phase.OPEN or self._incoming.count or not self._frames.is_between_frames:
+            raise RemoteProtocolError("the peer closed within the handshake or a message")
+        self._phase = _Phase.ENDED
+        return PeerClosed()
+
+    # --- handshake
+
+    def initiate(self) -> bytes:
+        """The client's act 1, to be sent at once."""
+        if self._phase is not _Phase.START or self._handshake is None:
+            raise LocalProtocolError("only a client initiates, and once")
+        self._phase = _Phase.AWAIT_ACT_2
+        return self._handshake.write_message()
+
+    def data_to_send(self) -> bytes:
+        """Handshake bytes that are due; empty after it and in between."""
+        data = bytes(self._handshake_out)
+        self._handshake_out.clear()
+        return data
+
+    def _read_act(self, phase: _Phase, act: bytes) -> Event | NeedData:
+        if self._handshake is None:
+            raise LocalProtocolError("the handshake is over")
+        payload = self._handshake.read_message(act)
+        if phase is _Phase.AWAIT_ACT_1:
+            if payload:
+                raise RemoteProtocolError("act 1 carries a payload")
+            self._handshake_out += self._handshake.write_message()
+            self._phase = _Phase.AWAIT_ACT_3
+            return self._next_event()
+        if phase is _Phase.AWAIT_ACT_2:
+            self._handshake_out += self._handshake.write_message(self._identity.public_key)
+            peer = bytes(self._remote or b"")
+        else:
+            peer = payload
+            if x25519_public(peer) != self._handshake.remote_static:
+                raise RemoteProtocolError("the account key is not the one of the handshake", ErrorCode.BAD_SIGNATURE)
+        self._sender, self._receiver = self._handshake.split()
+        self._handshake = None
+        self._phase = _Phase.OPEN
+        return HandshakeDone(peer)
+
+    # --- records and frames in
+
+    def _open_record(self) -> bool:
+        """Decrypt one record into the frame reader; False when it is not complete yet."""
+        incoming = self._incoming
+        if incoming.count < LENGTH_BYTES or self._receiver is None:
+            return False
+        length = incoming.peek_u16()
+        plain = length - TAG_BYTES
+        if plain <= 0:
+            raise RemoteProtocolError("a record that carries nothing")
+        if incoming.count < LENGTH_BYTES + length:
+            return False
+        ciphertext = incoming.take(LENGTH_BYTES + length)[LENGTH_BYTES:]
+        frames = self._frames
+        if plain <= frames.payload_left:
+            self._receiver.open_into(ciphertext, frames.payload_space(plain))
+            frames.advance(plain)
+        else:
+            if len(self._scratch) < plain:
+                self._scratch = memoryview(bytearray(plain if plain <= SMALL_SEND_BYTES else MAX_NOISE_BYTES))
+            into = self._scratch[:plain]
+            self._receiver.open_into(ciphertext, into)
+            frames.feed(into)
+        return True
+
+    def _frame_event(self, frame: Frame) -> Event | None:
+        verdict = _RECEIVED[self.role, _kind(frame.type)]
+        match verdict:
+            case _Verdict.IGNORE:
+                return None
+            case _Verdict.REFUSE:
+                raise RemoteProtocolError(f"message type {frame.type} is not known", ErrorCode.UNKNOWN_MESSAGE)
+            case _Verdict.WRONG_WAY:
+                raise RemoteProtocolError(f"a {MESSAGES[frame.type].__name__} goes the other way")
+            case _Verdict.UNKNOWN_REQUEST:
+                _, request_id = peek(frame.head)
+                if request_id is None:
+                    raise RemoteProtocolError("a request without an id")
+                self._note_request(request_id, frame.type)
+                return UnknownRequest(request_id, frame.type)
+            case _Verdict.REQUEST:
+                return self._request_event(frame)
+            case _Verdict.REPLY:
+                return self._reply_event(frame)
+
+    def _request_event(self, frame: Frame) -> Event:
+        request_id, message = decode_head(frame.head, frame.payload)
+        self._note_request(request_id, frame.type)
+        return RequestReceived(request_id, message)  # type: ignore[arg-type]  # the table says it is a Request
+
+    def _note_request(self, request_id: int, message_type: int) -> None:
+        if request_id in self._pending:
+            raise RemoteProtocolError(f"request id {request_id} is still in use")
+        if len(self._pending) >= MAX_PENDING_REQUESTS:
+            error = RemoteProtocolError("too many unanswered requests", ErrorCode.RATE_LIMITED)
+            error.request_id = request_id
+            raise error
+        self._pending[request_id] = message_type
+
+    def _reply_event(self, frame: Frame) -> Event:
+        request_id, message = decode_head(frame.head, frame.payload)
+        request_type = self._pending.pop(request_id, None)
+        if request_type is None:
+            raise RemoteProtocolError(f"a reply to request {request_id}, which is not outstanding")
+        if not _fits(frame.type, request_type):
+            raise RemoteProtocolError(
+                f"a {MESSAGES[frame.type].__name__} does not answer a {MESSAGES[request_type].__name__}"
+            )
+        return ReplyReceived(request_id, message)  # type: ignore[arg-type]  # the table says it is a Reply
+
+    # --- messages out
+
+    def send_request(self, message: Request) -> tuple[int, Iterator[memoryview]]:
+        """The request's id and its sealed chunks, each valid until the next step (client).
+
+        Every chunk must be sent, in order, before anything else is; if that fails, call send_failed.
+        LocalProtocolError: not open, too many pending requests, the send before not consumed, or over a limit.
+        """
+        if self.role is not Role.CLIENT or message.TYPE not in REQUEST_TYPES:
+            raise LocalProtocolError("a client sends requests, nothing else")
+        if len(self._pending) >= MAX_PENDING_REQUESTS:
+            raise LocalProtocolError(f"{MAX_PENDING_REQUESTS} requests are unanswered already")
+        request_id = self._next_request_id
+        chunks = self._send(request_id, message)
+        self._next_request_id = request_id + 1
+        self._pending[request_id] = message.TYPE
+        return request_id, chunks
+
+    def send_reply(self, request_id: int, message: Reply) -> Iterator[memoryview]:
+        """The reply's sealed chunks, as send_request's (node). The request must be pending and the reply fit it."""
+        if self.role is not Role.NODE or message.TYPE not in REPLY_TYPES:
+            raise LocalProtocolError("a node sends replies, nothing else")
+        request_type = self._pending.get(request_id)
+        if request_type is None:
+            raise LocalProtocolError(f"request {request_id} is not waiting for a reply")
+        if not _fits(message.TYPE, request_type):
+            raise LocalProtocolError(f"a {type(message).__name__} does not answer a request of type {request_type}")
+        chunks = self._send(request_id, message)
+        del self._pending[request_id]
+        return chunks
+
+    def send_failed(self) -> None:
+        """Bytes given out by a send did not (all) reach the peer: nothing can be sent any more."""
+        self._send_broken = True
+
+    def _send(self, request_id: int, message: Message) -> Iterator[memoryview]:
+        if self._sender is None:
+            raise LocalProtocolError("nothing can be sent before the handshake is done")
+        if self._send_broken:
+            raise LocalProtocolError("an earlier send failed; the connection is of no use any more")
+        if self._sending:
+            raise LocalProtocolError("the message before has not been sent completely")
+        head = encode_head(request_id, message)
+        payload = memoryview(payload_of(message)).cast("B")
+        front = HEADER.pack(len(head), len(payload)) + head
+        if len(front) + len(payload) <= SMALL_SEND_BYTES:
+            front += payload
+            payload = payload[:0]
+        self._sending = True
+        return self._chunks(self._sender, memoryview(front), payload)
+
+    def _chunks(self, sender: CipherState, front: memoryview, payload: memoryview) -> Iterator[memoryview]:
+        out = self._out_buffer(len(front) + len(payload))
+        at = 0
+        try:
+            for source in (front, payload):
+                done, end = 0, len(source)
+                while done < end:
+                    room = len(out) - at - RECORD_OVERHEAD_BYTES
+                    count = min(end - done, RECORD_PLAINTEXT_BYTES, room)
+                    length = count + TAG_BYTES
+                    out[at] = length >> 8
+                    out[at + 1] = length & 0xFF
+                    at += LENGTH_BYTES
+                    sender.seal_into(source[done : done + count], out[at : at + length])
+                    at += length
+                    done += count
+                    if len(out) - at <= SMALL_SEND_BYTES:  # not worth a record of its own
+                        yield out[:at]
+                        at = 0
+            if at:
+                yield out[:at]
+            self._sending = False
+        finally:
+            if self._sending:  # given up half-way: the peer's cipher can no longer follow
+                self._send_broken = True
+
+    def _out_buffer(self, plain_bytes: int) -> memoryview:
+        """The output buffer, grown to what this send needs: most connections never send a payload."""
+        # Room for a last record that the chunk loop would not begin any more.
+        size = 3 * SMALL_SEND_BYTES if plain_bytes <= SMALL_SEND_BYTES else CHUNK_BYTES
+        if len(self._out) < size:
+            self._out = memoryview(bytearray(size))
+        return self._out
+
+
+class _Incoming:
+    """Received bytes not yet used: a view of the caller's own bytes while that suffices, else the receive buffer."""
+
+    def __init__(self) -> None:
+        self._own = memoryview(b"")
+        self._view = self._own
+        self._at = 0
+        self._end = 0
+
+    @property
+    def count(self) -> int:
+        return self._end - self._at
+
+    def peek_u16(self) -> int:
+        return self._view[self._at] << 8 | self._view[self._at + 1]
+
+    def take(self, count: int) -> memoryview:
+        """The next bytes, valid until more is received."""
+        at = self._at
+        self._at = at + count
+        return self._view[at : at + count]
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        if self._at == self._end and isinstance(data, bytes):
+            self._view, self._at, self._end = memoryview(data), 0, len(data)
+            return
+        self._make_room(len(data))
+        self._own[self._end : self._end + len(data)] = data
+        self._end += len(data)
+
+    def space(self) -> memoryview:
+        self._make_room(RECEIVE_BYTES // 4)
+        return self._own[self._end :]
+
+    def advance(self, count: int) -> None:
+        if self._view is not self._own or not 0 <= count <= len(self._own) - self._end:
+            raise LocalProtocolError("more was received than there was space for")
+        self._end += count
+
+    def _make_room(self, count: int) -> None:
+        """What is left, at the front of the own buffer, with room for `count` more bytes behind it."""
+        rest = self._view[self._at : self._end]
+        if self._view is self._own and len(self._own) - self._end >= count and (self._at == 0 or len(rest)):
+            return
+        own = self._own
+        if len(own) < len(rest) + count:
+            own = memoryview(bytearray(max(RECEIVE_BYTES, len(rest) + count)))
+        own[: len(rest)] = rest
+        self._own = self._view = own
+        self._at, self._end = 0, len(rest)
+
+
+__all__ = [
+    "NEED_DATA",
+    "Connection",
+    "Event",
+    "HandshakeDone",
+    "NeedData",
+    "PeerClosed",
+    "ReplyReceived",
+    "RequestReceived",
+    "Role",
+    "UnknownRequest",
+]
