@@ -1,0 +1,153 @@
+"""A client's profile: one directory with its settings, its account key and its catalog.
+
+The account key's seed is all a person must keep besides the catalog: the secrets that storage tokens and rent proofs
+are made of are derived from it. Writers (put, rent) hold the profile's lock, so that two of them never plan the same
+upload or the same payment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from blake3 import blake3
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import AccountId, FixedBytes
+
+from lnstore.client.catalog import CATALOG_FILE, Catalog
+from lnstore.config import CLIENT_FILE, ClientConfig
+from lnstore.errors import ExitCode, LnstoreError
+
+KEY_FILE = "account.key"
+LOCK_FILE = "profile.lock"
+LOCK_PATIENCE_SECONDS = 3.0
+_LOCK_STEP_SECONDS = 0.05
+
+
+class AccountSeed(FixedBytes):
+    """The 32 secret bytes of an account key."""
+
+    def __repr__(self) -> str:
+        return "AccountSeed(…)"
+
+    __str__ = __repr__
+
+
+class ProfileError(LnstoreError):
+    """The profile cannot be used; the text says what to do."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class ProfileBusy(ProfileError):
+    """Another lnstore process is writing with this profile."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """A profile as read from its directory. Prints no secret."""
+
+    directory: Path
+    config: ClientConfig
+    identity: Identity
+    _mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _writers: int = field(default=0, repr=False)
+    _lock_fd: int = field(default=-1, repr=False)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The profile in `directory`; ConfigError or ProfileError say what is missing or wrong."""
+        config = ClientConfig.load(directory)
+        path = directory / KEY_FILE
+        try:
+            seed = AccountSeed.from_hex(path.read_text().strip())
+        except FileNotFoundError:
+            raise ProfileError(
+                f"there is no {path}; restore it from a backup: files stored with it are paid by no other key"
+            ) from None
+        except OSError as exc:
+            raise ProfileError(f"{path} cannot be read: {exc.strerror}") from exc
+        except ValueError:
+            raise ProfileError(f"{path} must hold 64 hex digits; restore it from a backup") from None
+        return cls(directory, config, Identity(seed))
+
+    @property
+    def account_id(self) -> AccountId:
+        """Who this client is at every node."""
+        return AccountId(self.identity.public_key)
+
+    @property
+    def account_secret(self) -> bytes:
+        """32 bytes that everything the account keeps secret besides its signing key is derived from."""
+        return blake3(self.identity.seed, derive_key_context="lnstore account secret v1").digest()
+
+    def open_catalog(self) -> Catalog:
+        """This profile's catalog; CatalogError when it cannot be used."""
+        return Catalog.open(self.directory / CATALOG_FILE)
+
+    @contextmanager
+    def writing(self, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
+        """Hold the profile against other processes; ProfileBusy when another still holds it after a short wait.
+
+        Within one process the same Profile may be held several times over. Blocks the calling thread for at most
+        `patience_seconds`.
+        """
+        with self._mutex:
+            if self._writers == 0:
+                self._lock_fd = _acquire(self.directory / LOCK_FILE, patience_seconds)
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._writers -= 1
+                if self._writers == 0:
+                    os.close(self._lock_fd)
+
+
+def init_profile(directory: Path, **overrides: Any) -> Profile:
+    """Make a profile with a fresh key; `overrides` go into its settings file. ProfileError when there is one."""
+    if (directory / CLIENT_FILE).exists() or (directory / KEY_FILE).exists():
+        raise ProfileError(f"there is already a profile in {directory}; use it, or choose another directory")
+    text = ClientConfig.template(**overrides)
+    identity = Identity.generate()
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_new(directory / KEY_FILE, identity.seed.hex() + "\n")
+        _write_new(directory / CLIENT_FILE, text)
+    except OSError as exc:
+        raise ProfileError(f"the profile cannot be made in {directory}: {exc.strerror}") from exc
+    profile = Profile.load(directory)
+    profile.open_catalog().close()
+    return profile
+
+
+def _write_new(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:  # noqa: PTH123 -- the mode must hold from the first moment
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _acquire(path: Path, patience_seconds: float) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                raise ProfileBusy(
+                    f"another lnstore process is writing with the profile in {path.parent}; wait until it has ended"
+                ) from None
+            time.sleep(_LOCK_STEP_SECONDS)
+        else:
+            return fd

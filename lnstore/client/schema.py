@@ -1,0 +1,101 @@
+"""The catalog's schema, as the steps that lead to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+STEPS: tuple[str, ...] = (
+    # 1: the first schema
+    """
+    CREATE TABLE nodes (
+        node_id BLOB PRIMARY KEY CHECK (length(node_id) = 32),
+        address TEXT NOT NULL,
+        petname TEXT NOT NULL UNIQUE,
+        lightning_id BLOB CHECK (length(lightning_id) = 33),
+        terms BLOB,
+        agreement BLOB,
+        added_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE files (
+        file_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        file_key BLOB NOT NULL CHECK (length(file_key) = 32),
+        manifest_id BLOB CHECK (length(manifest_id) = 32),
+        file_bytes INTEGER CHECK (file_bytes >= 0),
+        needed INTEGER NOT NULL CHECK (needed >= 1),
+        total INTEGER NOT NULL CHECK (total >= happy),
+        happy INTEGER NOT NULL CHECK (happy >= needed),
+        created_at INTEGER NOT NULL,
+        complete INTEGER NOT NULL DEFAULT 0 CHECK (complete IN (0, 1)),
+        CHECK (complete = 0 OR (manifest_id IS NOT NULL AND file_bytes IS NOT NULL))
+    ) STRICT;
+    CREATE TABLE shares (
+        node_id BLOB NOT NULL,
+        share_id BLOB NOT NULL CHECK (length(share_id) = 32),
+        file_id INTEGER NOT NULL REFERENCES files,
+        segment INTEGER NOT NULL CHECK (segment >= -1),
+        number INTEGER NOT NULL CHECK (number >= 0),
+        size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
+        token_end INTEGER NOT NULL,
+        PRIMARY KEY (node_id, share_id, file_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX shares_by_file ON shares (file_id, segment);
+    CREATE TABLE uploads (
+        upload_id INTEGER PRIMARY KEY,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        file_id INTEGER NOT NULL UNIQUE REFERENCES files ON DELETE CASCADE,
+        started_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE payments (
+        payment_id INTEGER PRIMARY KEY,
+        node_id BLOB NOT NULL,
+        purpose INTEGER NOT NULL,
+        idx INTEGER NOT NULL,
+        bolt11 TEXT NOT NULL UNIQUE,
+        payment_hash BLOB NOT NULL CHECK (length(payment_hash) = 32),
+        amount_msat INTEGER NOT NULL CHECK (amount_msat >= 0),
+        fee_msat INTEGER CHECK (fee_msat >= 0),
+        state TEXT NOT NULL CHECK (state IN ('pending', 'unknown', 'settled', 'failed')),
+        from_at INTEGER NOT NULL,
+        until_at INTEGER NOT NULL,
+        capacity_bytes INTEGER NOT NULL,
+        shares INTEGER NOT NULL DEFAULT 0,
+        sampled INTEGER NOT NULL DEFAULT 0,
+        preimage BLOB CHECK (length(preimage) = 32),
+        created_at INTEGER NOT NULL,
+        settled_at INTEGER
+    ) STRICT;
+    CREATE INDEX payments_by_node ON payments (node_id, purpose, idx);
+    CREATE TABLE postings (
+        posting_id INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        debit TEXT NOT NULL,
+        credit TEXT NOT NULL,
+        amount_msat INTEGER NOT NULL CHECK (amount_msat > 0),
+        reference TEXT NOT NULL UNIQUE,
+        CHECK (debit <> credit)
+    ) STRICT;
+    CREATE TRIGGER postings_are_not_changed BEFORE UPDATE ON postings
+        BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
+    CREATE TRIGGER postings_are_not_deleted BEFORE DELETE ON postings
+        BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
+    """,
+)
+"""Schema version i + 1 is made from version i by STEPS[i]; a step, once released, is never edited."""
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one, since executescript would commit the transaction they belong to."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if line.rstrip().endswith(";") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        raise ValueError("a migration step does not end with a semicolon")
