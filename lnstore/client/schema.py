@@ -70,6 +70,15 @@ STEPS: tuple[str, ...] = (
         settled_at INTEGER
     ) STRICT;
     CREATE INDEX payments_by_node ON payments (node_id, purpose, idx);
+    CREATE TABLE challenges (
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        token_index INTEGER NOT NULL,
+        period INTEGER NOT NULL,
+        expected BLOB NOT NULL CHECK (length(expected) % 32 = 0),
+        shares INTEGER NOT NULL,
+        revealed_at INTEGER NOT NULL,
+        PRIMARY KEY (node_id, token_index)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE postings (
         posting_id INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
