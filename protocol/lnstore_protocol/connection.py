@@ -4,9 +4,8 @@ The handshake has fixed sizes and no length prefix: act 1 (client, 48 bytes: e a
 (node, 48), act 3 (client, 96: its encrypted static key, then its Ed25519 public key as the encrypted payload). Only an
 initiator that knows the node's key gets an answer, after one X25519 operation of the node.
 
-Then each direction is a sequence of records, u16 big-endian ciphertext length | ciphertext, every record one Noise
-transport message with empty associated data: a length that was tampered with lets the tag of that record fail, so
-covering it as well would add nothing. The plaintexts, joined, are the stream of frames (frames.py).
+Then each direction is a sequence of records (records.py), whose plaintexts, joined, are the stream of frames
+(frames.py), each holding one message (messages.py).
 
 Rules that this file keeps: what may come or go is in the two tables below; a payload is sealed from where it lies and
 opened to where it stays; after the first error from the peer nothing more is read, but one error may still be sent.
@@ -15,34 +14,29 @@ opened to where it stays; after the first error from the peer nothing more is re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
 
 from lnstore_protocol.codec import MESSAGES, REPLY_TYPES, REQUEST_TYPES, decode_head, encode_head, payload_of, peek
 from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from lnstore_protocol.events import (
+    NEED_DATA,
+    Event,
+    HandshakeDone,
+    NeedData,
+    PeerClosed,
+    ReplyReceived,
+    RequestReceived,
+    UnknownRequest,
+)
 from lnstore_protocol.frames import HEADER, Allocate, Frame, FrameReader, fresh_buffer
 from lnstore_protocol.identity import Identity, x25519_public
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import REPLY, ErrorReply, Message, Reply, Request
 from lnstore_protocol.noise import MAX_NOISE_BYTES, TAG_BYTES, CipherState, Handshake
+from lnstore_protocol.records import LENGTH_BYTES, SMALL_SEND_BYTES, ChunkSealer, Incoming
 
 PROLOGUE = b"lnstore/1"
 ACT_BYTES = (48, 48, 96)
-LENGTH_BYTES = 2
-RECORD_OVERHEAD_BYTES = LENGTH_BYTES + TAG_BYTES
-RECORD_PLAINTEXT_BYTES = (1 << 16) - RECORD_OVERHEAD_BYTES
-"""What a full record of ours carries: 64 KiB on the wire, so that four of them fill a chunk."""
-
-CHUNK_BYTES = 256 * 1024
-"""The most that one step of a send gives out."""
-
-SMALL_SEND_BYTES = 4 * 1024
-"""Up to here payload and head share one record, at the price of a copy; and no big buffer is needed."""
-
-RECEIVE_BYTES = 256 * 1024
-"""Size of the receive buffer; at most one record is left in it between two reads."""
-
 MAX_PENDING_REQUESTS = 128
 """Requests sent and not yet answered, in one connection."""
 
@@ -52,55 +46,6 @@ class Role(Enum):
 
     CLIENT = "client"
     NODE = "node"
-
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HandshakeDone:
-    """Both sides are authenticated; `peer` is the other's Ed25519 public key (AccountId or NodeId)."""
-
-    peer: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
-    """A request to answer with send_reply (node)."""
-
-    request_id: int
-    message: Request
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyReceived:
-    """The answer to a request of ours (client)."""
-
-    request_id: int
-    message: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownRequest:
-    """A request of an unknown even type: answer it with an ErrorReply of UNKNOWN_MESSAGE (node)."""
-
-    request_id: int
-    type: int
-
-
-@dataclass(frozen=True, slots=True)
-class PeerClosed:
-    """The peer ended its side between two messages; nothing more will come."""
-
-
-class NeedData(Enum):
-    """No event yet: receive more bytes first."""
-
-    NEED_DATA = auto()
-
-
-NEED_DATA: Final = NeedData.NEED_DATA
-Event = HandshakeDone | RequestReceived | ReplyReceived | UnknownRequest | PeerClosed
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -200,18 +145,15 @@ class Connection:
             remote_static=None if remote is None else x25519_public(remote),
             ephemeral_private=ephemeral_private,
         )
-        self._sender: CipherState | None = None
+        self._sender: ChunkSealer | None = None
         self._receiver: CipherState | None = None
         self._handshake_out = bytearray()
-        self._incoming = _Incoming()
+        self._incoming = Incoming()
         self._eof = False
         self._frames = FrameReader(allocate)
         self._scratch = memoryview(b"")
         self._pending: dict[int, int] = {}
         self._next_request_id = 0
-        self._out = memoryview(b"")
-        self._sending = False
-        self._send_broken = False
         self._failure: RemoteProtocolError | None = None
 
     def __repr__(self) -> str:
@@ -232,7 +174,7 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether messages may be sent: the handshake is done and no sending has failed."""
-        return self._sender is not None and not self._send_broken
+        return self._sender is not None and not self._sender.is_broken
 
     # --- bytes in
 
@@ -264,8 +206,6 @@ class Connection:
             return self._next_event()
         except RemoteProtocolError as exc:
             self._failure = exc
-            if self._phase is not _Phase.OPEN:
-                self._send_broken = True
             if self.role is Role.NODE and exc.request_id is not None:
                 self._pending.setdefault(exc.request_id, _ONLY_AN_ERROR_FITS)
             self._phase = _Phase.FAILED
@@ -328,7 +268,8 @@ class Connection:
             peer = payload
             if x25519_public(peer) != self._handshake.remote_static:
                 raise RemoteProtocolError("the account key is not the one of the handshake", ErrorCode.BAD_SIGNATURE)
-        self._sender, self._receiver = self._handshake.split()
+        sending, self._receiver = self._handshake.split()
+        self._sender = ChunkSealer(sending)
         self._handshake = None
         self._phase = _Phase.OPEN
         return HandshakeDone(peer)
@@ -437,109 +378,23 @@ class Connection:
 
     def send_failed(self) -> None:
         """Bytes given out by a send did not (all) reach the peer: nothing can be sent any more."""
-        self._send_broken = True
+        if self._sender is None:
+            self._phase = _Phase.FAILED
+        else:
+            self._sender.is_broken = True
 
     def _send(self, request_id: int, message: Message) -> Iterator[memoryview]:
-        if self._sender is None:
+        sender = self._sender
+        if sender is None:
             raise LocalProtocolError("nothing can be sent before the handshake is done")
-        if self._send_broken:
-            raise LocalProtocolError("an earlier send failed; the connection is of no use any more")
-        if self._sending:
-            raise LocalProtocolError("the message before has not been sent completely")
+        sender.check_ready()
         head = encode_head(request_id, message)
         payload = memoryview(payload_of(message)).cast("B")
         front = HEADER.pack(len(head), len(payload)) + head
         if len(front) + len(payload) <= SMALL_SEND_BYTES:
             front += payload
             payload = payload[:0]
-        self._sending = True
-        return self._chunks(self._sender, memoryview(front), payload)
-
-    def _chunks(self, sender: CipherState, front: memoryview, payload: memoryview) -> Iterator[memoryview]:
-        out = self._out_buffer(len(front) + len(payload))
-        at = 0
-        try:
-            for source in (front, payload):
-                done, end = 0, len(source)
-                while done < end:
-                    room = len(out) - at - RECORD_OVERHEAD_BYTES
-                    count = min(end - done, RECORD_PLAINTEXT_BYTES, room)
-                    length = count + TAG_BYTES
-                    out[at] = length >> 8
-                    out[at + 1] = length & 0xFF
-                    at += LENGTH_BYTES
-                    sender.seal_into(source[done : done + count], out[at : at + length])
-                    at += length
-                    done += count
-                    if len(out) - at <= SMALL_SEND_BYTES:  # not worth a record of its own
-                        yield out[:at]
-                        at = 0
-            if at:
-                yield out[:at]
-            self._sending = False
-        finally:
-            if self._sending:  # given up half-way: the peer's cipher can no longer follow
-                self._send_broken = True
-
-    def _out_buffer(self, plain_bytes: int) -> memoryview:
-        """The output buffer, grown to what this send needs: most connections never send a payload."""
-        # Room for a last record that the chunk loop would not begin any more.
-        size = 3 * SMALL_SEND_BYTES if plain_bytes <= SMALL_SEND_BYTES else CHUNK_BYTES
-        if len(self._out) < size:
-            self._out = memoryview(bytearray(size))
-        return self._out
-
-
-class _Incoming:
-    """Received bytes not yet used: a view of the caller's own bytes while that suffices, else the receive buffer."""
-
-    def __init__(self) -> None:
-        self._own = memoryview(b"")
-        self._view = self._own
-        self._at = 0
-        self._end = 0
-
-    @property
-    def count(self) -> int:
-        return self._end - self._at
-
-    def peek_u16(self) -> int:
-        return self._view[self._at] << 8 | self._view[self._at + 1]
-
-    def take(self, count: int) -> memoryview:
-        """The next bytes, valid until more is received."""
-        at = self._at
-        self._at = at + count
-        return self._view[at : at + count]
-
-    def add(self, data: bytes | bytearray | memoryview) -> None:
-        if self._at == self._end and isinstance(data, bytes):
-            self._view, self._at, self._end = memoryview(data), 0, len(data)
-            return
-        self._make_room(len(data))
-        self._own[self._end : self._end + len(data)] = data
-        self._end += len(data)
-
-    def space(self) -> memoryview:
-        self._make_room(RECEIVE_BYTES // 4)
-        return self._own[self._end :]
-
-    def advance(self, count: int) -> None:
-        if self._view is not self._own or not 0 <= count <= len(self._own) - self._end:
-            raise LocalProtocolError("more was received than there was space for")
-        self._end += count
-
-    def _make_room(self, count: int) -> None:
-        """What is left, at the front of the own buffer, with room for `count` more bytes behind it."""
-        rest = self._view[self._at : self._end]
-        if self._view is self._own and len(self._own) - self._end >= count and (self._at == 0 or len(rest)):
-            return
-        own = self._own
-        if len(own) < len(rest) + count:
-            own = memoryview(bytearray(max(RECEIVE_BYTES, len(rest) + count)))
-        own[: len(rest)] = rest
-        self._own = self._view = own
-        self._at, self._end = 0, len(rest)
+        return sender.chunks(memoryview(front), payload)
 
 
 __all__ = [
