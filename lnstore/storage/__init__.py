@@ -1,1 +1,5 @@
-"""Where shares are kept."""
+"""Where a node keeps its shares: one file each."""
+
+from lnstore.storage.files import FileShares
+
+__all__ = ["FileShares"]
