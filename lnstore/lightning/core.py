@@ -1,0 +1,345 @@
+"""Core Lightning behind `ports.Lightning`: lightningd's unix socket, real or simulated.
+
+Every call has a finite timeout and ends promptly when cancelled (see `rpc`). What became of a payment is always
+read from `listpays`: neither an error nor a lost connection says that nothing was paid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from lnstore.lightning.rpc import Call
+from lnstore.ports import (
+    Channel,
+    DecodedInvoice,
+    Invoice,
+    InvoiceStatus,
+    LightningError,
+    LightningInfo,
+    LightningRefused,
+    LightningUnavailable,
+    Outcome,
+    Payment,
+)
+from lnstore_protocol.ids import LightningId, Msat, PaymentHash
+
+CALL_SECONDS = 30.0
+"""For a call that lightningd answers from its own state."""
+PEER_SECONDS = 120.0
+"""For a call that talks to a peer first (connect, fundchannel)."""
+MARGIN_SECONDS = 15.0
+"""How much longer than its own limit a call may take that has one (pay, close, waitanyinvoice)."""
+
+CALLS = 16
+PAYMENTS = 64
+WAITS = 16
+"""Worker threads per adapter for quick calls, for payments (which may hang on a peer) and for waits."""
+
+_IN_FLIGHT = -3
+_LABEL_EXISTS, _PREIMAGE_EXISTS, _WAIT_TIMEOUT, _NO_INVOICE, _WRONG_STATUS = 900, 901, 904, 905, 906
+
+
+class CoreLightning:
+    """A Lightning daemon reached through its JSON-RPC unix socket. Implements `ports.Lightning`.
+
+    Errors: LightningUnavailable when the daemon does not answer, LightningRefused with its code when it says no.
+    """
+
+    def __init__(self, socket_path: str | Path) -> None:
+        self._path = str(socket_path)
+        self._calls = trio.CapacityLimiter(CALLS)
+        self._payments = trio.CapacityLimiter(PAYMENTS)
+        self._waits = trio.CapacityLimiter(WAITS)
+        self._has_xpay: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"CoreLightning({self._path!r})"
+
+    async def call(self, method: str, *, timeout_seconds: float = CALL_SECONDS, **params: Any) -> dict[str, Any]:
+        """One raw command with named parameters (those that are None are left out); its result object."""
+        return await self._call(method, params, timeout_seconds, self._calls)
+
+    async def _call(
+        self, method: str, params: dict[str, Any], timeout_seconds: float, limiter: trio.CapacityLimiter
+    ) -> dict[str, Any]:
+        given = {name: value for name, value in params.items() if value is not None}
+        return await Call(self._path, method, given, timeout_seconds).run(limiter)
+
+    # --- identity -----------------------------------------------------------------------------------------------
+
+    async def info(self) -> LightningInfo:
+        """Who the daemon is; `simulated` comes from its version, addresses from what it announces or listens on."""
+        reply = await self.call("getinfo")
+        with _understanding("getinfo"):
+            # A daemon that announces nothing (regtest, behind NAT) is still reachable where it listens.
+            places = reply.get("address") or reply.get("binding") or []
+            version = str(reply["version"])
+            return LightningInfo(
+                lightning_id=LightningId.from_hex(reply["id"]),
+                alias=str(reply.get("alias", "")),
+                network=str(reply["network"]),
+                block_height=int(reply["blockheight"]),
+                version=version,
+                synced=not any(name.startswith("warning_") and name.endswith("_sync") for name in reply),
+                simulated="simulated" in version,
+                addresses=tuple((str(place["address"]), int(place["port"])) for place in places if "port" in place),
+            )
+
+    async def sign_message(self, message: str) -> str:
+        """A zbase32 signature of `message` by the daemon's key."""
+        reply = await self.call("signmessage", message=message)
+        with _understanding("signmessage"):
+            return str(reply["zbase"])
+
+    async def check_message(self, message: str, zbase: str, signer: LightningId) -> bool:
+        """Whether `signer` signed `message`; refused (-32602) when `zbase` is not zbase32 at all."""
+        # Without pubkey= lightningd refuses keys it has not met in gossip, even when the signature is right.
+        reply = await self.call("checkmessage", message=message, zbase=zbase, pubkey=signer.hex())
+        return reply.get("verified") is True
+
+    # --- invoices -----------------------------------------------------------------------------------------------
+
+    async def create_invoice(
+        self, *, label: str, amount_msat: Msat, description: str, expires_in_seconds: int, preimage: bytes
+    ) -> Invoice:
+        """The invoice of this label, made now or found; refused (900, 901) when another one has label or preimage."""
+        payment_hash = PaymentHash(hashlib.sha256(preimage).digest())
+        try:
+            reply = await self.call(
+                "invoice",
+                label=label,
+                amount_msat=int(amount_msat),
+                description=description,
+                expiry=expires_in_seconds,
+                preimage=preimage.hex(),
+            )
+        except LightningRefused as refused:
+            if refused.code not in {_LABEL_EXISTS, _PREIMAGE_EXISTS}:
+                raise
+            existing = await self.find_invoice(label)
+            if existing is None or (existing.payment_hash, existing.amount_msat) != (payment_hash, amount_msat):
+                raise
+            return existing
+        with _understanding("invoice"):
+            return Invoice(
+                label=label,
+                bolt11=reply["bolt11"],
+                payment_hash=PaymentHash.from_hex(reply["payment_hash"]),
+                amount_msat=amount_msat,
+                expires_at=int(reply["expires_at"]),
+                status=InvoiceStatus.UNPAID,
+            )
+
+    async def find_invoice(self, label: str) -> Invoice | None:
+        """The invoice of this label, or None."""
+        reply = await self.call("listinvoices", label=label)
+        with _understanding("listinvoices"):
+            return _invoice(reply["invoices"][0]) if reply["invoices"] else None
+
+    async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
+        """Deletes the invoice if it still has `status`; False when it has not, or is unknown."""
+        try:
+            await self.call("delinvoice", label=label, status=status.value)
+        except LightningRefused as refused:
+            if refused.code not in {_NO_INVOICE, _WRONG_STATUS}:
+                raise
+            return False
+        return True
+
+    async def next_paid(self, after_pay_index: int, *, timeout_seconds: int) -> Invoice | None:
+        """The first invoice paid after `after_pay_index`; None when none came within `timeout_seconds`."""
+        params = {"lastpay_index": after_pay_index, "timeout": timeout_seconds}
+        try:
+            reply = await self._call("waitanyinvoice", params, timeout_seconds + MARGIN_SECONDS, self._waits)
+        except LightningRefused as refused:
+            if refused.code != _WAIT_TIMEOUT:
+                raise
+            return None
+        with _understanding("waitanyinvoice"):
+            return _invoice(reply)
+
+    # --- payments -----------------------------------------------------------------------------------------------
+
+    async def decode(self, bolt11: str) -> DecodedInvoice:
+        """What a BOLT11 string says, signature checked by the daemon; refused (-32602) for anything else."""
+        reply = await self.call("decode", string=bolt11)
+        with _understanding("decode"):
+            if reply.get("type") != "bolt11 invoice" or reply.get("valid") is not True:
+                raise LightningRefused(
+                    -32602, f"not a valid BOLT11 invoice but a {reply.get('type', 'something else')}"
+                )
+            created_at = int(reply["created_at"])
+            amount = reply.get("amount_msat")
+            return DecodedInvoice(
+                payee=LightningId.from_hex(reply["payee"]),
+                payment_hash=PaymentHash.from_hex(reply["payment_hash"]),
+                amount_msat=None if amount is None else Msat(int(amount)),
+                created_at=created_at,
+                expires_at=created_at + int(reply["expiry"]),
+                network=_NETWORKS.get(reply["currency"], str(reply["currency"])),
+                description=str(reply.get("description", "")),
+            )
+
+    async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
+        """Pays at most once in all. Never raises for an unreachable daemon: that is UNKNOWN."""
+        before = await self.payment(bolt11)
+        if before.outcome is not Outcome.FAILED:
+            return before
+        error: LightningError | None = None
+        try:
+            await self._send(bolt11, max_fee_msat, retry_for_seconds)
+        except LightningRefused as refused:
+            error = refused
+        except LightningUnavailable as unavailable:
+            error = unavailable
+        after = await self.payment(bolt11)
+        if after.outcome is not Outcome.FAILED:
+            return after
+        # The daemon's list shows nothing in flight. That settles it only when the attempt itself is over.
+        if isinstance(error, LightningRefused):
+            if error.code == _IN_FLIGHT:
+                return Payment(Outcome.PENDING, reason=str(error))
+            return Payment(Outcome.FAILED, reason=str(error))
+        return Payment(Outcome.UNKNOWN, reason=str(error or "lightningd reported success but lists no payment"))
+
+    async def payment(self, bolt11: str) -> Payment:
+        """What `listpays` says of this invoice; UNKNOWN when the daemon does not answer."""
+        try:
+            reply = await self.call("listpays", bolt11=bolt11)
+        except LightningUnavailable as unavailable:
+            return Payment(Outcome.UNKNOWN, reason=str(unavailable))
+        with _understanding("listpays"):
+            by_status = {attempt["status"]: attempt for attempt in reply["pays"]}
+            for status, outcome in (("complete", Outcome.SETTLED), ("pending", Outcome.PENDING)):
+                if status in by_status:
+                    return _payment(outcome, by_status[status])
+            if by_status.keys() - {"failed"}:
+                return Payment(Outcome.UNKNOWN, reason=f"listpays speaks of {sorted(by_status)}")
+        return Payment(Outcome.FAILED, reason="no attempt to pay this invoice is in flight or settled")
+
+    async def _send(self, bolt11: str, max_fee_msat: Msat, retry_for_seconds: int) -> None:
+        limits = {"maxfee": int(max_fee_msat), "retry_for": retry_for_seconds}
+        timeout = retry_for_seconds + MARGIN_SECONDS
+        if self._has_xpay is None:
+            self._has_xpay = await self._knows("xpay")
+        if self._has_xpay:
+            await self._call("xpay", {"invstring": bolt11, **limits}, timeout, self._payments)
+        else:
+            await self._call("pay", {"bolt11": bolt11, **limits}, timeout, self._payments)
+
+    async def _knows(self, command: str) -> bool:
+        try:
+            await self.call("help", command=command)
+        except LightningRefused:
+            return False
+        return True
+
+    # --- channels -----------------------------------------------------------------------------------------------
+
+    async def connect(self, peer: LightningId, host: str, port: int) -> None:
+        """Connects to a peer; refused with 401 when it does not answer there or has another key."""
+        await self.call("connect", timeout_seconds=PEER_SECONDS, id=peer.hex(), host=host, port=port)
+
+    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
+        """Funds a channel; its id. Refused with 301 (cannot afford), -1 (too small) or 400 (peer not connected)."""
+        reply = await self.call(
+            "fundchannel",
+            timeout_seconds=PEER_SECONDS,
+            id=peer.hex(),
+            amount=amount_sat,
+            push_msat=int(push_msat) or None,
+            announce=announce,
+        )
+        with _understanding("fundchannel"):
+            return str(reply["channel_id"])
+
+    async def channels(self, peer: LightningId | None = None) -> list[Channel]:
+        """All channels with all peers, or with one; closed ones stay listed for some 100 blocks."""
+        reply = await self.call("listpeerchannels", id=None if peer is None else peer.hex())
+        with _understanding("listpeerchannels"):
+            return [_channel(entry) for entry in reply["channels"]]
+
+    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
+        """Closes, alone if the peer is away for so long; the closing transaction's id, empty if never funded."""
+        params = {"id": channel_id, "unilateraltimeout": unilateral_timeout_seconds}
+        reply = await self._call("close", params, unilateral_timeout_seconds + PEER_SECONDS, self._waits)
+        with _understanding("close"):
+            # A channel that was never funded closes without a transaction.
+            return str((reply.get("txids") or [reply.get("txid", "")])[-1])
+
+    async def new_address(self) -> str:
+        """A fresh bech32 address of the daemon's wallet."""
+        reply = await self.call("newaddr", addresstype="bech32")
+        with _understanding("newaddr"):
+            return str(reply["bech32"])
+
+    async def wallet_msat(self) -> Msat:
+        """The wallet's confirmed, unreserved outputs."""
+        reply = await self.call("listfunds")
+        with _understanding("listfunds"):
+            usable = (out for out in reply["outputs"] if out["status"] == "confirmed" and not out["reserved"])
+            return Msat(sum(int(out["amount_msat"]) for out in usable))
+
+
+_NETWORKS = {"bc": "bitcoin", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
+"""The currency prefix of a BOLT11 string → the network's name as `getinfo` says it."""
+
+
+@contextmanager
+def _understanding(method: str) -> Iterator[None]:
+    """Turns a reply of an unexpected shape into a LightningError that names the command."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
+        raise LightningError(
+            f"lightningd's answer to {method} has another form than expected ({type(exc).__name__}: {exc}); "
+            "this lnstore was written for Core Lightning 25.05 to 26.06"
+        ) from None
+
+
+def _invoice(entry: dict[str, Any]) -> Invoice:
+    status = InvoiceStatus(entry["status"])
+    paid = status is InvoiceStatus.PAID
+    return Invoice(
+        label=str(entry["label"]),
+        bolt11=entry["bolt11"],
+        payment_hash=PaymentHash.from_hex(entry["payment_hash"]),
+        amount_msat=Msat(int(entry.get("amount_msat", 0))),
+        expires_at=int(entry["expires_at"]),
+        status=status,
+        pay_index=int(entry["pay_index"]) if paid else None,
+        paid_at=int(entry["paid_at"]) if paid else None,
+        received_msat=Msat(int(entry["amount_received_msat"])) if paid else None,
+    )
+
+
+def _payment(outcome: Outcome, attempt: dict[str, Any]) -> Payment:
+    amount, sent, preimage = attempt.get("amount_msat"), attempt.get("amount_sent_msat"), attempt.get("preimage")
+    return Payment(
+        outcome,
+        amount_msat=None if amount is None else Msat(int(amount)),
+        sent_msat=None if sent is None else Msat(int(sent)),
+        preimage=None if preimage is None else bytes.fromhex(preimage),
+        reason="" if outcome is Outcome.SETTLED else "the payment is on its way; wait for it",
+    )
+
+
+def _channel(entry: dict[str, Any]) -> Channel:
+    return Channel(
+        peer=LightningId.from_hex(entry["peer_id"]),
+        state=str(entry["state"]),
+        connected=entry["peer_connected"] is True,
+        channel_id=str(entry.get("channel_id", "")),
+        short_channel_id=entry.get("short_channel_id"),
+        funding_txid=entry.get("funding_txid"),
+        capacity_msat=Msat(int(entry.get("total_msat", 0))),
+        to_us_msat=Msat(int(entry.get("to_us_msat", 0))),
+        spendable_msat=Msat(int(entry.get("spendable_msat", 0))),
+        receivable_msat=Msat(int(entry.get("receivable_msat", 0))),
+    )

@@ -1,0 +1,297 @@
+"""connect, disconnect, listpeers, fundchannel, listpeerchannels, close."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from lnstore.lightning.simulated import chain, channels, nodes, params
+from lnstore.lightning.simulated.commands import LIGHTNINGD
+from lnstore.lightning.simulated.database import Database
+from lnstore.lightning.simulated.failure import RpcFailure
+from lnstore.lightning.simulated.params import Param
+from lnstore.lightning.simulated.simulation import Daemon
+
+CHANNEL_TYPE = {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]}
+UNILATERAL_SECONDS = 172_800
+_UNLIMITED = 2**64 - 1
+
+
+def _peer_string(value: Any) -> str:
+    """A node id, or node id@host:port."""
+    text = params.string(value)
+    params.node_id(text.partition("@")[0])
+    return text
+
+
+@LIGHTNINGD.command(
+    "connect", Param("id", _peer_string), Param("host", params.string, None), Param("port", params.integer, None)
+)
+async def connect(daemon: Daemon, id: str, host: str | None, port: int | None) -> dict[str, Any]:  # noqa: A002
+    """Connects to a peer."""
+    peer_id, _, place = id.partition("@")
+    if place:
+        if host is not None:
+            raise RpcFailure(params.INVALID_PARAMS, "Can't specify host as both xxx@yyy and separate argument")
+        host, _, digits = place.rpartition(":") if ":" in place else (place, "", "9735")
+        port = int(digits)
+    peer, direction = nodes.connect(daemon.db, daemon.node, peer_id.lower(), host, port)
+    daemon.simulation.changed()
+    return {
+        "id": peer.node_id,
+        "features": nodes.FEATURES_INIT,
+        "direction": direction,
+        "address": {"type": "ipv4", "address": nodes.HOST, "port": peer.port},
+    }
+
+
+@LIGHTNINGD.command("disconnect", Param("id", params.node_id), Param("force", params.boolean, default=False))
+async def disconnect(daemon: Daemon, id: str, force: bool) -> dict[str, Any]:  # noqa: A002
+    """Ends the connection with a peer."""
+    peer = nodes.by_id(daemon.db, id)
+    if peer is None or not nodes.connected(daemon.db, daemon.name, peer.name):
+        if peer is not None and nodes.has_channel(daemon.db, daemon.name, peer.name):
+            raise RpcFailure(-1, "Peer not connected")
+        raise RpcFailure(params.INVALID_PARAMS, f"Unknown peer '{id}'")
+    if nodes.has_channel(daemon.db, daemon.name, peer.name) and not force:
+        raise RpcFailure(-1, "Peer has (at least one) channel in state CHANNELD_NORMAL")
+    nodes.disconnect(daemon.db, daemon.name, peer.name)
+    daemon.simulation.changed()
+    return {}
+
+
+@LIGHTNINGD.command("listpeers", Param("id", params.node_id, None), Param("level", params.unsupported, None))
+async def listpeers(daemon: Daemon, id: str | None, level: None) -> dict[str, Any]:  # noqa: A002, ARG001
+    """The peers, and whether they are connected."""
+    peers = []
+    for link in daemon.db.all("SELECT * FROM link WHERE ? IN (caller, callee)", daemon.name):
+        name = link["callee"] if link["caller"] == daemon.name else link["caller"]
+        peer = nodes.by_name(daemon.db, name)
+        count = sum(side.peer == name for side in channels.of_node(daemon.db, daemon.name))
+        if id not in {None, peer.node_id} or not (link["connected"] or count):
+            continue
+        entry = {"id": peer.node_id, "connected": bool(link["connected"]), "num_channels": count}
+        if link["connected"]:
+            entry |= {"netaddr": [f"{nodes.HOST}:{peer.port}"], "features": nodes.FEATURES_INIT}
+        peers.append(entry)
+    return {"peers": peers}
+
+
+@LIGHTNINGD.command(
+    "fundchannel",
+    Param("id", params.node_id),
+    Param("amount", params.sat_or_all),
+    Param("feerate", params.unsupported, None),
+    Param("announce", params.boolean, default=True),
+    Param("minconf", params.unsupported, None),
+    Param("push_msat", params.msat, 0),
+    Param("close_to", params.unsupported, None),
+    Param("request_amt", params.unsupported, None),
+    Param("compact_lease", params.unsupported, None),
+    Param("utxos", params.unsupported, None),
+    Param("mindepth", params.unsupported, None),
+    Param("reserve", params.unsupported, None),
+    Param("channel_type", params.unsupported, None),
+)
+async def fundchannel(
+    daemon: Daemon,
+    *,
+    id: str,  # noqa: A002
+    amount: int | None,
+    announce: bool,
+    push_msat: int,
+    **unused: Any,  # noqa: ARG001
+) -> dict[str, Any]:
+    """Opens a channel; it is usable once its funding is in a block."""
+    try:
+        peer, _ = nodes.connect(daemon.db, daemon.node, id, None, None)
+    except RpcFailure as failure:
+        failure.data = {"id": id, "method": "connect"}
+        raise
+    channel_id, txid, raw = channels.open_channel(
+        daemon.db, daemon.node, peer, amount_sat=amount, push_msat=push_msat, public=announce
+    )
+    daemon.simulation.crash_if(daemon.name, "channel-funded")
+    daemon.simulation.changed()
+    return {"tx": raw, "txid": txid, "channel_id": channel_id, "channel_type": CHANNEL_TYPE, "outnum": 0}
+
+
+@LIGHTNINGD.command(
+    "close",
+    Param("id", params.string),
+    Param("unilateraltimeout", params.integer, UNILATERAL_SECONDS),
+    Param("destination", params.unsupported, None),
+    Param("fee_negotiation_step", params.unsupported, None),
+    Param("wrong_funding", params.unsupported, None),
+    Param("force_lease_closed", params.unsupported, None),
+    Param("feerange", params.unsupported, None),
+)
+async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) -> dict[str, Any]:  # noqa: A002, ARG001
+    """Closes a channel: together if the peer is there in time, alone after that."""
+    row = channels.find(daemon.db, daemon.name, id)
+    if row is None:
+        raise RpcFailure(params.INVALID_PARAMS, f"id: Channel id not found: invalid token '\"{id}\"'")
+    if row["state"] not in channels.OPEN:
+        raise RpcFailure(-1, f"Channel is in state {row['state']}")
+    seconds = unilateraltimeout or float("inf")
+    mutual = False
+    with trio.move_on_after(seconds):
+        while not _can_close(daemon.db, row["channel_id"]):
+            await daemon.bell.wait()
+        mutual = True
+    row = channels.find(daemon.db, daemon.name, row["channel_id"])
+    if row is None or row["state"] not in channels.OPEN:
+        raise RpcFailure(-1, "Channel was closed by its peer")
+    txid = channels.close(daemon.db, row, daemon.name, mutual=mutual)
+    daemon.simulation.changed()
+    tx = chain.raw(daemon.db, txid)
+    return {"tx": tx, "txid": txid, "txs": [tx], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
+
+
+def _can_close(db: Database, channel_id: str) -> bool:
+    row = db.one("SELECT * FROM channel WHERE channel_id = ?", channel_id)
+    if row is None or row["state"] not in channels.OPEN:
+        return True
+    in_flight = db.one("SELECT 1 FROM htlc WHERE channel_id = ?", channel_id)
+    return in_flight is None and channels.usable(db, row["opener"], row["acceptor"])
+
+
+@LIGHTNINGD.command(
+    "listpeerchannels",
+    Param("id", params.node_id, None),
+    Param("short_channel_id", params.string, None),
+    Param("channel_id", params.payment_hash, None),
+)
+async def listpeerchannels(
+    daemon: Daemon,
+    *,
+    id: str | None,  # noqa: A002
+    short_channel_id: str | None,
+    channel_id: str | None,
+) -> dict[str, Any]:
+    """The channels, in full."""
+    found = []
+    for side in channels.of_node(daemon.db, daemon.name):
+        entry = _channel(daemon.db, side)
+        if (
+            id in {None, entry["peer_id"]}
+            and short_channel_id in {None, side.row["scid"]}
+            and channel_id in {None, side.row["channel_id"]}
+        ):
+            found.append(entry)
+    return {"channels": found}
+
+
+def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
+    row, capacity = side.row, side.capacity
+    ours, theirs = ("forth", "back") if side.opener else ("back", "forth")
+    aliases = (row["opener_alias"], row["acceptor_alias"])
+    low, high = row["opener_min_msat"], row["opener_max_msat"]
+    connected = nodes.connected(db, side.node, side.peer)
+    normal = row["state"] == "CHANNELD_NORMAL"
+    update = {
+        "htlc_minimum_msat": 0,
+        "htlc_maximum_msat": capacity - side.reserve,
+        "cltv_expiry_delta": channels.CLTV_DELTA,
+        "fee_base_msat": channels.FEE_BASE_MSAT,
+        "fee_proportional_millionths": channels.FEE_PPM,
+    }
+    untrimmed = sum(htlc["amount_msat"] >= channels.DUST_MSAT for htlc in side.htlcs)
+    entry: dict[str, Any] = {
+        "peer_id": nodes.by_name(db, side.peer).node_id,
+        "peer_connected": connected,
+        "channel_type": CHANNEL_TYPE,
+        "updates": {"local": update, "remote": update} if normal else {"local": update},
+        "ignore_fee_limits": True,
+        "lost_state": False,
+        "state": row["state"],
+        "owner": "channeld" if connected and row["state"] in channels.OPEN else None,
+        "reestablished": True if connected else None,
+        "short_channel_id": row["scid"],
+        "direction": None if row["scid"] is None else int(_direction(db, side)),
+        "channel_id": row["channel_id"],
+        "funding_txid": row["funding_txid"],
+        "funding_outnum": row["funding_outnum"],
+        "feerate": {"perkw": channels.FEERATE_PER_KW, "perkb": 4 * channels.FEERATE_PER_KW},
+        "last_tx_fee_msat": channels.commitment_fee_sat(untrimmed) * 1000,
+        "private": not row["public"],
+        "opener": "local" if side.opener else "remote",
+        "closer": None if row["closer"] is None else "local" if row["closer"] == side.node else "remote",
+        "alias": {"local": aliases[not side.opener], "remote": aliases[side.opener]},
+        "features": ["option_static_remotekey", "option_anchors"],
+        "funding": {
+            "local_funds_msat": capacity if side.opener else 0,
+            "remote_funds_msat": 0 if side.opener else capacity,
+            "pushed_msat": row["push_msat"],
+            "withheld": False,
+        },
+        "to_us_msat": side.to_us,
+        "min_to_us_msat": low if side.opener else capacity - high,
+        "max_to_us_msat": high if side.opener else capacity - low,
+        "total_msat": capacity,
+        "fee_base_msat": channels.FEE_BASE_MSAT,
+        "fee_proportional_millionths": channels.FEE_PPM,
+        "dust_limit_msat": channels.DUST_MSAT,
+        "their_max_htlc_value_in_flight_msat": _UNLIMITED,
+        "our_max_htlc_value_in_flight_msat": _UNLIMITED,
+        "their_reserve_msat": side.reserve,
+        "our_reserve_msat": side.reserve,
+        "spendable_msat": side.spendable,
+        "receivable_msat": side.receivable,
+        "minimum_htlc_in_msat": 0,
+        "minimum_htlc_out_msat": 0,
+        "maximum_htlc_out_msat": capacity - side.reserve,
+        "their_to_self_delay": channels.TO_SELF_DELAY,
+        "our_to_self_delay": channels.TO_SELF_DELAY,
+        "max_accepted_htlcs": 483,
+        "state_changes": [_locked_in(row["normal_at"], local=side.opener)] if row["normal_at"] else [],
+        "status": [_status(row["state"])],
+        "in_payments_offered": row[f"{theirs}_offered"],
+        "in_offered_msat": row[f"{theirs}_offered_msat"],
+        "in_payments_fulfilled": row[f"{theirs}_fulfilled"],
+        "in_fulfilled_msat": row[f"{theirs}_fulfilled_msat"],
+        "out_payments_offered": row[f"{ours}_offered"],
+        "out_offered_msat": row[f"{ours}_offered_msat"],
+        "out_payments_fulfilled": row[f"{ours}_fulfilled"],
+        "out_fulfilled_msat": row[f"{ours}_fulfilled_msat"],
+        "htlcs": [_htlc(htlc, outgoing=bool(htlc["forth"]) == side.opener) for htlc in side.htlcs],
+    }
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _direction(db: Database, side: channels.Side) -> bool:
+    """BOLT 7: direction 0 is from the node with the lesser id."""
+    return nodes.by_name(db, side.node).node_id > nodes.by_name(db, side.peer).node_id
+
+
+def _status(state: str) -> str:
+    words = {
+        "CHANNELD_NORMAL": "Channel ready for use.",
+        "CHANNELD_AWAITING_LOCKIN": "Funding needs 1 more confirmation.",
+    }
+    return f"{state}:{words.get(state, 'Channel closed.')}"
+
+
+def _locked_in(normal_at: float, *, local: bool) -> dict[str, str]:
+    moment = datetime.fromtimestamp(normal_at, UTC)
+    return {
+        "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
+        "old_state": "CHANNELD_AWAITING_LOCKIN",
+        "new_state": "CHANNELD_NORMAL",
+        "cause": "user" if local else "remote",
+        "message": "Lockin complete",
+    }
+
+
+def _htlc(row: Any, *, outgoing: bool) -> dict[str, Any]:
+    entry = {
+        "direction": "out" if outgoing else "in",
+        "id": row["id"],
+        "amount_msat": row["amount_msat"],
+        "expiry": row["expiry"],
+        "payment_hash": row["payment_hash"],
+        "state": "SENT_ADD_ACK_REVOCATION" if outgoing else "RCVD_ADD_ACK_REVOCATION",
+    }
+    return {**entry, "local_trimmed": True} if row["amount_msat"] < channels.DUST_MSAT else entry
