@@ -1,0 +1,111 @@
+"""`lnstore nodes`: the storage nodes a client knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lnstore.cli.output import human_bytes, human_msat, json_option, print_json, profile_option, run, table
+from lnstore.cli.session import open_purse
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def nodes() -> None:
+    """Add and list storage nodes."""
+
+
+@nodes.command()
+@click.argument("addresses", metavar="ADDRESS…", nargs=-1, required=True)
+@click.option("--petname", help="What you call the node (default: the beginning of its id). For one address only.")
+@profile_option
+@json_option
+def add(addresses: tuple[str, ...], petname: str | None, profile: Path | None, as_json: bool) -> None:
+    """Get to know the nodes at these addresses (lnstore://<node id>@host:port).
+
+    The node must hold the key in its address, prove that its Lightning key is its own, and be on your Lightning
+    daemon's network. Run it again with a new address when a node has moved.
+
+    \b
+    Example:
+      lnstore nodes add lnstore://5f0c…e1@node.example.org:7460 --petname alice
+    """
+    from lnstore.client.nodes import add_node
+    from lnstore_protocol.ids import NodeAddress
+
+    if petname is not None and len(addresses) > 1:
+        raise click.UsageError("--petname names one node; give one address with it")
+    try:
+        parsed = [NodeAddress.parse(text) for text in addresses]
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="ADDRESS") from exc
+
+    async def work() -> None:
+        async with open_purse(profile) as purse:
+            for address in parsed:
+                node = await add_node(purse, address, petname)
+                if as_json:
+                    print_json({"ok": True, "node_id": node.node_id, "petname": node.petname, "address": str(address)})
+                else:
+                    click.echo(f"added {node.petname} at {address}")
+
+    run(work)
+
+
+@nodes.command()
+@profile_option
+@json_option
+def ls(profile: Path | None, as_json: bool) -> None:
+    """List the known nodes: prices, whether they answer, and your account there.
+
+    \b
+    Example:
+      lnstore nodes ls
+    """
+
+    async def work() -> None:
+        from lnstore.client.nodes import list_nodes
+
+        async with open_purse(profile) as purse:
+            listings = await list_nodes(purse)
+        if as_json:
+            for one in listings:
+                print_json(
+                    {
+                        "node_id": one.node.node_id,
+                        "petname": one.node.petname,
+                        "address": str(one.node.address),
+                        "reachable": one.reachable,
+                        "problem": one.problem,
+                        "price_msat_per_gib_month": one.terms.price_msat_per_gib_month if one.terms else None,
+                        "egress_msat_per_gib": one.terms.egress_msat_per_gib if one.terms else None,
+                        "state": one.status.state.name.lower() if one.status else None,
+                        "capacity_bytes": one.status.capacity_bytes if one.status else None,
+                        "used_bytes": one.status.used_bytes if one.status else None,
+                    }
+                )
+            return
+        if not listings:
+            click.echo("no node is known yet; add one with: lnstore nodes add lnstore://…")
+            return
+        table(
+            "",
+            ["node", "state", "rent per GiB-month", "reading per GiB", "used", "capacity", "address"],
+            [
+                [
+                    one.node.petname,
+                    "no answer" if not one.reachable else one.status.state.name.lower() if one.status else "no account",
+                    human_msat(one.terms.price_msat_per_gib_month) if one.terms else "?",
+                    human_msat(one.terms.egress_msat_per_gib) if one.terms else "?",
+                    human_bytes(one.status.used_bytes) if one.status else "",
+                    human_bytes(one.status.capacity_bytes) if one.status else "",
+                    f"lnstore://{one.node.node_id.hex()[:8]}…@{one.node.address.host}:{one.node.address.port}",
+                ]
+                for one in listings
+            ],
+        )
+        for one in listings:
+            if one.problem:
+                click.echo(f"{one.node.petname}: {one.problem}", err=True)
+
+    run(work)

@@ -1,0 +1,59 @@
+"""What commands that speak to nodes or to Lightning open first, and close in the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lnstore.cli.output import profile_directory
+
+if TYPE_CHECKING:
+    from lnstore.client.catalog import Catalog, NodeEntry
+    from lnstore.client.profile import Profile
+    from lnstore.client.purse import Purse
+
+
+def load_profile(given: Path | None) -> Profile:
+    """The profile that --profile, LNSTORE_HOME or the default names, its logging set up."""
+    from lnstore.client.profile import Profile
+    from lnstore.logs import configure_logging
+
+    profile = Profile.load(profile_directory(given))
+    configure_logging(profile.config.log_level)
+    return profile
+
+
+@asynccontextmanager
+async def open_purse(given: Path | None) -> AsyncIterator[Purse]:
+    """Everything that commands about nodes, channels and rent take. The profile is held against other writers."""
+    from lnstore.client.purse import Purse
+    from lnstore.client.transport import NodePool
+    from lnstore.clock import clock_for
+    from lnstore.lightning.core import CoreLightning
+
+    profile = load_profile(given)
+    with profile.writing(), profile.open_catalog() as catalog:
+        async with NodePool(profile.identity) as pool:
+            yield Purse.of(
+                profile,
+                catalog,
+                CoreLightning(profile.config.lightning_rpc),
+                pool.get,
+                clock_for(profile.config.clock_file),
+            )
+
+
+def chosen_nodes(catalog: Catalog, names: Sequence[str], *, everything: bool) -> list[NodeEntry]:
+    """The nodes a person named, or all of them; a usage error for neither or both, or when none is known."""
+    if everything == bool(names):
+        raise click.UsageError("name one or more nodes, or --all")
+    if not everything:
+        return [catalog.find_node(name) for name in names]
+    nodes = catalog.nodes()
+    if not nodes:
+        raise click.UsageError("no node is known yet; add one with: lnstore nodes add lnstore://…")
+    return nodes
