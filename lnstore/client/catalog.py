@@ -22,10 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
-
 from lnstore.client.schema import STEPS, statements
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
 
 CATALOG_FILE = "catalog.db"
 BUSY_SECONDS = 5

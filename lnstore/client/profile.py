@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from blake3 import blake3
-from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, FixedBytes
 
 from lnstore.client.catalog import CATALOG_FILE, Catalog
 from lnstore.config import CLIENT_FILE, ClientConfig
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import AccountId, FixedBytes
 
 KEY_FILE = "account.key"
 LOCK_FILE = "profile.lock"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
 
 from lnstore.client.catalog import Catalog, CatalogError, ShareEntry, SourceState
 from lnstore.client.schema import STEPS, statements
+from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
 
 SOURCE = SourceState(path=b"/data/report", size=5, mtime_ns=1, ctime_ns=2)
 

@@ -1,0 +1,390 @@
+"""Connections to nodes: TCP, the handshake, hello, and then many requests at once on one connection.
+
+Per connection one task reads and one writes. A message that the writer began is sent to its end; when whoever asked is
+cancelled within one that carries a payload, the connection is given up instead, since the payload's buffer is theirs
+again from then on. So no cancellation ever leaves the two sides out of step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import trio
+import trio.abc
+
+from lnstore.client.node_errors import (
+    ConnectionLost,
+    NodeError,
+    NodeRefused,
+    NodeTimeout,
+    NodeUnreachable,
+    WrongNodeKey,
+    name_of,
+)
+from lnstore.client.tasks import ByteBudget, open_tasks
+from lnstore_protocol.connection import NEED_DATA, Connection, HandshakeDone, PeerClosed, ReplyReceived, Role
+from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from lnstore_protocol.frames import BufferPool
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.messages import MAX_SHARE_BYTES, ErrorReply, GetShare, Hello, HelloReply, Reply, Request
+
+VERSION_MAJOR = 1
+VERSION_MINOR = 0
+CONNECT_SECONDS = 10.0
+"""From the first packet to the answer to hello."""
+
+READ_BYTES = 64 * 1024
+IN_FLIGHT_BYTES = 16 * 1024 * 1024
+"""Payloads asked for or sent and not yet answered, per connection."""
+
+SMALLEST_CHARGE_BYTES = 256 * 1024
+"""What any request counts for in that budget: so at most 64 are open, well below what the protocol allows."""
+
+BACKOFF_SECONDS = 5.0
+"""After a failed attempt to connect, how long further ones fail at once with the same error."""
+
+KEPT_BUFFERS = 12
+"""Payload buffers kept for use again; a fresh page costs more than the cipher that fills it."""
+
+OpenStream = Callable[[NodeAddress], Awaitable[trio.abc.Stream]]
+
+
+def payload_pool() -> BufferPool:
+    """Buffers for the payloads of replies; give them back when their content is used up."""
+    return BufferPool(size=MAX_SHARE_BYTES, keep=KEPT_BUFFERS)
+
+
+async def open_tcp(address: NodeAddress) -> trio.abc.Stream:
+    """A TCP stream to the node; OSError when there is none to be had."""
+    return await trio.open_tcp_stream(address.host, address.port)
+
+
+class _Call:
+    """One request from the moment it is asked until its reply."""
+
+    __slots__ = ("abandoned", "charge", "done", "error", "message", "reply", "sending")
+
+    def __init__(self, message: Request, charge: int) -> None:
+        self.message: Request | None = message
+        self.charge = charge
+        self.done = trio.Event()
+        self.reply: Reply | None = None
+        self.error: Exception | None = None
+        self.sending = False
+        self.abandoned = False
+
+
+class NodeConnection:
+    """An open connection to one node. Made by `connect` or a NodePool."""
+
+    def __init__(
+        self, address: NodeAddress, stream: trio.abc.Stream, protocol: Connection, buffers: BufferPool
+    ) -> None:
+        self.address = address
+        self.hello: HelloReply
+        self.lost: NodeError | None = None
+        self._stream = stream
+        self._protocol = protocol
+        self._buffers = buffers
+        self._budget = ByteBudget(IN_FLIGHT_BYTES)
+        self._queue, self._queued = trio.open_memory_channel[_Call](IN_FLIGHT_BYTES // SMALLEST_CHARGE_BYTES)
+        self._calls: dict[int, _Call] = {}
+        self._waiting: set[_Call] = set()
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"NodeConnection({name_of(self.address)}, {'lost' if self.lost else 'open'})"
+
+    async def request(self, message: Request, *, timeout_seconds: float) -> Any:
+        """The reply to `message`, of the class that belongs to it.
+
+        A payload's buffer must not change before this returns or raises. Raises NodeRefused for an error reply,
+        ConnectionLost, NodeTimeout; LocalProtocolError for a message that breaks a limit.
+        """
+        with trio.move_on_after(timeout_seconds):
+            return await self._request(message)
+        raise NodeTimeout(self.address, f"did not answer within {timeout_seconds:g} s; try again later")
+
+    async def wait_lost(self) -> None:
+        """Until the connection has ended."""
+        await self._ended.wait()
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up; requests under way fail with ConnectionLost."""
+        self._lose(ConnectionLost(self.address, reason))
+
+    async def _request(self, message: Request) -> Any:
+        payload_bytes = len(getattr(message, "payload", b""))
+        if isinstance(message, GetShare):
+            payload_bytes = message.length or MAX_SHARE_BYTES
+        charge = await self._budget.take(max(payload_bytes, SMALLEST_CHARGE_BYTES))
+        call = _Call(message, charge)
+        if self.lost is not None:
+            self._budget.give(charge)
+            raise self.lost.again()
+        self._waiting.add(call)
+        self._queue.send_nowait(call)
+        try:
+            await call.done.wait()
+        except trio.Cancelled:
+            call.abandoned = True
+            if call.done.is_set() and call.reply is not None:
+                self._buffers.give(getattr(call.reply, "payload", b""))
+            elif call.sending and hasattr(message, "payload"):
+                self.abort("was left in the middle of a message")
+            raise
+        if call.error is not None:
+            raise call.error
+        if isinstance(call.reply, ErrorReply):
+            raise NodeRefused(self.address, call.reply)
+        return call.reply
+
+    # --- the two tasks ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read and write until the connection ends. Raises nothing: what ended it is told to every request."""
+        try:
+            with self._scope:
+                async with open_tasks() as tasks:
+                    tasks.start_soon(self._read)
+                    tasks.start_soon(self._write)
+        finally:
+            self._lose(ConnectionLost(self.address, "was disconnected by this side"))
+            self._ended.set()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await trio.aclose_forcefully(self._stream)
+
+    async def _write(self) -> None:
+        async for call in self._queued:
+            if call.abandoned:
+                self._finish(call)
+                continue
+            try:
+                request_id, chunks = self._protocol.send_request(call.message)  # type: ignore[arg-type]  # set until sent
+            except LocalProtocolError as exc:
+                call.error = exc
+                self._finish(call)
+                continue
+            self._calls[request_id] = call
+            call.sending = True
+            try:
+                for chunk in chunks:
+                    await self._stream.send_all(chunk)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._protocol.send_failed()
+                self._lose(ConnectionLost(self.address, "closed the connection; try again"))
+                return
+            call.sending = False
+            call.message = None
+
+    async def _read(self) -> None:
+        while self.lost is None:
+            try:
+                data = await self._stream.receive_some(READ_BYTES)
+                if data:
+                    self._protocol.receive_data(data)
+                else:
+                    self._protocol.receive_eof()
+                self._dispatch()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._lose(ConnectionLost(self.address, "closed the connection; try again"))
+            except RemoteProtocolError as exc:
+                self._lose(ConnectionLost(self.address, f"broke the protocol: {exc}; one of the two must be updated"))
+
+    def _dispatch(self) -> None:
+        while (event := self._protocol.next_event()) is not NEED_DATA:
+            match event:
+                case ReplyReceived(request_id=request_id, message=reply):
+                    call = self._calls.pop(request_id)
+                    call.reply = reply
+                    if call.abandoned:
+                        self._buffers.give(getattr(reply, "payload", b""))
+                    self._finish(call)
+                case PeerClosed():
+                    self._lose(ConnectionLost(self.address, "closed the connection; try again"))
+                    return
+                case _:
+                    raise RemoteProtocolError("an event that no client expects")
+
+    def _finish(self, call: _Call) -> None:
+        if call in self._waiting:
+            self._waiting.remove(call)
+            self._budget.give(call.charge)
+            call.done.set()
+
+    def _lose(self, error: NodeError) -> None:
+        if self.lost is None:
+            self.lost = error
+            for call in list(self._waiting):
+                call.error = error.again()
+                self._finish(call)
+            self._scope.cancel()
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connect(
+    address: NodeAddress,
+    identity: Identity,
+    *,
+    timeout_seconds: float = CONNECT_SECONDS,
+    buffers: BufferPool | None = None,
+    open_stream: OpenStream = open_tcp,
+) -> AsyncIterator[NodeConnection]:
+    """A connection past its hello; closed at the end of the block.
+
+    Raises NodeUnreachable, WrongNodeKey, ConnectionLost, and NodeRefused when the versions do not fit.
+    """
+    deadline = trio.current_time() + timeout_seconds
+    buffers = buffers or payload_pool()
+    protocol = Connection(Role.CLIENT, identity, remote=address.node_id, allocate=buffers.take)
+    stream = await _open(address, protocol, deadline, open_stream)
+    connection = NodeConnection(address, stream, protocol, buffers)
+    async with open_tasks() as tasks:
+        tasks.start_soon(connection.run)
+        try:
+            hello = Hello(
+                version_major=VERSION_MAJOR,
+                version_minor=VERSION_MINOR,
+                features=b"",
+                agent=f"lnstore/{version('lnstore')}",
+            )
+            left = max(0.0, deadline - trio.current_time())
+            connection.hello = await connection.request(hello, timeout_seconds=left)
+            if connection.hello.version_major != VERSION_MAJOR:
+                raise NodeRefused(address, ErrorReply(code=ErrorCode.UNSUPPORTED_VERSION, message=""))
+            yield connection
+        finally:
+            connection.abort("was disconnected by this side")
+
+
+async def _open(
+    address: NodeAddress, protocol: Connection, deadline: float, open_stream: OpenStream
+) -> trio.abc.Stream:
+    """A stream on which the handshake is done."""
+    seconds = deadline - trio.current_time()
+    stream: trio.abc.Stream | None = None
+    try:
+        with trio.move_on_at(deadline):
+            stream = await open_stream(address)
+            await _handshake(stream, protocol)
+            opened, stream = stream, None
+            return opened
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise NodeUnreachable(
+            address, f"cannot be reached ({reason}); check that it runs and that the address is right"
+        ) from exc
+    except (RemoteProtocolError, trio.BrokenResourceError) as exc:
+        raise WrongNodeKey(
+            address,
+            "did not prove to have the key its address names; ask its operator for the current lnstore:// address",
+        ) from exc
+    finally:
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
+    raise NodeUnreachable(address, f"did not answer within {seconds:g} s; check that it runs and the address is right")
+
+
+async def _handshake(stream: trio.abc.Stream, protocol: Connection) -> None:
+    await stream.send_all(protocol.initiate())
+    while not isinstance(protocol.next_event(), HandshakeDone):
+        data = await stream.receive_some(READ_BYTES)
+        if data:
+            protocol.receive_data(data)
+        else:
+            protocol.receive_eof()
+    await stream.send_all(protocol.data_to_send())
+
+
+# --- all nodes of one client ------------------------------------------------------------------------------------------
+
+
+class NodePool:
+    """One connection per node, opened when first needed and again when it was lost. Made by `open_pool`."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        tasks: trio.Nursery,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        open_stream: OpenStream = open_tcp,
+    ) -> None:
+        self.buffers = payload_pool()
+        self._identity = identity
+        self._tasks = tasks
+        self._connect_seconds = connect_seconds
+        self._open_stream = open_stream
+        self._connections: dict[NodeAddress, NodeConnection] = {}
+        self._locks: dict[NodeAddress, trio.Lock] = {}
+        self._failed: dict[NodeAddress, tuple[float, NodeError]] = {}
+
+    async def dial(self, address: NodeAddress) -> NodeConnection:
+        """The connection to the node, opened if need be; as `connect` raises, at once for a while after a failure."""
+        async with self._locks.setdefault(address, trio.Lock()):
+            connection = self._connections.get(address)
+            if connection is not None and connection.lost is None:
+                return connection
+            until, error = self._failed.get(address, (0.0, None))
+            if error is not None and trio.current_time() < until:
+                raise error.again()
+            try:
+                opened: NodeConnection = await self._tasks.start(self._hold, address)
+            except NodeError as exc:
+                self._failed[address] = (trio.current_time() + BACKOFF_SECONDS, exc)
+                raise
+            self._failed.pop(address, None)
+            self._connections[address] = opened
+            return opened
+
+    async def request(self, address: NodeAddress, message: Request, *, timeout_seconds: float) -> Any:
+        """Ask a node, as NodeConnection.request; once more when a connection from before turns out to be dead.
+
+        Every request of the protocol may be repeated without harm.
+        """
+        known = self._connections.get(address)
+        connection = await self.dial(address)
+        try:
+            return await connection.request(message, timeout_seconds=timeout_seconds)
+        except ConnectionLost:
+            if connection is not known:
+                raise
+        connection = await self.dial(address)
+        return await connection.request(message, timeout_seconds=timeout_seconds)
+
+    def drop(self, address: NodeAddress, reason: str) -> None:
+        """Give up the connection to a node, if there is one."""
+        connection = self._connections.pop(address, None)
+        if connection is not None:
+            connection.abort(reason)
+
+    async def _hold(
+        self, address: NodeAddress, task_status: trio.TaskStatus[NodeConnection] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with connect(
+            address,
+            self._identity,
+            timeout_seconds=self._connect_seconds,
+            buffers=self.buffers,
+            open_stream=self._open_stream,
+        ) as connection:
+            task_status.started(connection)
+            await connection.wait_lost()
+
+
+@asynccontextmanager
+async def open_pool(
+    identity: Identity, *, connect_seconds: float = CONNECT_SECONDS, open_stream: OpenStream = open_tcp
+) -> AsyncIterator[NodePool]:
+    """A pool whose connections are closed at the end of the block."""
+    async with open_tasks() as tasks:
+        yield NodePool(identity, tasks, connect_seconds=connect_seconds, open_stream=open_stream)
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,264 @@
+"""Connections carry many requests at once, survive cancellations in step, and say whose fault an end was."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from tiny_node import TinyNetwork, TinyNode
+
+from lnstore.client.node_errors import ConnectionLost, NodeRefused, NodeTimeout, NodeUnreachable, WrongNodeKey
+from lnstore.client.tasks import ByteBudget
+from lnstore.client.transport import IN_FLIGHT_BYTES, connect, open_pool
+from lnstore_protocol import merkle
+from lnstore_protocol.errors import ErrorCode, Retry
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import NodeAddress, NodeId, ShareId
+from lnstore_protocol.messages import (
+    MAX_SHARE_BYTES,
+    AccountStatus,
+    ErrorReply,
+    GetShare,
+    Hello,
+    HelloReply,
+    ListPeers,
+    PutShare,
+    Request,
+)
+
+ME = Identity(b"c" * 32)
+
+
+@pytest.fixture
+async def network(nursery: trio.Nursery) -> TinyNetwork:
+    return TinyNetwork(nursery, 2)
+
+
+def put(data: bytes) -> PutShare:
+    return PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data)
+
+
+def read(data: bytes) -> GetShare:
+    return GetShare(share_id=merkle.share_id(data), offset=0, length=0)
+
+
+async def test_hello_is_done_when_the_connection_is_open(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        assert connection.hello.network == "regtest"
+        assert node.count(Hello) == 1
+
+
+async def test_requests_in_flight_each_get_their_own_reply(network: TinyNetwork) -> None:
+    """Twenty shares of different content go out and come back over one connection at once."""
+    node = network.nodes[0]
+    shares = [bytes([i]) * (100_000 + i) for i in range(20)]
+    got: dict[int, bytes] = {}
+
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+
+        async def there_and_back(i: int) -> None:
+            await connection.request(put(shares[i]), timeout_seconds=5)
+            reply = await connection.request(read(shares[i]), timeout_seconds=5)
+            got[i] = bytes(reply.payload)
+
+        async with trio.open_nursery() as tasks:
+            for i in range(20):
+                tasks.start_soon(there_and_back, i)
+    assert [got[i] for i in range(20)] == shares
+    assert node.connections == 1
+
+
+async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwork) -> None:
+    async with connect(network.nodes[0].address, ME, open_stream=network.open_stream) as connection:
+        with pytest.raises(NodeRefused, match="does not hold this share") as refused:
+            await connection.request(read(b"never stored"), timeout_seconds=5)
+        assert (refused.value.code, refused.value.retry) == (ErrorCode.SHARE_UNKNOWN, Retry.NEVER)
+
+
+async def test_a_node_that_does_not_answer_is_a_timeout_and_the_connection_goes_on(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    node.fault = lambda request: "stall" if isinstance(request, ListPeers) else None
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        with pytest.raises(NodeTimeout, match="within"):
+            await connection.request(ListPeers(), timeout_seconds=0.05)
+        assert (await connection.request(AccountStatus(), timeout_seconds=5)).shares == 0
+
+
+async def test_cancelling_within_a_payload_ends_the_connection_instead_of_garbling_it(network: TinyNetwork) -> None:
+    """The message that was being sent cannot be finished, so whoever else waits is told, and the pool reconnects."""
+    node = network.nodes[0]
+    async with open_pool(ME, open_stream=network.open_stream) as pool:
+        connection = await pool.dial(node.address)
+        stalled = trio.Event()
+
+        async def waiter() -> None:
+            with pytest.raises(ConnectionLost, match="middle of a message"):
+                await connection.request(ListPeers(), timeout_seconds=5)
+            stalled.set()
+
+        node.fault = lambda request: "stall" if isinstance(request, ListPeers) else None
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(waiter)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.CancelScope() as scope:
+                tasks.start_soon(_cancel_when_sending, connection, scope)
+                await connection.request(put(bytes(MAX_SHARE_BYTES)), timeout_seconds=5)
+            assert scope.cancelled_caught
+            await stalled.wait()
+        node.fault = lambda _: None
+        assert (await pool.request(node.address, AccountStatus(), timeout_seconds=5)).shares == 0
+        assert node.connections == 2
+
+
+async def _cancel_when_sending(connection: object, scope: trio.CancelScope) -> None:
+    while not any(call.sending for call in connection._waiting):  # type: ignore[attr-defined]
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_a_request_cancelled_before_it_was_sent_never_reaches_the_node(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection.request(ListPeers(), timeout_seconds=5)
+        await connection.request(AccountStatus(), timeout_seconds=5)
+    assert node.count(ListPeers) == 0
+
+
+async def test_payloads_in_flight_stay_within_the_budget(network: TinyNetwork) -> None:
+    """However many shares are asked for at once, a connection has at most its budget open."""
+    node = network.nodes[0]
+    share = bytes(MAX_SHARE_BYTES)
+    node.shares[bytes(merkle.share_id(share))] = share
+    async with (
+        connect(node.address, ME, open_stream=network.open_stream) as connection,
+        trio.open_nursery() as tasks,
+    ):
+        for _ in range(12):
+            tasks.start_soon(lambda: connection.request(read(share), timeout_seconds=20))
+    assert connection._budget.most_taken <= IN_FLIGHT_BYTES
+    assert connection._budget.taken == 0
+
+
+async def test_a_node_that_dies_fails_every_request_in_flight(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    node.fault = lambda r: "die" if isinstance(r, AccountStatus) else "stall" if isinstance(r, ListPeers) else None
+    lost: list[Request] = []
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+
+        async def ask(request: Request) -> None:
+            with pytest.raises(ConnectionLost, match=r"tiny:1 .*closed"):
+                await connection.request(request, timeout_seconds=5)
+            lost.append(request)
+
+        async with trio.open_nursery() as tasks:
+            for request in (ListPeers(), ListPeers(), AccountStatus()):
+                tasks.start_soon(ask, request)
+        with pytest.raises(ConnectionLost):
+            await connection.request(ListPeers(), timeout_seconds=5)
+    assert len(lost) == 3
+
+
+async def test_another_key_than_the_address_names_is_told_apart_from_a_dead_node(network: TinyNetwork) -> None:
+    other = Identity.generate()
+    wrong = NodeAddress(NodeId(other.public_key), "tiny", network.nodes[0].port)
+    with pytest.raises(WrongNodeKey, match="current lnstore:// address"):
+        async with connect(wrong, ME, open_stream=network.open_stream):
+            pass
+    with pytest.raises(NodeUnreachable, match="Connection refused"):
+        async with connect(NodeAddress(wrong.node_id, "tiny", 99), ME, open_stream=network.open_stream):
+            pass
+
+
+async def test_something_that_accepts_and_stays_silent_is_unreachable(nursery: trio.Nursery) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    address = NodeAddress(NodeId(Identity.generate().public_key), "127.0.0.1", port)
+    with pytest.raises(NodeUnreachable, match="did not answer within"):
+        async with connect(address, ME, timeout_seconds=0.05):
+            pass
+    await listeners[0].aclose()
+
+
+async def test_another_major_version_is_refused(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    true_answer = node.answer
+
+    def newer(request: Request) -> HelloReply | ErrorReply:
+        reply = true_answer(request)
+        return (
+            HelloReply(
+                version_major=2,
+                version_minor=0,
+                features=b"",
+                network="regtest",
+                lightning_id=reply.lightning_id,
+                lightning_signature="",
+                now_at=0,
+            )
+            if isinstance(request, Hello)
+            else reply
+        )
+
+    node.answer = newer  # type: ignore[method-assign]
+    with pytest.raises(NodeRefused, match="no protocol version"):
+        async with connect(node.address, ME, open_stream=network.open_stream):
+            pass
+
+
+async def test_the_pool_shares_one_connection_and_replaces_a_dead_one(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    async with open_pool(ME, open_stream=network.open_stream) as pool:
+        async with trio.open_nursery() as tasks:
+            for _ in range(5):
+                tasks.start_soon(lambda: pool.request(node.address, AccountStatus(), timeout_seconds=5))
+        assert node.connections == 1
+        died = iter(["die"])
+        node.fault = lambda _: next(died, None)
+        await pool.request(node.address, AccountStatus(), timeout_seconds=5)
+        assert node.connections == 2
+
+
+async def test_after_a_failed_attempt_the_next_ones_fail_at_once(network: TinyNetwork) -> None:
+    """A dead node costs one attempt, not one per share."""
+    node = network.nodes[0]
+    node.down = True
+    async with open_pool(ME, open_stream=network.open_stream) as pool:
+        with pytest.raises(NodeUnreachable):
+            await pool.dial(node.address)
+        node.down = False
+        with pytest.raises(NodeUnreachable):
+            await pool.dial(node.address)
+    assert node.connections == 0
+
+
+async def test_the_budget_is_given_in_order_and_survives_cancellation() -> None:
+    """A large request is not starved by small ones that come later."""
+    budget = ByteBudget(10)
+    order: list[str] = []
+
+    async def take(name: str, count: int) -> None:
+        order.append(f"{name} {await budget.take(count)}")
+
+    assert await budget.take(8) == 8
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(take, "large", 99)
+        await trio.testing.wait_all_tasks_blocked()
+        tasks.start_soon(take, "small", 1)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.01):
+            await budget.take(1)
+        assert order == []
+        budget.give(8)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order == ["large 10"]
+        budget.give(10)
+    assert order == ["large 10", "small 1"]
+    assert (budget.taken, budget.most_taken) == (1, 10)
+
+
+def test_a_share_id_is_what_the_tiny_node_checks() -> None:
+    node = TinyNode(1)
+    reply = node.answer(PutShare(share_id=ShareId(bytes(32)), token_start=0, tokens=b"", payload=b"x"))
+    assert reply.code is ErrorCode.ROOT_MISMATCH
