@@ -41,7 +41,7 @@ MAX_ELEMENTS = 128
 """Keys of a map, elements of an array, known or not."""
 
 MAX_DEPTH = 4
-"""Nesting of a value under an unknown odd key, before it is passed over."""
+"""Arrays and maps within each other under an unknown odd key, which is then passed over."""
 
 PEEK_BYTES = 13
 """Array marker, type (up to 3 bytes) and request id (up to 9): enough of a head to refuse it and to say whose it is."""
@@ -355,8 +355,10 @@ def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) ->
 
 def _check_depth(value: Any, name: str) -> None:
     layer = [value]
-    for _ in range(MAX_DEPTH):
-        layer = [item for group in layer if type(group) in (list, tuple) for item in group]
+    for _ in range(MAX_DEPTH + 1):
+        lists = [group for group in layer if type(group) is list]
+        maps = [pair for group in layer if type(group) is tuple for pair in group]
+        layer = [item for group in (*lists, *maps) for item in group]
         if not layer:
             return
     raise RemoteProtocolError(f"{name}: nested too deeply")

@@ -387,6 +387,8 @@ class Connection:
         sender = self._sender
         if sender is None:
             raise LocalProtocolError("nothing can be sent before the handshake is done")
+        if self._handshake_out:
+            raise LocalProtocolError("data_to_send comes first: the peer still waits for the handshake's last act")
         sender.check_ready()
         head = encode_head(request_id, message)
         payload = memoryview(payload_of(message)).cast("B")
