@@ -89,7 +89,10 @@ class ChannelTooSmall(LnstoreError):
 
 
 class ProofFailed(LnstoreError):
-    """The node did not prove that it holds our shares. `lost`: it admits so; `missing`: left out; `differs`: the rest."""
+    """The node did not prove that it holds our shares.
+
+    `lost`: those it says it lost; `missing`: those it left out; `differs`: its answers are wrong for some of the rest.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
 

@@ -1,0 +1,214 @@
+"""Accounts: under which terms we rent, and what a node says of our standing there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from lnstore.client.catalog import NodeEntry
+from lnstore.client.money_errors import AccountMissing, NodeUntrusted, NotCredited, TermsRefused
+from lnstore.client.node_errors import NodeError, NodeRefused
+from lnstore.client.purse import Purse
+from lnstore.client.wallet import PaymentEntry
+from lnstore.config import ClientConfig
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError, Retry
+from lnstore_protocol.ids import AccountId, LightningId, NodeId
+from lnstore_protocol.messages import (
+    AccountState,
+    AccountStatus,
+    AccountStatusReply,
+    GetTerms,
+    OpenAccount,
+    OpenAccountReply,
+    TermsReply,
+)
+from lnstore_protocol.terms import Agreement, SignedTerms, Terms
+
+CLOCK_TOLERANCE_SECONDS = 600
+"""How far our clock and a node's may be apart."""
+
+CREDIT_SECONDS = 30.0
+"""How long a node may take to credit a payment that settled."""
+
+CREDIT_POLL_SECONDS = 0.1
+
+
+# --- what terms and agreements must be ------------------------------------------------------------------------------
+
+
+def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:
+    """TermsRefused, naming the setting, when the prices are beyond the profile's limits."""
+    for what, price, setting, limit in (
+        (
+            "rent per GiB and month",
+            terms.price_msat_per_gib_month,
+            "maximum_msat_per_gib_month",
+            config.maximum_msat_per_gib_month,
+        ),
+        ("reading a GiB", terms.egress_msat_per_gib, "maximum_msat_per_gib_read", config.maximum_msat_per_gib_read),
+        # Writing has no setting of its own: version 1 of the protocol knows only free writing.
+        ("writing a GiB", terms.ingress_msat_per_gib, "", 0),
+    ):
+        if price > limit:
+            advice = f"raise {setting} in client.toml, or use another node" if setting else "use another node"
+            raise TermsRefused(
+                f"{petname} asks {price} msat for {what}, you allow {limit}; nothing was paid. To go on {advice}"
+            )
+
+
+def check_terms(
+    encoded: bytes, *, node_id: NodeId, lightning_id: LightningId | None, network: str, now: int, petname: str
+) -> SignedTerms:
+    """The node's current terms, verified; NodeUntrusted or TermsRefused says what is wrong with them."""
+    try:
+        signed = SignedTerms.decode(encoded)
+    except RemoteProtocolError as exc:
+        raise NodeUntrusted(f"the terms of {petname} cannot be used: {exc}; use another node") from exc
+    terms = signed.terms
+    if (terms.node_id, terms.lightning_id) != (node_id, lightning_id):
+        raise NodeUntrusted(
+            f"{petname} sent terms of another node or for another Lightning key than it has proven; "
+            "use another node, or run `lnstore nodes add` with its address again"
+        )
+    if terms.network != network:
+        raise NodeUntrusted(f"{petname} is paid on {terms.network}, your Lightning daemon is on {network}")
+    if not terms.valid_from_at - CLOCK_TOLERANCE_SECONDS <= now <= terms.valid_until_at:
+        raise TermsRefused(
+            f"the terms of {petname} are not valid now: check that this machine's clock is right, else ask its operator"
+        )
+    return signed
+
+
+def check_agreement(encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str) -> Agreement:
+    """An agreement between us and this node, signed by both; NodeUntrusted says what is wrong with it.
+
+    Nobody else can sign for our account, so what holds here is something that we once proposed.
+    """
+    try:
+        agreement = Agreement.decode(encoded)
+    except RemoteProtocolError as exc:
+        raise NodeUntrusted(f"the agreement that {petname} sent cannot be used: {exc}; use another node") from exc
+    if agreement.account_id != account_id or agreement.terms.terms.node_id != node_id or not agreement.countersigned:
+        raise NodeUntrusted(f"the agreement that {petname} sent is not one between us and it; use another node")
+    return agreement
+
+
+# --- asking the node ------------------------------------------------------------------------------------------------
+
+
+async def fetch_terms(purse: Purse, node: NodeEntry) -> SignedTerms:
+    """The node's current terms, verified and remembered in the catalog."""
+    reply = await purse.ask(node, GetTerms(), TermsReply)
+    signed = check_terms(
+        reply.terms,
+        node_id=node.node_id,
+        lightning_id=node.lightning_id,
+        network=(await purse.lightning.info()).network,
+        now=purse.clock.now(),
+        petname=node.petname,
+    )
+    await purse.write(lambda: purse.catalog.set_agreement(node.node_id, terms=signed.encoded, agreement=None))
+    return signed
+
+
+async def account_status(purse: Purse, node: NodeEntry) -> AccountStatusReply | None:
+    """What the node says of our account; None when there is none."""
+    try:
+        return await purse.ask(node, AccountStatus(), AccountStatusReply)
+    except NodeRefused as refused:
+        if refused.code is ErrorCode.NO_ACCOUNT:
+            return None
+        raise
+
+
+def agreement_of(purse: Purse, node: NodeEntry) -> Agreement:
+    """Our agreement with this node, from the catalog; AccountMissing when there is none."""
+    if node.agreement is None:
+        raise AccountMissing(
+            f"there is no account at {node.petname}; open one with: lnstore rent buy {node.petname} SIZE"
+        )
+    return check_agreement(node.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname)
+
+
+async def standing(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply]:
+    """Our agreement with the node and how the account stands; AccountMissing when there is none or it lapsed."""
+    agreement = agreement_of(purse, node)
+    status = await account_status(purse, node)
+    if status is None or status.state is AccountState.LAPSED:
+        raise AccountMissing(
+            f"the account at {node.petname} {'has lapsed' if status else 'is not known there'}, and the shares there "
+            f"are gone; rent anew with: lnstore rent buy {node.petname} SIZE"
+        )
+    return agreement, status
+
+
+async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply, bool]:
+    """Our agreement with the node, how the account stands, and whether it was opened just now.
+
+    TermsRefused names the setting when the prices are beyond the profile's limits; NodeUntrusted when the node's
+    answers do not hold. Running it again after an interruption finds the account that was opened.
+    """
+    status = await account_status(purse, node)
+    if status is not None and status.state is not AccountState.LAPSED:
+        agreement = check_agreement(
+            status.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname
+        )
+        check_prices(agreement.terms.terms, purse.config, node.petname)
+        if node.agreement != agreement.encoded:
+            await _remember(purse, node, agreement)
+        return agreement, status, False
+    terms = await fetch_terms(purse, node)
+    check_prices(terms.terms, purse.config, node.petname)
+    conversation = await purse.dial(node.address)
+    now = purse.clock.now()
+    if abs(conversation.hello.now_at - now) > CLOCK_TOLERANCE_SECONDS:
+        raise NodeUntrusted(
+            f"the clocks of {node.petname} and this machine are {abs(conversation.hello.now_at - now)} seconds apart; "
+            "set this machine's clock right, else tell the node's operator"
+        )
+    proposal = Agreement.propose(terms, purse.identity, anchor_at=now)
+    reply = await purse.ask(node, OpenAccount(agreement=proposal.encoded), OpenAccountReply)
+    agreement = check_agreement(
+        reply.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname
+    )
+    if (agreement.terms.encoded, agreement.anchor_at) != (terms.encoded, now):
+        raise NodeUntrusted(f"{node.petname} signed another agreement than was proposed; use another node")
+    await _remember(purse, node, agreement)
+    opened = await account_status(purse, node)
+    if opened is None:
+        raise NodeUntrusted(f"{node.petname} signed an agreement and does not know the account; use another node")
+    return agreement, opened, True
+
+
+async def _remember(purse: Purse, node: NodeEntry, agreement: Agreement) -> None:
+    await purse.write(
+        lambda: purse.catalog.set_agreement(node.node_id, terms=agreement.terms.encoded, agreement=agreement.encoded)
+    )
+
+
+async def wait_until_credited(
+    purse: Purse, node: NodeEntry, paid: PaymentEntry, credited: Callable[[AccountStatusReply], bool]
+) -> AccountStatusReply:
+    """How the account stands once the node has credited a settled payment; NotCredited when that takes too long.
+
+    The node may be restarting meanwhile: a lost connection is dialled again until the time is up.
+    """
+    why = "it still shows the account as before"
+    with trio.move_on_after(CREDIT_SECONDS):
+        while True:
+            try:
+                status = await account_status(purse, node)
+            except NodeError as exc:
+                if isinstance(exc, NodeRefused) and exc.retry is not Retry.LATER:
+                    raise
+                why = str(exc)
+            else:
+                if status is not None and credited(status):
+                    return status
+            await trio.sleep(CREDIT_POLL_SECONDS)
+    raise NotCredited(
+        f"the payment of {paid.amount_msat} msat to {node.petname} settled, and the node did not credit it within "
+        f"{CREDIT_SECONDS:.0f} seconds ({why}). It is not paid again: run the command again later, and if that does "
+        f"not help send the operator the payment hash {paid.payment_hash.hex()}"
+    )

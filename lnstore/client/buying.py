@@ -1,0 +1,186 @@
+"""Renting capacity and adding to the deposit: asked for, checked against our own computation, paid, credited.
+
+Both are targets, not amounts ("have 20 GiB", "have 20,000 msat"), so that the same command again pays nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lnstore.client.accounts import (
+    CLOCK_TOLERANCE_SECONDS,
+    check_prices,
+    open_account,
+    wait_until_credited,
+)
+from lnstore.client.catalog import NodeEntry
+from lnstore.client.money_errors import CapacityUnfit, InvoiceFault, InvoiceRefused, PaymentOpen
+from lnstore.client.node_channels import open_channel
+from lnstore.client.payments import pay_invoice, resolve_open, resume
+from lnstore.client.purse import Purse
+from lnstore.client.wallet import Offer, PaymentEntry
+from lnstore_protocol.ids import Msat
+from lnstore_protocol.messages import (
+    AccountStatusReply,
+    AddCapacity,
+    AddCapacityReply,
+    InvoicePurpose,
+    InvoiceReply,
+    RequestInvoice,
+)
+from lnstore_protocol.terms import Agreement, ChannelPolicy, period_at, period_start, rent_msat
+
+ROUNDS = 3
+"""A growth or deposit that an interrupted run asked for is finished first; then what is still lacking is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """What `buy` did: how the account stands, and the payments that it made or finished."""
+
+    node: NodeEntry
+    agreement: Agreement
+    opened: bool
+    status: AccountStatusReply
+    payments: tuple[PaymentEntry, ...]
+
+    @property
+    def paid_msat(self) -> Msat:
+        """All that was paid, fees included."""
+        return Msat(sum(entry.amount_msat + (entry.fee_msat or 0) for entry in self.payments))
+
+
+def check_growth(
+    reply: InvoiceReply, *, agreement: Agreement, current_bytes: int, wanted_bytes: int, now: int, petname: str
+) -> Msat:
+    """The most that this growth may cost, computed by ourselves; InvoiceRefused when it is not what was asked for.
+
+    It must cover exactly the added bytes, from about now until no later than the end of the next period.
+    """
+    terms = agreement.terms.terms
+    added = wanted_bytes - current_bytes
+    if reply.capacity_bytes != added:
+        raise InvoiceRefused(
+            InvoiceFault.WRONG_CAPACITY,
+            f"{petname} wants to be paid for {reply.capacity_bytes} bytes where {added} were asked for; nothing was "
+            "paid. Ask its operator",
+        )
+    current = max(period_at(agreement.anchor_at, terms.period_seconds, now), 0)
+    latest = period_start(agreement.anchor_at, terms.period_seconds, current + 2)
+    if abs(reply.from_at - now) > CLOCK_TOLERANCE_SECONDS or not reply.from_at < reply.until_at <= latest:
+        raise InvoiceRefused(
+            InvoiceFault.WRONG_PERIOD,
+            f"{petname} wants to be paid for other times than from now to the end of the period; nothing was paid. "
+            "Check that this machine's clock is right, else ask the node's operator",
+        )
+    return rent_msat(added, reply.until_at - reply.from_at, terms.price_msat_per_gib_month)
+
+
+async def buy(
+    purse: Purse,
+    node: NodeEntry,
+    capacity_bytes: int,
+    *,
+    deposit_msat: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Purchase:
+    """Have `capacity_bytes` rented at the node, and a deposit of at least `deposit_msat` for reading.
+
+    Opens the account if there is none, and a channel if the node's terms require one. Whatever an interrupted run left
+    open is finished first. TermsRefused, CapacityUnfit, InvoiceRefused, PaymentFailed: nothing was paid; PaymentOpen,
+    NotCredited: run it again.
+    """
+    tell = progress or (lambda _: None)
+    await resolve_open(purse)
+    agreement, status, opened = await open_account(purse, node)
+    node = purse.catalog.node(node.node_id)
+    terms = agreement.terms.terms
+    if not terms.minimum_capacity_bytes <= capacity_bytes <= terms.maximum_capacity_bytes:
+        raise CapacityUnfit(
+            f"{node.petname} rents out {terms.minimum_capacity_bytes} to {terms.maximum_capacity_bytes} bytes to an "
+            f"account; {capacity_bytes} were asked for"
+        )
+    if terms.channel_policy is ChannelPolicy.REQUIRED:
+        await open_channel(purse, node, capacity_bytes=capacity_bytes, progress=progress)
+    deal = _Deal(purse, node, agreement)
+    payments: list[PaymentEntry] = []
+    for _ in range(ROUNDS):
+        if status.capacity_bytes >= capacity_bytes:
+            break
+        tell(f"renting {capacity_bytes} bytes at {node.petname}")
+        paid, status = await deal.grow(status, capacity_bytes)
+        payments.append(paid)
+    for _ in range(ROUNDS):
+        if status.deposit_msat >= deposit_msat:
+            break
+        tell(f"adding to the deposit at {node.petname}")
+        paid, status = await deal.add_deposit(status, Msat(deposit_msat - status.deposit_msat))
+        payments.append(paid)
+    if status.capacity_bytes < capacity_bytes or status.deposit_msat < deposit_msat:
+        raise PaymentOpen(
+            f"{node.petname} credited what was paid and still shows {status.capacity_bytes} bytes and a deposit of "
+            f"{status.deposit_msat} msat; look at `lnstore rent status`, then ask its operator"
+        )
+    return Purchase(node=node, agreement=agreement, opened=opened, status=status, payments=tuple(payments))
+
+
+@dataclass(frozen=True, slots=True)
+class _Deal:
+    """One node and our agreement with it."""
+
+    purse: Purse
+    node: NodeEntry
+    agreement: Agreement
+
+    async def grow(self, status: AccountStatusReply, wanted_bytes: int) -> tuple[PaymentEntry, AccountStatusReply]:
+        """Growth number `status.growth_index`, paid and credited."""
+        index = status.growth_index
+        paid = await self._begun(InvoicePurpose.CAPACITY, index)
+        if paid is None:
+            check_prices(self.agreement.terms.terms, self.purse.config, self.node.petname)
+            request = AddCapacity(growth_index=index, capacity_bytes=wanted_bytes)
+            reply = await self.purse.ask(self.node, request, AddCapacityReply)
+            limit = check_growth(
+                reply,
+                agreement=self.agreement,
+                current_bytes=status.capacity_bytes,
+                wanted_bytes=wanted_bytes,
+                now=self.purse.clock.now(),
+                petname=self.node.petname,
+            )
+            paid = await pay_invoice(
+                self.purse, self.node, self._offer(InvoicePurpose.CAPACITY, index, reply), limit_msat=limit
+            )
+        return paid, await wait_until_credited(self.purse, self.node, paid, lambda new: new.growth_index > index)
+
+    async def add_deposit(
+        self, status: AccountStatusReply, amount_msat: Msat
+    ) -> tuple[PaymentEntry, AccountStatusReply]:
+        """Deposit number `status.deposit_index`, paid and credited."""
+        index = status.deposit_index
+        paid = await self._begun(InvoicePurpose.DEPOSIT, index)
+        if paid is None:
+            request = RequestInvoice(purpose=InvoicePurpose.DEPOSIT, deposit_index=index, amount_msat=amount_msat)
+            reply = await self.purse.ask(self.node, request, InvoiceReply)
+            paid = await pay_invoice(
+                self.purse, self.node, self._offer(InvoicePurpose.DEPOSIT, index, reply), limit_msat=amount_msat
+            )
+        return paid, await wait_until_credited(self.purse, self.node, paid, lambda new: new.deposit_index > index)
+
+    async def _begun(self, purpose: InvoicePurpose, index: int) -> PaymentEntry | None:
+        """The settled payment that an interrupted run began for this index; what is begun is never asked for anew."""
+        begun = self.purse.wallet.find(self.node.node_id, purpose, index, since_at=self.agreement.anchor_at)
+        return await resume(self.purse, self.node, begun) if begun is not None and begun.open else begun
+
+    def _offer(self, purpose: InvoicePurpose, index: int, reply: InvoiceReply) -> Offer:
+        return Offer(
+            node_id=self.node.node_id,
+            purpose=purpose,
+            index=index,
+            bolt11=reply.bolt11,
+            amount_msat=reply.amount_msat,
+            from_at=reply.from_at,
+            until_at=reply.until_at,
+            capacity_bytes=reply.capacity_bytes if purpose is InvoicePurpose.CAPACITY else 0,
+        )

@@ -1,0 +1,158 @@
+"""The nodes a client knows: added after they proved who they are and where they are paid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from lnstore.client.accounts import account_status, check_prices, check_terms
+from lnstore.client.catalog import NodeEntry
+from lnstore.client.money_errors import NodeUntrusted, TermsRefused
+from lnstore.client.purse import Purse
+from lnstore.client.tasks import open_tasks
+from lnstore.errors import ExitCode, LnstoreError
+from lnstore.ports import LightningRefused
+from lnstore_protocol.errors import RemoteProtocolError
+from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.messages import AccountStatusReply, GetTerms, HelloReply, TermsReply
+from lnstore_protocol.terms import SignedTerms, Terms, binding_text
+
+PETNAME_DIGITS = 8
+"""A node without a petname goes by this much of its id."""
+
+MAX_PETNAME = 64
+NODES_AT_ONCE = 8
+REACH_SECONDS = 10.0
+"""How long `list_nodes` waits for each node."""
+
+
+class PetnameInvalid(LnstoreError):
+    """A petname must be something a person can type."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeListing:
+    """A known node as it answered just now; `status` None: no account there; `problem` says why it did not answer."""
+
+    node: NodeEntry
+    reachable: bool
+    problem: str = ""
+    agent: str = ""
+    terms: Terms | None = None
+    affordable: bool = False
+    status: AccountStatusReply | None = None
+
+
+def check_petname(petname: str) -> str:
+    """The petname, if it is one; PetnameInvalid."""
+    if not 0 < len(petname) <= MAX_PETNAME or not petname.isprintable() or any(c in petname for c in " /@"):
+        raise PetnameInvalid(
+            f"{petname!r} cannot be a node's name; use 1 to {MAX_PETNAME} printable characters without blanks, / and @"
+        )
+    return petname
+
+
+async def add_node(purse: Purse, address: NodeAddress, petname: str | None = None) -> NodeEntry:
+    """Get to know the node at this address and remember it, or the new address of one that is known.
+
+    The connection proves the node's key; here its Lightning key is checked to be bound to it, its network to be ours,
+    and its terms to be its own. NodeUnreachable, WrongNodeKey, NodeUntrusted, PetnameInvalid, CatalogError when another
+    node has the petname.
+    """
+    if petname is not None:
+        check_petname(petname)
+    known = {node.node_id: node.petname for node in purse.catalog.nodes()}
+    chosen = petname or known.get(address.node_id) or address.node_id.hex()[:PETNAME_DIGITS]
+    conversation = await purse.dial(address)
+    hello = conversation.hello
+    info = await purse.lightning.info()
+    if hello.network != info.network:
+        raise NodeUntrusted(
+            f"the node is paid on {hello.network}, your Lightning daemon is on {info.network}; it was not added"
+        )
+    await _check_binding(purse, address, hello)
+    reply = await conversation.request(GetTerms(), timeout_seconds=REACH_SECONDS)
+    if not isinstance(reply, TermsReply):
+        raise NodeUntrusted("the node did not send its terms when asked; it was not added")
+    signed = check_terms(
+        reply.terms,
+        node_id=address.node_id,
+        lightning_id=hello.lightning_id,
+        network=info.network,
+        now=purse.clock.now(),
+        petname=chosen,
+    )
+
+    def remember() -> NodeEntry:
+        with purse.catalog.transaction():
+            purse.catalog.add_node(address, petname=chosen, lightning_id=hello.lightning_id, added_at=purse.clock.now())
+            purse.catalog.set_agreement(address.node_id, terms=signed.encoded, agreement=None)
+        return purse.catalog.node(address.node_id)
+
+    return await purse.write(remember)
+
+
+async def list_nodes(purse: Purse, nodes: Sequence[NodeEntry] | None = None) -> list[NodeListing]:
+    """All known nodes (or these), asked at once how they are; one that does not answer is listed with its problem."""
+    chosen = list(purse.catalog.nodes() if nodes is None else nodes)
+    listings: dict[bytes, NodeListing] = {}
+    limiter = trio.CapacityLimiter(NODES_AT_ONCE)
+
+    async def look(node: NodeEntry) -> None:
+        async with limiter:
+            listings[node.node_id] = await _look_at(purse, node)
+
+    async with open_tasks() as nursery:
+        for node in chosen:
+            nursery.start_soon(look, node)
+    return [listings[node.node_id] for node in chosen]
+
+
+async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
+    problem = f"no answer within {REACH_SECONDS:.0f} seconds"
+    with trio.move_on_after(REACH_SECONDS):
+        try:
+            conversation = await purse.dial(node.address)
+            reply = await purse.ask(node, GetTerms(), TermsReply)
+            terms = SignedTerms.decode(reply.terms).terms
+            status = await account_status(purse, node)
+        except LnstoreError as exc:
+            problem = str(exc)
+        except RemoteProtocolError as exc:
+            problem = f"its terms cannot be read: {exc}"
+        else:
+            return NodeListing(
+                node=node,
+                reachable=True,
+                agent=conversation.hello.agent,
+                terms=terms,
+                affordable=_affordable(purse, terms, node.petname),
+                status=status,
+            )
+    terms_known = None if node.terms is None else SignedTerms.decode(node.terms).terms
+    return NodeListing(node=node, reachable=False, problem=problem, terms=terms_known)
+
+
+def _affordable(purse: Purse, terms: Terms, petname: str) -> bool:
+    try:
+        check_prices(terms, purse.config, petname)
+    except TermsRefused:
+        return False
+    return True
+
+
+async def _check_binding(purse: Purse, address: NodeAddress, hello: HelloReply) -> None:
+    text = binding_text(address.node_id, hello.lightning_id)
+    try:
+        bound = await purse.lightning.check_message(text, hello.lightning_signature, hello.lightning_id)
+    except LightningRefused:
+        bound = False  # what is not a signature at all is none of this key's
+    if not bound:
+        raise NodeUntrusted(
+            f"the node names the Lightning key {hello.lightning_id.hex()} and does not prove that it is its own; "
+            "it was not added. Ask its operator"
+        )

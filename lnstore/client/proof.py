@@ -1,0 +1,83 @@
+"""What a rent payment proves: the node's answer over our shares, checked before the payment and without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from lnstore.client.money_errors import ProofFailed
+from lnstore_protocol.errors import RemoteProtocolError
+from lnstore_protocol.ids import PaymentHash, ShareId
+from lnstore_protocol.messages import TOKEN_BYTES
+from lnstore_protocol.proofs import check_sample, fold, payment_hash, unmask
+
+_ENTRY = 32 + TOKEN_BYTES
+_SHOWN = 3
+"""How many ids an error names; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The preimage that the invoice must be locked to, and over how many shares it was computed."""
+
+    preimage: bytes = field(repr=False)
+    sampled: int
+
+    @property
+    def payment_hash(self) -> PaymentHash:
+        """What the invoice must ask for."""
+        return payment_hash(self.preimage)
+
+
+def compute_proof(
+    *,
+    nonce: bytes,
+    token_index: int,
+    token_key: bytes,
+    expected: tuple[ShareId, ...],
+    ours: AbstractSet[bytes],
+    sample: bytes,
+    lost: bytes,
+    petname: str,
+) -> Proof | None:
+    """The preimage for the sample that a node sent; None when there was nothing to prove.
+
+    `expected` is the sample of our shares from when the nonce was first revealed, `ours` all ids that the catalog has
+    at this node now, `sample` and `lost` the node's (messages.InvoiceReply). ProofFailed names what was lost or left
+    out.
+    """
+    if len(sample) % _ENTRY or len(lost) % 32:
+        raise ProofFailed(f"{petname} sent a proof of an impossible length; nothing was paid{_ADVICE}", differs=True)
+    tokens = {ShareId(sample[at : at + 32]): sample[at + 32 : at + _ENTRY] for at in range(0, len(sample), _ENTRY)}
+    admitted = [ShareId(lost[at : at + 32]) for at in range(0, len(lost), 32)]
+    gone = [share_id for share_id in admitted if share_id in ours]
+    if gone:
+        raise ProofFailed(
+            f"{petname} says that it lost {_named(gone)}; nothing was paid{_ADVICE}",
+            lost=gone,
+        )
+    try:
+        # A share that we dropped since is nobody's loss.
+        due = [share_id for share_id in expected if share_id in ours]
+        missing = check_sample(nonce, due, list(tokens), admitted)
+    except RemoteProtocolError as exc:
+        raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{_ADVICE}") from exc
+    if len(tokens) * _ENTRY != len(sample):
+        raise ProofFailed(f"{petname} proves a share twice; nothing was paid{_ADVICE}", differs=True)
+    if missing:
+        raise ProofFailed(
+            f"{petname} left {_named(missing)} out of its proof; nothing was paid{_ADVICE}", missing=missing
+        )
+    if not tokens:
+        return None
+    answers = [(share_id, unmask(token, token_key, share_id, token_index)) for share_id, token in tokens.items()]
+    return Proof(fold(nonce, answers), len(answers))
+
+
+_ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store those files anew elsewhere"
+
+
+def _named(ids: list[ShareId]) -> str:
+    shown = ", ".join(share_id.hex()[:16] for share_id in ids[:_SHOWN])
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"{len(ids)} of your shares ({shown}{more})" if ids else "no share"

@@ -1,0 +1,327 @@
+"""The client's own books, inside its catalog: payments from the intent to the outcome, and a double-entry ledger.
+
+Rules that this file keeps: an intent is on disk before any money moves; a payment is SETTLED in the transaction that
+writes its postings, once; what is SETTLED or FAILED is closed, and only a FAILED payment may be intended again;
+there is at most one open payment for each node, purpose and index. All methods are short and blocking; those that
+write wait for the disk.
+
+Ledger accounts: "lightning" is credited with all that leaves; "rent:{node hex}", "capacity:{node hex}",
+"deposit:{node hex}" and "fees" are debited. Balances are debits less credits and add up to 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lnstore.client.catalog import Catalog
+from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
+from lnstore.ports import Outcome, Payment, Posting
+from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.messages import InvoicePurpose
+
+LIGHTNING = "lightning"
+FEES = "fees"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A node's invoice and what the node says that it pays for.
+
+    `index` is the period (rent), the growth index or the deposit index; `sampled` is how many shares the proof covers.
+    """
+
+    node_id: NodeId
+    purpose: InvoicePurpose
+    index: int
+    bolt11: str
+    amount_msat: Msat
+    from_at: int
+    until_at: int
+    capacity_bytes: int
+    shares: int = 0
+    sampled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent(Offer):
+    """An offer whose invoice was checked and is to be paid."""
+
+    payment_hash: PaymentHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEntry(Intent):
+    """A payment as the wallet has it. UNKNOWN is also the state from the intent on, until the daemon has spoken.
+
+    `created_at` is when the latest attempt began. The fee, the preimage and `settled_at` are set once it is SETTLED.
+    """
+
+    payment_id: int
+    state: Outcome
+    fee_msat: Msat | None
+    preimage: bytes | None = field(repr=False)
+    created_at: int
+    settled_at: int | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still settle, for all that is known."""
+        return self.state in OPEN
+
+
+OPEN = (Outcome.PENDING, Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one node was paid in one calendar month (UTC, `2026-12`)."""
+
+    node_id: NodeId
+    month: str
+    rent_msat: Msat
+    capacity_msat: Msat
+    deposit_msat: Msat
+    fees_msat: Msat
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What our own books say of an account since its agreement began.
+
+    `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought;
+    `rents_paid` is how many rent payments this node ever got from us: the index of the next proof.
+    """
+
+    capacity_bytes: int
+    paid_until_at: int
+    rents_paid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce that was revealed: which of our shares its proof must cover, ascending by sample key."""
+
+    node_id: NodeId
+    token_index: int
+    period: int
+    expected: tuple[ShareId, ...] = field(repr=False)
+    shares: int
+
+
+class Wallet:
+    """Payments and ledger of one catalog; see the module's text."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    # --- payments ---------------------------------------------------------------------------------------------------
+
+    def intend(self, intent: Intent, now: int) -> PaymentEntry:
+        """Put the intent on disk, as UNKNOWN. The same invoice again is the same payment, reopened once it FAILED.
+
+        InvoiceRefused(ALREADY_PAID) when the invoice or another of the same payment hash is settled; PaymentOpen when
+        another invoice for the same node, purpose and index, or of the same payment hash, is open.
+        """
+        with self._catalog.transaction() as db:
+            for entry in self._select(
+                "payment_hash = ? OR (node_id = ? AND purpose = ? AND idx = ?)",
+                (bytes(intent.payment_hash), bytes(intent.node_id), int(intent.purpose), intent.index),
+            ):
+                if entry.state is Outcome.SETTLED and entry.payment_hash == intent.payment_hash:
+                    raise InvoiceRefused(
+                        InvoiceFault.ALREADY_PAID,
+                        "the node asks again for an invoice that is already paid; nothing was paid. Run the command "
+                        "again, and if that does not help ask the node's operator",
+                    )
+                if entry.open and entry.bolt11 != intent.bolt11:
+                    raise PaymentOpen(
+                        "the node sent another invoice while the payment of the first may still succeed; nothing more "
+                        "was paid. Run the command again in a few minutes"
+                    )
+            db.execute(
+                "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
+                "until_at, capacity_bytes, shares, sampled, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (bolt11) DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
+                (
+                    bytes(intent.node_id),
+                    int(intent.purpose),
+                    intent.index,
+                    intent.bolt11,
+                    bytes(intent.payment_hash),
+                    intent.amount_msat,
+                    Outcome.UNKNOWN.value,
+                    intent.from_at,
+                    intent.until_at,
+                    intent.capacity_bytes,
+                    intent.shares,
+                    intent.sampled,
+                    now,
+                ),
+            )
+            return self._one("bolt11 = ?", (intent.bolt11,))
+
+    def record(self, payment_id: int, payment: Payment, now: int) -> PaymentEntry:
+        """Write down what became of a payment; SETTLED also writes its postings. A closed one stays as it is."""
+        with self._catalog.transaction() as db:
+            entry = self._one("payment_id = ?", (payment_id,))
+            if not entry.open:
+                return entry
+            if payment.outcome is not Outcome.SETTLED:
+                db.execute(
+                    "UPDATE payments SET state = ? WHERE payment_id = ?", (payment.outcome.value, entry.payment_id)
+                )
+                return self._one("payment_id = ?", (payment_id,))
+            sent = entry.amount_msat if payment.sent_msat is None else payment.sent_msat
+            # More than the invoice asked for, whatever the reason, is what the transport cost.
+            fee = max(sent - entry.amount_msat, 0)
+            db.execute(
+                "UPDATE payments SET state = ?, fee_msat = ?, preimage = ?, settled_at = ? WHERE payment_id = ?",
+                (Outcome.SETTLED.value, fee, payment.preimage, now, entry.payment_id),
+            )
+            purpose = entry.purpose.name.lower()
+            for kind, debit, amount in (
+                (purpose, f"{purpose}:{entry.node_id.hex()}", entry.amount_msat),
+                ("fee", FEES, fee),
+            ):
+                if amount:
+                    db.execute(
+                        "INSERT INTO postings (at, kind, debit, credit, amount_msat, reference) "
+                        "VALUES (?, ?, ?, ?, ?, ?)",
+                        (now, kind, debit, LIGHTNING, amount, f"{kind}/{entry.payment_hash.hex()}"),
+                    )
+            return self._one("payment_id = ?", (payment_id,))
+
+    def open_payments(self) -> list[PaymentEntry]:
+        """All whose outcome is not known yet, oldest first."""
+        return self._select("state IN (?, ?)", tuple(state.value for state in OPEN))
+
+    def payments(self, node_id: NodeId | None = None) -> list[PaymentEntry]:
+        """All payments, or those to one node, oldest first."""
+        return self._select("1") if node_id is None else self._select("node_id = ?", (bytes(node_id),))
+
+    def find(self, node_id: NodeId, purpose: InvoicePurpose, index: int, *, since_at: int) -> PaymentEntry | None:
+        """The payment for this node, purpose and index that is open or settled, begun at `since_at` or later."""
+        found = self._select(
+            "node_id = ? AND purpose = ? AND idx = ? AND created_at >= ? AND state <> ?",
+            (bytes(node_id), int(purpose), index, since_at, Outcome.FAILED.value),
+        )
+        return found[-1] if found else None
+
+    def standing(self, node_id: NodeId, *, anchor_at: int) -> Standing:
+        """What settled payments to this node bought since the agreement of that anchor."""
+        settled = [entry for entry in self.payments(node_id) if entry.state is Outcome.SETTLED]
+        current = [entry for entry in settled if entry.created_at >= anchor_at]
+        paying = (InvoicePurpose.RENT, InvoicePurpose.CAPACITY)
+        return Standing(
+            capacity_bytes=sum(entry.capacity_bytes for entry in current if entry.purpose is InvoicePurpose.CAPACITY),
+            paid_until_at=max((entry.until_at for entry in current if entry.purpose in paying), default=anchor_at),
+            rents_paid=sum(entry.purpose is InvoicePurpose.RENT for entry in settled),
+        )
+
+    # --- challenges -------------------------------------------------------------------------------------------------
+
+    def challenge(self, challenge: Challenge, now: int) -> Challenge:
+        """Put on disk what a nonce is about to be revealed for; the one already there for node and index wins."""
+        with self._catalog.transaction() as db:
+            db.execute(
+                "INSERT INTO challenges (node_id, token_index, period, expected, shares, revealed_at) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    bytes(challenge.node_id),
+                    challenge.token_index,
+                    challenge.period,
+                    b"".join(challenge.expected),
+                    challenge.shares,
+                    now,
+                ),
+            )
+            node_id, index, period, expected, shares = db.execute(
+                "SELECT node_id, token_index, period, expected, shares FROM challenges "
+                "WHERE node_id = ? AND token_index = ?",
+                (bytes(challenge.node_id), challenge.token_index),
+            ).fetchone()
+        ids = tuple(ShareId(expected[at : at + 32]) for at in range(0, len(expected), 32))
+        return Challenge(NodeId(node_id), index, period, ids, shares)
+
+    # --- the ledger -------------------------------------------------------------------------------------------------
+
+    def postings(self) -> list[Posting]:
+        """The whole ledger, in order."""
+        return [
+            Posting(
+                posting_id=posting_id,
+                at=at,
+                kind=kind,
+                debit=debit,
+                credit=credit,
+                amount_msat=amount,
+                reference=reference,
+            )
+            for posting_id, at, kind, debit, credit, amount, reference in self._catalog.rows(
+                "SELECT posting_id, at, kind, debit, credit, amount_msat, reference FROM postings ORDER BY posting_id"
+            )
+        ]
+
+    def balances(self) -> dict[str, Msat]:
+        """Debits less credits by ledger account, by name; they add up to 0."""
+        rows = self._catalog.rows(
+            "SELECT account, sum(amount) FROM (SELECT debit AS account, amount_msat AS amount FROM postings "
+            "UNION ALL SELECT credit, -amount_msat FROM postings) GROUP BY account ORDER BY account"
+        )
+        return {account: Msat(amount) for account, amount in rows}
+
+    def spending(self) -> list[Spending]:
+        """What each node was paid in each month, oldest month first."""
+        rows = self._catalog.rows(
+            "SELECT node_id, strftime('%Y-%m', settled_at, 'unixepoch') AS month, "
+            "sum(CASE purpose WHEN 0 THEN amount_msat ELSE 0 END), "
+            "sum(CASE purpose WHEN 1 THEN amount_msat ELSE 0 END), "
+            "sum(CASE purpose WHEN 2 THEN amount_msat ELSE 0 END), sum(fee_msat) "
+            "FROM payments WHERE state = ? GROUP BY node_id, month ORDER BY month, node_id",
+            (Outcome.SETTLED.value,),
+        )
+        return [
+            Spending(NodeId(node_id), month, Msat(rent), Msat(capacity), Msat(deposit), Msat(fees))
+            for node_id, month, rent, capacity, deposit, fees in rows
+        ]
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def _one(self, where: str, parameters: Sequence[Any]) -> PaymentEntry:
+        (entry,) = self._select(where, parameters)
+        return entry
+
+    def _select(self, where: str, parameters: Sequence[Any] = ()) -> list[PaymentEntry]:
+        return [_entry(row) for row in self._catalog.rows(f"{_PAYMENTS} WHERE {where} ORDER BY payment_id", parameters)]
+
+
+_READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "payment_id": ("payment_id", int),
+    "node_id": ("node_id", NodeId),
+    "purpose": ("purpose", InvoicePurpose),
+    "index": ("idx", int),
+    "bolt11": ("bolt11", str),
+    "payment_hash": ("payment_hash", PaymentHash),
+    "amount_msat": ("amount_msat", Msat),
+    "fee_msat": ("fee_msat", Msat),
+    "state": ("state", Outcome),
+    "from_at": ("from_at", int),
+    "until_at": ("until_at", int),
+    "capacity_bytes": ("capacity_bytes", int),
+    "shares": ("shares", int),
+    "sampled": ("sampled", int),
+    "preimage": ("preimage", bytes),
+    "created_at": ("created_at", int),
+    "settled_at": ("settled_at", int),
+}
+"""PaymentEntry's fields: their columns, and how a value that is not NULL is read."""
+
+_PAYMENTS = f"SELECT {', '.join(column for column, _ in _READ.values())} FROM payments"  # noqa: S608 -- our own names
+
+
+def _entry(row: tuple[Any, ...]) -> PaymentEntry:
+    read = zip(_READ.items(), row, strict=True)
+    values: dict[str, Any] = {name: None if value is None else kind(value) for (name, (_, kind)), value in read}
+    return PaymentEntry(**values)
