@@ -10,13 +10,13 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol_strategies import messages, uint63
 
 from lnstore_protocol import codec
 from lnstore_protocol import messages as m
 from lnstore_protocol.codec import MESSAGES, decode_head, encode_head, peek, size_limit
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode, LocalProtocolError, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
-from tests.protocol.protocol_strategies import messages, uint63
 
 GET_SHARE = m.GetShare(share_id=ShareId(b"s" * 32), offset=0, length=16)
 BODY = {2: b"s" * 32, 4: 0, 6: 16}

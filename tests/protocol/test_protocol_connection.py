@@ -5,6 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol_strategies import (
+    CLIENT_KEY,
+    NODE_ID,
+    NODE_KEY,
+    events_of,
+    fresh_pair,
+    open_pair,
+    replies_to,
+    requests,
+    sealed,
+)
 
 from lnstore_protocol import messages as m
 from lnstore_protocol.connection import (
@@ -23,17 +34,6 @@ from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat, NodeId, ShareId
 from lnstore_protocol.records import CHUNK_BYTES
-from tests.protocol.protocol_strategies import (
-    CLIENT_KEY,
-    NODE_ID,
-    NODE_KEY,
-    events_of,
-    fresh_pair,
-    open_pair,
-    replies_to,
-    requests,
-    sealed,
-)
 
 
 def put(size: int) -> m.PutShare:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol_strategies import messages
 
 from lnstore_protocol import messages as m
 from lnstore_protocol.codec import PEEK_BYTES, encode_head, payload_of
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.frames import HEADER, BufferPool, Frame, FrameReader
 from lnstore_protocol.ids import ShareId
-from tests.protocol.protocol_strategies import messages
 
 
 def frame_bytes(message: m.Message, request_id: int = 1) -> bytes:

@@ -8,6 +8,17 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol_strategies import (
+    CLIENT_KEY,
+    NODE_ID,
+    events_of,
+    forge_frame,
+    forge_record,
+    fresh_pair,
+    open_pair,
+    sealed,
+    sender_cipher,
+)
 
 from lnstore_protocol import messages as m
 from lnstore_protocol.codec import encode_head
@@ -26,17 +37,6 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity, x25519_public
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.noise import Handshake
-from tests.protocol.protocol_strategies import (
-    CLIENT_KEY,
-    NODE_ID,
-    events_of,
-    forge_frame,
-    forge_record,
-    fresh_pair,
-    open_pair,
-    sealed,
-    sender_cipher,
-)
 
 INTERNAL = m.ErrorReply(code=ErrorCode.INTERNAL, message="")
 
