@@ -1,0 +1,161 @@
+"""Accounts in SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from lnstore.books.database import Database
+from lnstore.books.ledger import ledger_account
+from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
+from lnstore.books.rules import LIGHTNING, Ledger
+from lnstore.books.schema import accounts, invoices
+from lnstore.books.states import standing
+from lnstore.ports import Account
+from lnstore_protocol.ids import AccountId
+from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.terms import Agreement
+
+_CARRIED = ("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes")
+"""What an account that is opened anew goes on counting."""
+
+
+class SqlAccounts:
+    """ports.AccountBooks."""
+
+    _database: Database
+
+    async def open_account(self, agreement: Agreement, now: int) -> Account:
+        """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement.
+
+        ValueError when the node has not signed the agreement.
+        """
+        if not agreement.countersigned:
+            raise ValueError("an agreement is entered in the books once both have signed it")
+        return await self._database.writer.write(lambda connection: _open(connection, agreement, now))
+
+    async def account(self, account_id: AccountId) -> Account | None:
+        """The account, its state as of the last `advance`."""
+        row = await self._database.read(lambda connection: current_row(connection, account_id))
+        return None if row is None else account_of(row)
+
+    async def accounts(self) -> list[Account]:
+        """All of them, oldest first."""
+        query = ACCOUNTS.where(accounts.c.superseded == 0).order_by(accounts.c.account)
+        return [
+            account_of(row) for row in await self._database.read(lambda connection: connection.execute(query).all())
+        ]
+
+    async def advance(self, now: int) -> list[Account]:
+        """Move every account that is due to the state its table says for `now`; those whose state changed.
+
+        Accounts that owe nothing (no capacity, or price 0) simply move on to the current period. Nothing is written
+        when nothing is due.
+        """
+        if not await self._database.read(lambda connection: _due(connection, now)):
+            return []
+        return await self._database.writer.write(lambda connection: _advance(connection, now))
+
+    async def rented_bytes(self, now: int) -> int:
+        """Capacity rented out in all, with what unexpired growth invoices would add."""
+        return await self._database.read(lambda connection: rented_bytes(connection, now))
+
+
+def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
+    terms, account_id = agreement.terms.terms, agreement.account_id
+    old = current_row(connection, account_id)
+    if old is not None and old.state != AccountState.LAPSED:
+        return account_of(old)
+    carried = dict.fromkeys(_CARRIED, 0)
+    if old is not None:
+        carried = {name: getattr(old, name) for name in _CARRIED} | _used_up(connection, old)
+        connection.execute(accounts.update().where(accounts.c.account == old.account).values(superseded=1))
+    keys = {name: ledger_account(connection, name) for name in (LIGHTNING, *(x.of(account_id) for x in Ledger))}
+    connection.execute(
+        accounts.insert(),
+        {
+            "account_id": account_id,
+            "superseded": 0,
+            "deposit": keys[Ledger.DEPOSIT.of(account_id)],
+            "agreement": agreement.encoded,
+            "opened_at": now,
+            "state": int(AccountState.ACTIVE),
+            "anchor_at": agreement.anchor_at,
+            "period_seconds": terms.period_seconds,
+            "grace_seconds": terms.grace_seconds,
+            "price_msat_per_gib_month": terms.price_msat_per_gib_month,
+            "egress_msat_per_gib": terms.egress_msat_per_gib,
+            "capacity_bytes": 0,
+            "used_bytes": 0,
+            "shares": 0,
+            "paid_until_at": agreement.anchor_at,
+            **carried,
+        },
+    )
+    return account_of(needed_row(connection, account_id))
+
+
+def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
+    """Indexes to begin with after a lapse: past those of invoices that still lie about.
+
+    A growth index stands in labels; with a token index a nonce was revealed, and what it asks for is known since.
+    """
+    query = select(func.max(invoices.c.number), func.max(invoices.c.token_index)).where(
+        invoices.c.account == old.account
+    )
+    growth = connection.execute(query.where(invoices.c.purpose == InvoicePurpose.CAPACITY)).one()[0]
+    token = connection.execute(query.where(invoices.c.purpose == InvoicePurpose.RENT)).one()[1]
+    return {
+        "growth_index": max(old.growth_index, -1 if growth is None else growth + 1),
+        "token_index": max(old.token_index, -1 if token is None else token + 1),
+    }
+
+
+def _due(connection: Connection, now: int) -> list[AnyRow]:
+    query = ACCOUNTS.where(accounts.c.state != AccountState.LAPSED, accounts.c.paid_until_at <= now)
+    return [row for row in connection.execute(query) if _moved(account_of(row), now)]
+
+
+def _moved(account: Account, now: int) -> bool:
+    then = standing(account, now)
+    return (then.state, then.paid_until_at) != (account.state, account.paid_until_at)
+
+
+def _advance(connection: Connection, now: int) -> list[Account]:
+    changed: list[int] = []
+    for row in _due(connection, now):
+        then = standing(account_of(row), now)
+        values: dict[str, Any] = {"state": int(then.state), "paid_until_at": then.paid_until_at}
+        if then.state is AccountState.LAPSED:
+            values["capacity_bytes"] = 0
+        connection.execute(accounts.update().where(accounts.c.account == row.account).values(**values))
+        if then.state != row.state:
+            changed.append(row.account)
+    return [account_of(connection.execute(ACCOUNTS.where(accounts.c.account == account)).one()) for account in changed]
+
+
+def rented_bytes(connection: Connection, now: int) -> int:
+    """Capacity rented out in all, with what unexpired growth invoices (each account's latest attempt) would add."""
+    rented = connection.execute(select(func.coalesce(func.sum(accounts.c.capacity_bytes), 0))).scalar_one()
+    later = invoices.alias()
+    growing = (
+        select(func.coalesce(func.sum(invoices.c.capacity_bytes), 0))
+        .join(accounts, accounts.c.account == invoices.c.account)
+        .where(
+            invoices.c.purpose == InvoicePurpose.CAPACITY,
+            invoices.c.pay_index.is_(None),
+            invoices.c.expires_at > now,
+            invoices.c.number == accounts.c.growth_index,
+            accounts.c.state != AccountState.LAPSED,
+            ~select(later.c.invoice)
+            .where(
+                later.c.account == invoices.c.account,
+                later.c.purpose == invoices.c.purpose,
+                later.c.number == invoices.c.number,
+                later.c.attempt > invoices.c.attempt,
+            )
+            .exists(),
+        )
+    )
+    return int(rented + connection.execute(growing).scalar_one())

@@ -1,0 +1,168 @@
+CREATE TABLE ledger_accounts (
+    ledger_account INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (ledger_account),
+    UNIQUE (name)
+)
+ STRICT;
+
+CREATE TABLE unleased (
+    share_id BLOB NOT NULL CHECK (length(share_id) = 32),
+    PRIMARY KEY (share_id)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TABLE pay_cursor (
+    one INTEGER NOT NULL CHECK (one = 1),
+    pay_index INTEGER NOT NULL CHECK (pay_index >= 0),
+    PRIMARY KEY (one)
+)
+ STRICT;
+
+CREATE TABLE records (
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    name BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    encoded BLOB NOT NULL,
+    PRIMARY KEY (account_id, name)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TABLE accounts (
+    account INTEGER NOT NULL,
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    superseded INTEGER NOT NULL CHECK (superseded IN (0, 1)),
+    deposit INTEGER NOT NULL,
+    agreement BLOB NOT NULL,
+    opened_at INTEGER NOT NULL,
+    state INTEGER NOT NULL CHECK (state IN (0, 1, 2)),
+    anchor_at INTEGER NOT NULL,
+    period_seconds INTEGER NOT NULL,
+    grace_seconds INTEGER NOT NULL,
+    price_msat_per_gib_month INTEGER NOT NULL,
+    egress_msat_per_gib INTEGER NOT NULL,
+    capacity_bytes INTEGER NOT NULL,
+    used_bytes INTEGER NOT NULL,
+    shares INTEGER NOT NULL,
+    paid_until_at INTEGER NOT NULL,
+    token_index INTEGER NOT NULL,
+    growth_index INTEGER NOT NULL,
+    deposit_index INTEGER NOT NULL,
+    ingress_bytes INTEGER NOT NULL,
+    egress_bytes INTEGER NOT NULL,
+    PRIMARY KEY (account),
+    CHECK (period_seconds > 0),
+    CHECK (grace_seconds >= 0 AND price_msat_per_gib_month >= 0 AND egress_msat_per_gib >= 0 AND capacity_bytes >= 0),
+    CHECK (used_bytes >= 0 AND shares >= 0 AND token_index >= 0 AND growth_index >= 0 AND deposit_index >= 0),
+    CHECK (ingress_bytes >= 0 AND egress_bytes >= 0),
+    CHECK (used_bytes <= capacity_bytes OR state = 2),
+    CHECK (superseded = 0 OR state = 2),
+    CHECK (paid_until_at >= anchor_at),
+    FOREIGN KEY(deposit) REFERENCES ledger_accounts (ledger_account)
+)
+ STRICT;
+
+CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
+
+CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+
+CREATE TABLE postings (
+    posting INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    debit INTEGER NOT NULL,
+    credit INTEGER NOT NULL,
+    amount_msat INTEGER NOT NULL CHECK (amount_msat > 0),
+    reference TEXT NOT NULL,
+    PRIMARY KEY (posting),
+    CHECK (debit <> credit),
+    UNIQUE (reference, kind),
+    FOREIGN KEY(debit) REFERENCES ledger_accounts (ledger_account),
+    FOREIGN KEY(credit) REFERENCES ledger_accounts (ledger_account)
+)
+ STRICT;
+
+CREATE INDEX postings_by_debit ON postings (debit, posting, amount_msat);
+
+CREATE INDEX postings_by_credit ON postings (credit, posting, amount_msat);
+
+CREATE TRIGGER postings_no_update BEFORE UPDATE ON postings BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
+
+CREATE TRIGGER postings_no_delete BEFORE DELETE ON postings BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
+
+CREATE TABLE leases (
+    lease INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    share_id BLOB NOT NULL CHECK (length(share_id) = 32),
+    size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
+    token_start INTEGER NOT NULL CHECK (token_start >= 0),
+    tokens BLOB NOT NULL,
+    PRIMARY KEY (lease),
+    FOREIGN KEY(account) REFERENCES accounts (account)
+)
+ STRICT;
+
+CREATE INDEX leases_by_share ON leases (share_id);
+
+CREATE UNIQUE INDEX leases_by_account ON leases (account, share_id);
+
+CREATE TABLE invoices (
+    invoice INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    account INTEGER NOT NULL,
+    purpose INTEGER NOT NULL CHECK (purpose IN (0, 1, 2)),
+    number INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    from_at INTEGER NOT NULL,
+    until_at INTEGER NOT NULL,
+    capacity_bytes INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    preimage BLOB NOT NULL CHECK (length(preimage) = 32),
+    nonce BLOB,
+    token_index INTEGER,
+    shares INTEGER NOT NULL,
+    sample BLOB NOT NULL,
+    lost BLOB NOT NULL,
+    bolt11 TEXT,
+    pay_index INTEGER,
+    PRIMARY KEY (invoice),
+    CHECK (amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0),
+    UNIQUE (account, purpose, number, attempt),
+    UNIQUE (label),
+    FOREIGN KEY(account) REFERENCES accounts (account),
+    UNIQUE (pay_index)
+)
+ STRICT;
+
+CREATE INDEX invoices_growing ON invoices (expires_at) WHERE purpose = 1 AND pay_index IS NULL;
+
+CREATE TABLE holds (
+    hold INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    traffic_bytes INTEGER NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    CHECK (traffic_bytes >= 0 AND amount_msat >= 0),
+    FOREIGN KEY(account) REFERENCES accounts (account)
+)
+ STRICT;
+
+CREATE TABLE closings (
+    ledger_account INTEGER NOT NULL,
+    posting INTEGER NOT NULL,
+    balance_msat INTEGER NOT NULL,
+    PRIMARY KEY (ledger_account, posting),
+    FOREIGN KEY(ledger_account) REFERENCES ledger_accounts (ledger_account),
+    FOREIGN KEY(posting) REFERENCES postings (posting)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TRIGGER closings_no_update BEFORE UPDATE ON closings BEGIN SELECT RAISE(ABORT, 'closings are append-only'); END;
+
+CREATE TRIGGER closings_no_delete BEFORE DELETE ON closings BEGIN SELECT RAISE(ABORT, 'closings are append-only'); END;
+
+INSERT INTO pay_cursor (one, pay_index) VALUES (1, 0);

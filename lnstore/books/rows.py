@@ -1,0 +1,116 @@
+"""Rows as the port's values, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from lnstore.books.ledger import balance
+from lnstore.books.schema import accounts
+from lnstore.ports import Account, BooksRefused, PlannedInvoice
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import AccountId, Msat
+from lnstore_protocol.messages import AccountState, InvoicePurpose
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row whose columns mypy need not know."""
+
+ACCOUNTS: Select[*tuple[Any, ...]] = select(accounts, (-balance(accounts.c.deposit)).label("deposit_msat"))
+"""Accounts with their deposits, superseded ones too."""
+
+
+def account_of(row: AnyRow) -> Account:
+    """The account of a row of ACCOUNTS."""
+    return Account(
+        account_id=AccountId(row.account_id),
+        agreement=row.agreement,
+        state=AccountState(row.state),
+        anchor_at=row.anchor_at,
+        period_seconds=row.period_seconds,
+        grace_seconds=row.grace_seconds,
+        price_msat_per_gib_month=Msat(row.price_msat_per_gib_month),
+        egress_msat_per_gib=Msat(row.egress_msat_per_gib),
+        capacity_bytes=row.capacity_bytes,
+        used_bytes=row.used_bytes,
+        shares=row.shares,
+        paid_until_at=row.paid_until_at,
+        token_index=row.token_index,
+        growth_index=row.growth_index,
+        deposit_index=row.deposit_index,
+        deposit_msat=Msat(row.deposit_msat),
+        ingress_bytes=row.ingress_bytes,
+        egress_bytes=row.egress_bytes,
+    )
+
+
+def current_row(connection: Connection, account_id: AccountId) -> AnyRow | None:
+    """The row of ACCOUNTS that the account has now."""
+    query = ACCOUNTS.where(accounts.c.account_id == account_id, accounts.c.superseded == 0)
+    return connection.execute(query).one_or_none()
+
+
+def needed_row(connection: Connection, account_id: AccountId) -> AnyRow:
+    """As current_row; BooksRefused when there is none."""
+    row = current_row(connection, account_id)
+    if row is None:
+        raise no_account()
+    return row
+
+
+def account_key(connection: Connection, account_id: AccountId) -> int | None:
+    """The key of the account's current row."""
+    query = select(accounts.c.account).where(accounts.c.account_id == account_id, accounts.c.superseded == 0)
+    return connection.execute(query).scalar()
+
+
+def no_account() -> BooksRefused:
+    """What is answered to who has no account."""
+    return BooksRefused(ErrorCode.NO_ACCOUNT, "there is no such account; open one first")
+
+
+def planned_of(row: AnyRow, account_id: AccountId) -> PlannedInvoice:
+    """The invoice of a row of `invoices`."""
+    return PlannedInvoice(
+        label=row.label,
+        account_id=account_id,
+        purpose=InvoicePurpose(row.purpose),
+        index=row.number,
+        attempt=row.attempt,
+        amount_msat=Msat(row.amount_msat),
+        from_at=row.from_at,
+        until_at=row.until_at,
+        capacity_bytes=row.capacity_bytes,
+        expires_at=row.expires_at,
+        preimage=row.preimage,
+        nonce=row.nonce,
+        token_index=row.token_index,
+        shares=row.shares,
+        sample=row.sample,
+        lost=row.lost,
+        bolt11=row.bolt11,
+        credited=row.pay_index is not None,
+    )
+
+
+def invoice_values(planned: PlannedInvoice, account: int) -> dict[str, Any]:
+    """The row of `invoices` for a planned invoice of the account row `account`."""
+    return {
+        "label": planned.label,
+        "account": account,
+        "purpose": int(planned.purpose),
+        "number": planned.index,
+        "attempt": planned.attempt,
+        "amount_msat": planned.amount_msat,
+        "from_at": planned.from_at,
+        "until_at": planned.until_at,
+        "capacity_bytes": planned.capacity_bytes,
+        "expires_at": planned.expires_at,
+        "preimage": planned.preimage,
+        "nonce": planned.nonce,
+        "token_index": planned.token_index,
+        "shares": planned.shares,
+        "sample": planned.sample,
+        "lost": planned.lost,
+        "bolt11": planned.bolt11,
+    }

@@ -1,0 +1,212 @@
+"""What the books allow and what a credit does: pure, `now` is an argument, no SQL.
+
+Ledger accounts: "lightning" is what the daemon received, "deposit:…" what clients are owed, "hold:…" the part of it
+that is reserved for traffic under way, "rent:…", "growth:…" and "egress:…" what was earned. A posting moves its
+amount from the credit account to the debit account, so that debits less credits add up to 0 over all accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from lnstore.books.states import Due, due
+from lnstore.ports import Account, BooksRefused, PlannedInvoice
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import AccountId, Msat
+from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.terms import period_at, period_start, traffic_msat
+
+LIGHTNING = "lightning"
+
+
+class Ledger(Enum):
+    """The ledger accounts that each account has."""
+
+    DEPOSIT = "deposit"
+    HOLD = "hold"
+    RENT = "rent"
+    GROWTH = "growth"
+    EGRESS = "egress"
+
+    def of(self, account_id: AccountId) -> str:
+        """Its name for this account."""
+        return f"{self.value}:{account_id.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting to be made."""
+
+    kind: str
+    debit: str
+    credit: str
+    amount_msat: int
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+_NO_WRITE: dict[AccountState, tuple[ErrorCode, str] | None] = {
+    AccountState.ACTIVE: None,
+    AccountState.GRACE: (ErrorCode.IN_GRACE, "rent is overdue; pay it, then write again"),
+    AccountState.LAPSED: (ErrorCode.LAPSED, "rent was not paid in time; open the account anew"),
+}
+
+
+def write_refusal(state: AccountState, capacity_bytes: int, used_bytes: int, size_bytes: int) -> BooksRefused | None:
+    """Why an account that stands so may not store `size_bytes` more; None when it may."""
+    if (refusal := _NO_WRITE[state]) is not None:
+        return BooksRefused(*refusal)
+    if used_bytes + size_bytes > capacity_bytes:
+        free = capacity_bytes - used_bytes
+        return BooksRefused(
+            ErrorCode.CAPACITY_EXCEEDED,
+            f"{size_bytes} bytes do not fit: {free} of {capacity_bytes} rented bytes are free; rent more",
+        )
+    return None
+
+
+# --- invoices -------------------------------------------------------------------------------------------------------
+
+
+def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tuple[int, int]:
+    """From when until when growth that is asked for at `now` is charged.
+
+    `rent` is the invoice planned for the account's next period: its amount counts the capacity of before, so growth
+    pays for that period too.
+    """
+    if account.capacity_bytes == 0 and account.paid_until_at <= now:
+        current = max(0, period_at(account.anchor_at, account.period_seconds, now))
+        return now, period_start(account.anchor_at, account.period_seconds, current + 1)
+    return now, max(account.paid_until_at, rent.until_at if rent is not None else 0)
+
+
+def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | None:
+    """Why this invoice may not be planned for the account; None when it may."""
+    expected, what = _EXPECTED[planned.purpose](account)
+    if planned.purpose is not InvoicePurpose.DEPOSIT and account.state is AccountState.LAPSED:
+        return BooksRefused(ErrorCode.LAPSED, "rent was not paid in time; open the account anew")
+    if planned.purpose is InvoicePurpose.CAPACITY and account.state is AccountState.GRACE:
+        return BooksRefused(ErrorCode.IN_GRACE, "rent is overdue; pay it before you rent more")
+    if planned.index != expected:
+        return BooksRefused(ErrorCode.PERIOD_REFUSED, f"the account's next {what} is {expected}, not {planned.index}")
+    if planned.purpose is InvoicePurpose.RENT and planned.token_index != account.token_index:
+        return BooksRefused(
+            ErrorCode.PERIOD_REFUSED,
+            f"the account's next token index is {account.token_index}, not {planned.token_index}",
+        )
+    return None
+
+
+_EXPECTED: dict[InvoicePurpose, Callable[[Account], tuple[int, str]]] = {
+    InvoicePurpose.RENT: lambda account: (account.next_period, "unpaid period"),
+    InvoicePurpose.CAPACITY: lambda account: (account.growth_index, "growth"),
+    InvoicePurpose.DEPOSIT: lambda account: (account.deposit_index, "deposit"),
+}
+
+
+# --- credits --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What a payment does: the account after it, and the postings."""
+
+    account: Account
+    entries: tuple[Entry, ...]
+
+
+def credit(
+    account: Account, planned: PlannedInvoice, received_msat: int, now: int, *, promised_until_at: int
+) -> Credit:
+    """What a payment of `received_msat` for `planned` does to the account that it was planned for.
+
+    Whatever cannot be used for its purpose any more, or is more than was asked, becomes the account's deposit.
+    `promised_until_at` is the end of the last period for which a rent invoice was planned (0 for none): growth that
+    ends before it was overtaken by that invoice's amount and would leave the difference unpaid.
+    """
+    kind, income = _BOUGHT[planned.purpose]
+    after = _APPLIED[planned.purpose](account, planned, now, promised_until_at)
+    if after is None or received_msat < planned.amount_msat:
+        after, bought, over = account, 0, "unusable payment"
+    else:
+        bought, over = planned.amount_msat, "overpayment"
+    entries = (
+        Entry(kind, LIGHTNING, income.of(account.account_id), bought),
+        Entry(over, LIGHTNING, Ledger.DEPOSIT.of(account.account_id), received_msat - bought),
+    )
+    kept = received_msat if income is Ledger.DEPOSIT else received_msat - bought
+    after = replace(_counted(after, planned), deposit_msat=Msat(account.deposit_msat + kept))
+    return Credit(after, tuple(entry for entry in entries if entry.amount_msat > 0))
+
+
+def _rent_paid(account: Account, planned: PlannedInvoice, now: int, _promised: int) -> Account | None:
+    if account.state is AccountState.LAPSED or planned.until_at <= account.paid_until_at:
+        return None
+    paid = replace(account, paid_until_at=planned.until_at)
+    return replace(paid, state=AccountState.ACTIVE) if due(paid, now) in {Due.NOTHING, Due.PAID} else paid
+
+
+def _growth_paid(account: Account, planned: PlannedInvoice, _now: int, promised: int) -> Account | None:
+    if account.state is AccountState.LAPSED or planned.index < account.growth_index:
+        return None
+    grown = replace(account, capacity_bytes=account.capacity_bytes + planned.capacity_bytes)
+    if account.capacity_bytes == 0:
+        return replace(grown, paid_until_at=max(account.paid_until_at, planned.until_at))
+    # Only the first growth pays for its period as a whole; a later one adds to what rent has paid or will pay.
+    return grown if planned.until_at >= max(account.paid_until_at, promised) else None
+
+
+def _deposit_paid(account: Account, _planned: PlannedInvoice, _now: int, _promised: int) -> Account | None:
+    return account
+
+
+_APPLIED: dict[InvoicePurpose, Callable[[Account, PlannedInvoice, int, int], Account | None]] = {
+    InvoicePurpose.RENT: _rent_paid,
+    InvoicePurpose.CAPACITY: _growth_paid,
+    InvoicePurpose.DEPOSIT: _deposit_paid,
+}
+_BOUGHT: dict[InvoicePurpose, tuple[str, Ledger]] = {
+    InvoicePurpose.RENT: ("rent", Ledger.RENT),
+    InvoicePurpose.CAPACITY: ("growth", Ledger.GROWTH),
+    InvoicePurpose.DEPOSIT: ("deposit", Ledger.DEPOSIT),
+}
+
+
+def _counted(account: Account, planned: PlannedInvoice) -> Account:
+    """The account with the index that a paid invoice has used up counted, whatever became of the money."""
+    match planned.purpose:
+        case InvoicePurpose.CAPACITY:
+            return replace(account, growth_index=max(account.growth_index, planned.index + 1))
+        case InvoicePurpose.DEPOSIT:
+            return replace(account, deposit_index=max(account.deposit_index, planned.index + 1))
+        case InvoicePurpose.RENT:
+            return replace(account, token_index=max(account.token_index, (planned.token_index or 0) + 1))
+
+
+# --- traffic --------------------------------------------------------------------------------------------------------
+
+
+def hold_entries(account: Account, traffic_bytes: int) -> tuple[Entry, ...]:
+    """The posting that reserves the price of `traffic_bytes`; BooksRefused when the deposit lacks."""
+    price = traffic_msat(traffic_bytes, account.egress_msat_per_gib)
+    if price > account.deposit_msat:
+        raise BooksRefused(
+            ErrorCode.PAYMENT_REQUIRED,
+            f"reading {traffic_bytes} bytes costs {price} msat and the deposit has {account.deposit_msat}; add to it",
+        )
+    if price == 0:
+        return ()
+    return (Entry("hold", Ledger.DEPOSIT.of(account.account_id), Ledger.HOLD.of(account.account_id), price),)
+
+
+def settle_entries(account_id: AccountId, held_msat: int, used_msat: int) -> tuple[Entry, ...]:
+    """The postings that end a hold: what was used is earned, the rest goes back to the deposit."""
+    used = min(used_msat, held_msat)
+    hold = Ledger.HOLD.of(account_id)
+    entries = (
+        Entry("egress", hold, Ledger.EGRESS.of(account_id), used),
+        Entry("hold returned", hold, Ledger.DEPOSIT.of(account_id), held_msat - used),
+    )
+    return tuple(entry for entry in entries if entry.amount_msat > 0)

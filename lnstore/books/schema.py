@@ -1,0 +1,187 @@
+"""The tables. What must never be wrong is a CHECK, a key or a trigger here, whatever the code above does.
+
+Times are Unix seconds, sizes bytes, money msat. An account that lapsed and is opened anew gets a new row in
+`accounts`: leases and invoices belong to the row, deposits, records and the ledger to the account id.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+
+metadata = MetaData()
+_Number = Integer().with_variant(BigInteger(), "postgresql")
+
+
+def _numbers(*names: str) -> list[Column[int]]:
+    return [Column(name, _Number, nullable=False) for name in names]
+
+
+def _not_negative(*names: str) -> CheckConstraint:
+    return CheckConstraint(" AND ".join(f"{name} >= 0" for name in names))
+
+
+ledger_accounts = Table(
+    "ledger_accounts",
+    metadata,
+    Column("ledger_account", _Number, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    sqlite_strict=True,
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account", _Number, primary_key=True),
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), nullable=False),
+    Column("superseded", _Number, CheckConstraint("superseded IN (0, 1)"), nullable=False),
+    Column("deposit", _Number, ForeignKey("ledger_accounts.ledger_account"), nullable=False),
+    Column("agreement", LargeBinary, nullable=False),
+    Column("opened_at", _Number, nullable=False),
+    Column("state", _Number, CheckConstraint("state IN (0, 1, 2)"), nullable=False),
+    *_numbers("anchor_at", "period_seconds", "grace_seconds", "price_msat_per_gib_month", "egress_msat_per_gib"),
+    *_numbers("capacity_bytes", "used_bytes", "shares", "paid_until_at"),
+    *_numbers("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes"),
+    CheckConstraint("period_seconds > 0"),
+    _not_negative("grace_seconds", "price_msat_per_gib_month", "egress_msat_per_gib", "capacity_bytes"),
+    _not_negative("used_bytes", "shares", "token_index", "growth_index", "deposit_index"),
+    _not_negative("ingress_bytes", "egress_bytes"),
+    CheckConstraint("used_bytes <= capacity_bytes OR state = 2"),
+    CheckConstraint("superseded = 0 OR state = 2"),
+    CheckConstraint("paid_until_at >= anchor_at"),
+    sqlite_strict=True,
+)
+Index("accounts_by_id", accounts.c.account_id, unique=True, sqlite_where=accounts.c.superseded == 0)
+Index("accounts_by_state", accounts.c.state, accounts.c.paid_until_at)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("lease", _Number, primary_key=True),
+    Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    Column("share_id", LargeBinary, CheckConstraint("length(share_id) = 32"), nullable=False),
+    Column("size_bytes", _Number, CheckConstraint("size_bytes > 0"), nullable=False),
+    Column("token_start", _Number, CheckConstraint("token_start >= 0"), nullable=False),
+    Column("tokens", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+Index("leases_by_account", leases.c.account, leases.c.share_id, unique=True)
+Index("leases_by_share", leases.c.share_id)
+
+unleased = Table(
+    "unleased",
+    metadata,
+    Column("share_id", LargeBinary, CheckConstraint("length(share_id) = 32"), primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Shares whose last lease ended: what the sweep deletes. A new lease takes its share out again."""
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("invoice", _Number, primary_key=True),
+    Column("label", Text, nullable=False, unique=True),
+    Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    Column("purpose", _Number, CheckConstraint("purpose IN (0, 1, 2)"), nullable=False),
+    *_numbers("number", "attempt", "amount_msat", "from_at", "until_at", "capacity_bytes", "expires_at"),
+    Column("preimage", LargeBinary, CheckConstraint("length(preimage) = 32"), nullable=False),
+    Column("nonce", LargeBinary, nullable=True),
+    Column("token_index", _Number, nullable=True),
+    Column("shares", _Number, nullable=False),
+    Column("sample", LargeBinary, nullable=False),
+    Column("lost", LargeBinary, nullable=False),
+    Column("bolt11", Text, nullable=True),
+    Column("pay_index", _Number, nullable=True, unique=True),
+    CheckConstraint("amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0"),
+    UniqueConstraint("account", "purpose", "number", "attempt"),
+    sqlite_strict=True,
+)
+"""Credited invoices are those with a pay index."""
+Index(
+    "invoices_growing",
+    invoices.c.expires_at,
+    sqlite_where=(invoices.c.purpose == 1) & invoices.c.pay_index.is_(None),
+)
+
+pay_cursor = Table(
+    "pay_cursor",
+    metadata,
+    Column("one", _Number, CheckConstraint("one = 1"), primary_key=True),
+    Column("pay_index", _Number, CheckConstraint("pay_index >= 0"), nullable=False),
+    sqlite_strict=True,
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("hold", _Number, primary_key=True),
+    Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    *_numbers("at", "traffic_bytes", "amount_msat"),
+    _not_negative("traffic_bytes", "amount_msat"),
+    sqlite_autoincrement=True,  # a settled hold's row goes, its number stays in the ledger
+    sqlite_strict=True,
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("posting", _Number, primary_key=True),
+    Column("at", _Number, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("debit", _Number, ForeignKey("ledger_accounts.ledger_account"), nullable=False),
+    Column("credit", _Number, ForeignKey("ledger_accounts.ledger_account"), nullable=False),
+    Column("amount_msat", _Number, CheckConstraint("amount_msat > 0"), nullable=False),
+    Column("reference", Text, nullable=False),
+    CheckConstraint("debit <> credit"),
+    UniqueConstraint("reference", "kind"),  # the same event is never posted twice
+    sqlite_strict=True,
+)
+Index("postings_by_debit", postings.c.debit, postings.c.posting, postings.c.amount_msat)
+Index("postings_by_credit", postings.c.credit, postings.c.posting, postings.c.amount_msat)
+
+closings = Table(
+    "closings",
+    metadata,
+    Column("ledger_account", _Number, ForeignKey("ledger_accounts.ledger_account"), primary_key=True),
+    Column("posting", _Number, ForeignKey("postings.posting"), primary_key=True),
+    Column("balance_msat", _Number, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Debits less credits of a ledger account up to a posting: where adding up may begin. Says nothing new."""
+
+records = Table(
+    "records",
+    metadata,
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), primary_key=True),
+    Column("name", LargeBinary, primary_key=True),
+    Column("sequence", _Number, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+for _table in (postings, closings):
+    for _change in ("UPDATE", "DELETE"):
+        event.listen(
+            _table,
+            "after_create",
+            DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy left this one untyped
+                f"CREATE TRIGGER {_table.name}_no_{_change.lower()} BEFORE {_change} ON {_table.name} "
+                f"BEGIN SELECT RAISE(ABORT, '{_table.name} are append-only'); END"
+            ).execute_if(dialect="sqlite"),
+        )

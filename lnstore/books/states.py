@@ -1,0 +1,67 @@
+"""In which state an account is: a table over (state as of now, how its rent stands)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lnstore.ports import Account
+from lnstore_protocol.messages import AccountState
+from lnstore_protocol.terms import period_at, period_start, rent_msat
+
+
+class Due(Enum):
+    """How an account's rent stands at some time."""
+
+    NOTHING = "nothing"
+    """It owes no rent, ever: no capacity, or a price of 0."""
+    PAID = "paid"
+    """The time lies before `paid_until_at`."""
+    OVERDUE = "overdue"
+    """Past `paid_until_at`, within grace."""
+    TOO_LATE = "too late"
+    """Past grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What time makes of an account."""
+
+    state: AccountState
+    paid_until_at: int
+
+
+NEXT_STATE: dict[tuple[AccountState, Due], AccountState] = {
+    (AccountState.ACTIVE, Due.NOTHING): AccountState.ACTIVE,
+    (AccountState.ACTIVE, Due.PAID): AccountState.ACTIVE,
+    (AccountState.ACTIVE, Due.OVERDUE): AccountState.GRACE,
+    (AccountState.ACTIVE, Due.TOO_LATE): AccountState.LAPSED,
+    (AccountState.GRACE, Due.NOTHING): AccountState.ACTIVE,
+    (AccountState.GRACE, Due.PAID): AccountState.ACTIVE,
+    (AccountState.GRACE, Due.OVERDUE): AccountState.GRACE,
+    (AccountState.GRACE, Due.TOO_LATE): AccountState.LAPSED,
+    (AccountState.LAPSED, Due.NOTHING): AccountState.LAPSED,
+    (AccountState.LAPSED, Due.PAID): AccountState.LAPSED,
+    (AccountState.LAPSED, Due.OVERDUE): AccountState.LAPSED,
+    (AccountState.LAPSED, Due.TOO_LATE): AccountState.LAPSED,
+}
+"""Nothing leads out of LAPSED: such an account is opened anew."""
+
+
+def due(account: Account, now: int) -> Due:
+    """How the account's rent stands at `now`."""
+    if rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month) == 0:
+        return Due.NOTHING
+    if now < account.paid_until_at:
+        return Due.PAID
+    return Due.OVERDUE if now < account.paid_until_at + account.grace_seconds else Due.TOO_LATE
+
+
+def standing(account: Account, now: int) -> Standing:
+    """The account's state at `now`, and until when it is paid: who owes nothing moves on to the current period."""
+    rent = due(account, now)
+    state = NEXT_STATE[account.state, rent]
+    if rent is not Due.NOTHING or state is AccountState.LAPSED:
+        return Standing(state, account.paid_until_at)
+    current = period_at(account.anchor_at, account.period_seconds, now)
+    return Standing(state, max(account.paid_until_at, period_start(account.anchor_at, account.period_seconds, current)))

@@ -1,0 +1,85 @@
+"""Egress in SQL: holds on the deposit, settled into the ledger."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from lnstore.books.database import Database
+from lnstore.books.ledger import close, post
+from lnstore.books.rows import AnyRow, account_of, needed_row
+from lnstore.books.rules import hold_entries, settle_entries
+from lnstore.books.schema import accounts, holds
+from lnstore_protocol.ids import AccountId
+from lnstore_protocol.terms import traffic_msat
+
+ORPHANS_PER_COMMIT = 256
+
+
+class SqlTraffic:
+    """ports.TrafficBooks."""
+
+    _database: Database
+
+    async def hold_egress(self, account_id: AccountId, traffic_bytes: int, now: int) -> int:
+        """Reserve the price of `traffic_bytes`; the hold's id. BooksRefused when the deposit lacks."""
+        return await self._database.writer.write(lambda connection: _hold(connection, account_id, traffic_bytes, now))
+
+    async def settle_egress(self, hold_id: int, used_bytes: int, now: int) -> None:
+        """Post what was used of the hold and give back the rest. Settling it again does nothing."""
+
+        def settle(connection: Connection) -> None:
+            row = connection.execute(_HELD.where(holds.c.hold == hold_id)).one_or_none()
+            if row is not None:
+                _settle(connection, row, min(used_bytes, row.traffic_bytes), now)
+
+        await self._database.writer.write(settle)
+
+    async def settle_orphaned_holds(self, now: int) -> int:
+        """At start-up: post in full the holds a crash left behind (they bound what was read); how many."""
+
+        def settle(connection: Connection) -> int:
+            rows = connection.execute(_HELD.order_by(holds.c.hold).limit(ORPHANS_PER_COMMIT)).all()
+            for row in rows:
+                _settle(connection, row, row.traffic_bytes, now)
+            return len(rows)
+
+        settled = 0
+        while count := await self._database.writer.write(settle):
+            settled += count
+        return settled
+
+
+_HELD = select(holds, accounts.c.account_id, accounts.c.deposit, accounts.c.egress_msat_per_gib).join(
+    accounts, accounts.c.account == holds.c.account
+)
+
+
+def _reference(hold: int) -> str:
+    return f"hold/{hold}"
+
+
+def _hold(connection: Connection, account_id: AccountId, traffic_bytes: int, now: int) -> int:
+    row = needed_row(connection, account_id)
+    entries = hold_entries(account_of(row), traffic_bytes)
+    made = holds.insert().values(
+        account=row.account,
+        at=now,
+        traffic_bytes=traffic_bytes,
+        amount_msat=sum(entry.amount_msat for entry in entries),
+    )
+    hold = int(connection.execute(made.returning(holds.c.hold)).scalar_one())
+    post(connection, entries, at=now, reference=_reference(hold))
+    return hold
+
+
+def _settle(connection: Connection, row: AnyRow, used_bytes: int, now: int) -> None:
+    used_msat = traffic_msat(used_bytes, row.egress_msat_per_gib)
+    entries = settle_entries(AccountId(row.account_id), row.amount_msat, used_msat)
+    post(connection, entries, at=now, reference=_reference(row.hold))
+    connection.execute(holds.delete().where(holds.c.hold == row.hold))
+    connection.execute(
+        accounts.update()
+        .where(accounts.c.account == row.account)
+        .values(egress_bytes=accounts.c.egress_bytes + used_bytes)
+    )
+    close(connection, row.deposit)
