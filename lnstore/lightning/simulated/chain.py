@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 from lnstore.lightning.simulated import crypto
@@ -13,7 +14,7 @@ FEERATE_PER_KW = 253
 """What regtest's wallet transactions pay, the minimum that bitcoind relays."""
 DUST_SAT = 546
 EMERGENCY_SAT = 25_000
-"""What lightningd keeps back of `all`, so that it can bump a commitment transaction (min-emergency-msat)."""
+"""What lightningd keeps in the wallet, so that it can bump a commitment transaction (min-emergency-msat)."""
 _BASE_WEIGHT, _INPUT_WEIGHT, _OUTPUT_WEIGHT = 42, 272, 172
 
 
@@ -64,42 +65,42 @@ def spendable_outputs(db: Database, node: str) -> list[Row]:
 
 
 def wallet_outputs(db: Database, node: str) -> list[Row]:
-    """All outputs the wallet ever had, each with its transaction's height."""
+    """All outputs the wallet ever had, each with the heights of its transaction and of the one that spent it."""
     return db.all(
-        "SELECT output.*, tx.height FROM output JOIN tx USING (txid) WHERE node = ? ORDER BY output.rowid", node
+        "SELECT output.*, tx.height, spender.height AS spent_height FROM output JOIN tx USING (txid) "
+        "LEFT JOIN tx AS spender ON spender.txid = spent_by WHERE node = ? ORDER BY output.rowid",
+        node,
     )
 
 
 def deposit(db: Database, address: str, amount_sat: int) -> str:
     """Puts a transaction from outside that pays `address` into the mempool; its id."""
-    outside = (crypto.double_sha256(crypto.new_secret()).hex(), 0)
+    outside = (secrets.token_hex(32), 0)
     return _broadcast(db, [outside], [(amount_sat, script_of(db, address))])
 
 
 def fund(db: Database, node: str, amount_sat: int | None, script: str) -> tuple[str, str, int]:
-    """Spends from the node's wallet to `script` (all of it for None): txid, raw transaction and the amount.
+    """Spends from the node's wallet to `script` (all it may for None): txid, raw transaction and the amount.
 
-    RpcFailure 301 when the wallet cannot afford it. The payment is output 0, the change output 1.
+    RpcFailure 301 when the wallet cannot afford it, 313 when too little would be left. The payment is output 0.
     """
     available = spendable_outputs(db, node)
     total = sum(row["amount_sat"] for row in available)
     if amount_sat is None:
-        amount_sat = total - fee_sat(len(available), 1) - EMERGENCY_SAT
-        if amount_sat <= DUST_SAT:
-            raise _cannot_afford(DUST_SAT, len(available), DUST_SAT + EMERGENCY_SAT + fee_sat(1, 1) - total)
+        amount_sat = max(total - fee_sat(len(available), 2) - EMERGENCY_SAT, DUST_SAT)
     chosen: list[tuple[str, int]] = []
     gathered = 0
     for row in available:
         chosen.append((row["txid"], row["outnum"]))
         gathered += row["amount_sat"]
-        if gathered >= amount_sat + fee_sat(len(chosen), 1):
+        if gathered >= amount_sat + fee_sat(len(chosen), 2) + EMERGENCY_SAT:
             break
-    else:
+    if gathered < amount_sat + fee_sat(len(chosen), 1):
         raise _cannot_afford(amount_sat, len(available), amount_sat + fee_sat(len(available), 1) - gathered)
-    outputs = [(amount_sat, script)]
     change = gathered - amount_sat - fee_sat(len(chosen), 2)
-    if change >= DUST_SAT:
-        outputs.append((change, _new_script(db, node, 1).script))
+    if change < EMERGENCY_SAT:
+        raise RpcFailure(313, f"We would not have enough left for min-emergency-msat {EMERGENCY_SAT}sat")
+    outputs = [(amount_sat, script), (change, _new_script(db, node, 1).script)]
     txid = _broadcast(db, chosen, outputs)
     for spent_txid, outnum in chosen:
         db.run("UPDATE output SET spent_by = ? WHERE txid = ? AND outnum = ?", txid, spent_txid, outnum)

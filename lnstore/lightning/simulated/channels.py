@@ -22,7 +22,9 @@ FEE_PPM = 10
 CLTV_DELTA = 6
 TO_SELF_DELAY = 6
 FORGET_AFTER_BLOCKS = 100
-CLOSE_FEE_SAT = 183
+CLOSE_FEE_SAT = 153
+MIN_CAPACITY_SAT = 10_000
+UNLIMITED_MSAT = 2**64 - 1
 _COMMIT_WEIGHT, _HTLC_WEIGHT = 1124, 172
 _ANCHORS_SAT = 660
 _FEERATE_FLOOR, _FEERATE_CEILING = 253, 45_000
@@ -124,13 +126,8 @@ def open_channel(
 ) -> tuple[str, str, str]:
     """Funds a channel: channel id, funding txid, raw transaction. RpcFailure 301 or -1, as lightningd's."""
     with db.transaction():
-        if amount_sat is not None and amount_sat < 2 * chain.DUST_SAT + _ANCHORS_SAT + spike_fee_sat(1):
-            raise RpcFailure(
-                -1,
-                "Not opening because if they used the same setting as us channel_reserve_satoshis "
-                f"{reserve_sat(amount_sat)}sat and {reserve_sat(amount_sat)}sat too large for funding {amount_sat}sat",
-                {"id": peer.node_id, "method": "fundchannel_start"},
-            )
+        if amount_sat is not None:
+            _check_size(amount_sat, peer)
         txid, raw, capacity_sat = chain.fund(
             db, opener.name, amount_sat, crypto.funding_script(opener.node_id, peer.node_id)
         )
@@ -155,6 +152,28 @@ def open_channel(
             opener_max_msat=capacity_sat * 1000 - push_msat,
         )
         return channel_id, txid, raw
+
+
+def _check_size(amount_sat: int, peer: Node) -> None:
+    """RpcFailure -1 for a channel so small that lightningd refuses it."""
+    reserve = reserve_sat(amount_sat)
+    data = {"id": peer.node_id, "method": "fundchannel_start"}
+    ours = "Not opening because if they used the same setting as us"
+    usable_sat = amount_sat - 2 * reserve - commitment_fee_sat(0) - _ANCHORS_SAT
+    if amount_sat < 2 * reserve + _ANCHORS_SAT:
+        raise RpcFailure(
+            -1,
+            f"{ours} channel_reserve_satoshis {reserve}sat and {reserve}sat too large for funding {amount_sat}sat",
+            data,
+        )
+    if usable_sat < MIN_CAPACITY_SAT:
+        raise RpcFailure(
+            -1,
+            f"{ours} channel capacity with funding {amount_sat}sat, reserves {reserve}sat/{reserve}sat, "
+            f"max_htlc_value_in_flight_msat is {UNLIMITED_MSAT}msat, channel capacity is {max(usable_sat, 0)}sat, "
+            f"which is below {MIN_CAPACITY_SAT}sat",
+            data,
+        )
 
 
 def _random_scid() -> str:

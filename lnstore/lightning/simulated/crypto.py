@@ -15,15 +15,10 @@ from dataclasses import dataclass
 import coincurve
 from pyln.proto import bech32, zbase32
 
+from lnstore.lightning.messages import RECOVERY_OFFSET, SIGNED_PREFIX, double_sha256
+
 NETWORK_PREFIX = "bcrt"
-_SIGNED_PREFIX = b"Lightning Signed Message:"
-_RECOVERY_OFFSET = 31  # as bitcoin's signed messages mark a compressed key
 _BECH32M = 0x2BC830A3
-
-
-def double_sha256(data: bytes) -> bytes:
-    """SHA-256 of SHA-256."""
-    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
 
 def new_secret() -> bytes:
@@ -55,31 +50,11 @@ class MessageSignature:
 
 def sign_message(secret: bytes, message: str) -> MessageSignature:
     """The node's signature of `message`."""
-    digest = double_sha256(_SIGNED_PREFIX + message.encode())
+    digest = double_sha256(SIGNED_PREFIX + message.encode())
     raw = coincurve.PrivateKey(secret).sign_recoverable(digest, hasher=None)
     recid = raw[64]
-    zbase = zbase32.encode(bytes([recid + _RECOVERY_OFFSET]) + raw[:64]).decode()
+    zbase = zbase32.encode(bytes([recid + RECOVERY_OFFSET]) + raw[:64]).decode()
     return MessageSignature(raw[:64].hex(), f"{recid:02x}", zbase)
-
-
-def recover_signer(message: str, zbase: str) -> str | None:
-    """The key that made `zbase`, 66 hex digits; None when it fits no key. ValueError when it is not zbase32."""
-    if not zbase.isascii() or not zbase32.is_zbase32_encoded(zbase):
-        raise ValueError("zbase is not valid zbase32")
-    raw = zbase32.decode(zbase)
-    if len(raw) != 65 or not 0 <= raw[0] - _RECOVERY_OFFSET < 4:
-        return None
-    digest = double_sha256(_SIGNED_PREFIX + message.encode())
-    try:
-        key = coincurve.PublicKey.from_signature_and_message(
-            raw[1:] + bytes([raw[0] - _RECOVERY_OFFSET]), digest, hasher=None
-        )
-    except Exception as exc:
-        # coincurve raises bare Exception for a signature that no key can have made.
-        if type(exc) not in {Exception, ValueError}:
-            raise
-        return None
-    return str(key.format().hex())
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def connected(db: Database, a: str, b: str) -> bool:
 def connect(db: Database, caller: Node, peer_id: str, host: str | None, port: int | None) -> tuple[Node, str]:
     """Connects; the peer and who called whom ('out' or 'in'). RpcFailure 400 or 401, as lightningd's."""
     if peer_id == caller.node_id:
-        raise RpcFailure(-32602, "Tried to connect to ourselves")
+        raise RpcFailure(400, "Unable to connect, no address known for peer")
     peer = by_id(db, peer_id)
     with db.transaction():
         known = peer is not None and (
@@ -143,7 +143,8 @@ def connect(db: Database, caller: Node, peer_id: str, host: str | None, port: in
         )
         if peer is not None and known and known["connected"]:
             return peer, "out" if known["caller"] == caller.name else "in"
-        if host is None and not known:
+        # An address is remembered only for peers that a channel makes worth remembering.
+        if host is None and not (peer is not None and has_channel(db, caller.name, peer.name)):
             raise RpcFailure(400, "Unable to connect, no address known for peer")
         address = f"{host or HOST}:{port or (peer.port if peer else 9735)}"
         listening = db.one("SELECT * FROM node WHERE port = ? AND running", port or (peer.port if peer else 0))

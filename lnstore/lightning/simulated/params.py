@@ -156,7 +156,7 @@ def hex_of(size: int, what: str) -> Parser:
 
 
 preimage = hex_of(32, "64 hex digits")
-payment_hash = hex_of(32, "a 32 byte hash")
+payment_hash = hex_of(32, "a 32 byte hex value")
 
 
 def node_id(value: Any) -> str:
@@ -171,7 +171,7 @@ def one_of(*choices: str) -> Parser:
 
     def parse(value: Any) -> str:
         if value not in choices:
-            raise ValueError(f"should be one of {', '.join(choices)}")
+            raise ValueError(f"unknown value, known are {', '.join(choices)}")
         return str(value)
 
     return parse

@@ -14,6 +14,8 @@ from lnstore.lightning.simulated.server import Commands, Connection, listen
 
 RPC_FILE = "lightning-rpc"
 CONTROL_FILE = "control"
+RECONNECT_SECONDS = 1.0
+"""After a disconnect, before peers that have a channel connect again."""
 STOP_SECONDS = 0.02
 """Between the answer to `stop` and the end."""
 
@@ -153,6 +155,16 @@ class Simulation:
             self.stopped.set()
         else:
             self.crash(name)
+
+    def reconnect_soon(self) -> None:
+        """Connects peers that have channels again after a while, as lightningd does by itself."""
+        assert self._nursery is not None  # noqa: S101  asked for by a caller, so it runs
+        self._nursery.start_soon(self._reconnect)
+
+    async def _reconnect(self) -> None:
+        await trio.sleep(RECONNECT_SECONDS)
+        nodes.reconnect(self.db)
+        self.changed()
 
     def crash_if(self, name: str, moment: str) -> None:
         """Crashes the daemon if a fault wants it to die at this moment; LostDaemonError then."""

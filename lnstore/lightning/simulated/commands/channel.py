@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from lnstore.lightning.simulated.simulation import Daemon
 
 CHANNEL_TYPE = {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]}
 UNILATERAL_SECONDS = 172_800
-_UNLIMITED = 2**64 - 1
+_CHANNEL_ID = re.compile(r"[0-9a-f]{64}|[0-9]+x[0-9]+x[0-9]+")
 
 
 def _peer_string(value: Any) -> str:
@@ -59,6 +60,7 @@ async def disconnect(daemon: Daemon, id: str, force: bool) -> dict[str, Any]:  #
         raise RpcFailure(-1, "Peer has (at least one) channel in state CHANNELD_NORMAL")
     nodes.disconnect(daemon.db, daemon.name, peer.name)
     daemon.simulation.changed()
+    daemon.simulation.reconnect_soon()
     return {}
 
 
@@ -72,9 +74,14 @@ async def listpeers(daemon: Daemon, id: str | None, level: None) -> dict[str, An
         count = sum(side.peer == name for side in channels.of_node(daemon.db, daemon.name))
         if id not in {None, peer.node_id} or not (link["connected"] or count):
             continue
-        entry = {"id": peer.node_id, "connected": bool(link["connected"]), "num_channels": count}
+        entry = {
+            "id": peer.node_id,
+            "connected": bool(link["connected"]),
+            "num_channels": count,
+            "features": nodes.FEATURES_INIT,
+        }
         if link["connected"]:
-            entry |= {"netaddr": [f"{nodes.HOST}:{peer.port}"], "features": nodes.FEATURES_INIT}
+            entry["netaddr"] = [f"{nodes.HOST}:{peer.port}"]
         peers.append(entry)
     return {"peers": peers}
 
@@ -131,10 +138,11 @@ async def fundchannel(
 async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) -> dict[str, Any]:  # noqa: A002, ARG001
     """Closes a channel: together if the peer is there in time, alone after that."""
     row = channels.find(daemon.db, daemon.name, id)
-    if row is None:
-        raise RpcFailure(params.INVALID_PARAMS, f"id: Channel id not found: invalid token '\"{id}\"'")
-    if row["state"] not in channels.OPEN:
-        raise RpcFailure(-1, f"Channel is in state {row['state']}")
+    if row is None and nodes.by_id(daemon.db, id) is None:
+        why = "Channel id not found" if _CHANNEL_ID.fullmatch(id) else "should be a channel ID or short channel ID"
+        raise RpcFailure(params.INVALID_PARAMS, f"id: {why}: invalid token '\"{id}\"'")
+    if row is None or row["state"] not in channels.OPEN:
+        raise RpcFailure(-1, "Peer has no active channel")
     seconds = unilateraltimeout or float("inf")
     mutual = False
     with trio.move_on_after(seconds):
@@ -146,8 +154,7 @@ async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) 
         raise RpcFailure(-1, "Channel was closed by its peer")
     txid = channels.close(daemon.db, row, daemon.name, mutual=mutual)
     daemon.simulation.changed()
-    tx = chain.raw(daemon.db, txid)
-    return {"tx": tx, "txid": txid, "txs": [tx], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
+    return {"txs": [chain.raw(daemon.db, txid)], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
 
 
 def _can_close(db: Database, channel_id: str) -> bool:
@@ -234,8 +241,8 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "fee_base_msat": channels.FEE_BASE_MSAT,
         "fee_proportional_millionths": channels.FEE_PPM,
         "dust_limit_msat": channels.DUST_MSAT,
-        "their_max_htlc_value_in_flight_msat": _UNLIMITED,
-        "our_max_htlc_value_in_flight_msat": _UNLIMITED,
+        "their_max_htlc_value_in_flight_msat": channels.UNLIMITED_MSAT,
+        "our_max_htlc_value_in_flight_msat": channels.UNLIMITED_MSAT,
         "their_reserve_msat": side.reserve,
         "our_reserve_msat": side.reserve,
         "spendable_msat": side.spendable,

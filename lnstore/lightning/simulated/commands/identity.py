@@ -6,10 +6,11 @@ from typing import Any
 
 import trio
 
+from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import channels, crypto, nodes, params
 from lnstore.lightning.simulated.commands import LIGHTNINGD
 from lnstore.lightning.simulated.database import Database
-from lnstore.lightning.simulated.failure import RpcFailure
+from lnstore.lightning.simulated.failure import LostDaemonError, RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.simulation import Daemon
 
@@ -51,7 +52,7 @@ async def getinfo(daemon: Daemon) -> dict[str, Any]:
 async def help_(_daemon: Daemon, command: str | None) -> dict[str, Any]:
     """Which commands there are."""
     if command is not None and command not in LIGHTNINGD:
-        raise RpcFailure(-32601, f"Unknown command '{command}'")
+        raise RpcFailure(-32601, f"Unknown command {command}")
     wanted = sorted(LIGHTNINGD) if command is None else [command]
     return {"help": [{"command": LIGHTNINGD[name].usage()} for name in wanted], "format-hint": "simple"}
 
@@ -72,13 +73,14 @@ async def signmessage(daemon: Daemon, message: str) -> dict[str, Any]:
 async def checkmessage(daemon: Daemon, message: str, zbase: str, pubkey: str | None) -> dict[str, Any]:
     """Says who signed a text; without `pubkey` only for keys that gossip has told of."""
     try:
-        signer = crypto.recover_signer(message, zbase)
-    except ValueError as exc:
-        raise RpcFailure(params.INVALID_PARAMS, str(exc)) from None
+        signer = recover_signer(message, zbase)
+    except ValueError:
+        raise RpcFailure(params.INVALID_PARAMS, "zbase is not valid zbase32") from None
+    if signer is None:
+        # Core Lightning v26.06.6 aborts here, which is why CoreLightning.check_message does not ask it.
+        raise LostDaemonError(daemon.name)
     if pubkey is not None:
         return {"pubkey": pubkey, "verified": signer == pubkey}
-    if signer is None:
-        raise RpcFailure(params.INVALID_PARAMS, "zbase is not a valid signature")
     if not _announced(daemon.db, signer):
         raise RpcFailure(1301, "pubkey not found in the graph", {"claimed_key": signer})
     return {"pubkey": signer, "verified": True}

@@ -32,9 +32,7 @@ def _order(
     except ValueError as exc:
         raise RpcFailure(params.INVALID_PARAMS, f"Invalid bolt11 invoice: {exc}") from None
     if invoice.currency != bolt11.CURRENCY:
-        raise RpcFailure(
-            params.INVALID_PARAMS, f"Invalid bolt11 invoice: the currency {invoice.currency} is not regtest's"
-        )
+        raise RpcFailure(params.INVALID_PARAMS, f"Invalid bolt11 invoice: Prefix {invoice.currency} is not for regtest")
     if invoice.amount_msat is None and amount_msat is None:
         raise RpcFailure(params.INVALID_PARAMS, "amount_msat required")
     if invoice.amount_msat is not None and amount_msat is not None:
@@ -128,7 +126,7 @@ async def pay(
 ) -> dict[str, Any]:
     """Pays an invoice; one that is paid already is reported as paid again."""
     if maxfee is not None and (maxfeepercent is not None or exemptfee is not None):
-        raise RpcFailure(params.INVALID_PARAMS, "you cannot specify maxfee and also maxfeepercent or exemptfee")
+        raise RpcFailure(params.INVALID_PARAMS, "If you specify maxfee, cannot specify maxfeepercent or exemptfee.")
     order = _order(
         bolt11, amount_msat=amount_msat, maxfee=maxfee, maxdelay=maxdelay, label=label, description=description
     )
@@ -177,6 +175,8 @@ async def listpays(
     limit: int,
 ) -> dict[str, Any]:
     """Payments by invoice or hash, or all of them."""
+    if limit >= 0 and index is None:
+        raise RpcFailure(params.INVALID_PARAMS, "Can only specify {limit} with {index}")
     if bolt11 is not None:
         if payment_hash is not None:
             raise RpcFailure(params.INVALID_PARAMS, "Can only specify one of {bolt11} or {payment_hash}")
@@ -197,5 +197,5 @@ async def listpays(
 def _hash_of(text: str) -> str:
     try:
         return bolt11.decode(text).payment_hash
-    except ValueError as exc:
-        raise RpcFailure(params.INVALID_PARAMS, f"Invalid invstring: {exc}") from None
+    except ValueError:
+        raise RpcFailure(params.INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from None

@@ -6,14 +6,21 @@ from typing import Any
 
 from lnstore.lightning.simulated import chain, channels, nodes, params
 from lnstore.lightning.simulated.commands import LIGHTNINGD
+from lnstore.lightning.simulated.failure import RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.simulation import Daemon
 
+RESERVE_BLOCKS = 2016
 
-@LIGHTNINGD.command("newaddr", Param("addresstype", params.one_of("bech32", "p2tr", "all"), "p2tr"))
+
+@LIGHTNINGD.command("newaddr", Param("addresstype", params.string, "all"))
 async def newaddr(daemon: Daemon, addresstype: str) -> dict[str, Any]:
     """A fresh address."""
     versions = {"bech32": 0, "p2tr": 1}
+    if addresstype not in {*versions, "all"}:
+        raise RpcFailure(
+            params.INVALID_PARAMS, f"'addresstype' should be 'p2tr', 'bech32', or 'all', not '{addresstype}'"
+        )
     wanted = versions if addresstype == "all" else {addresstype: versions[addresstype]}
     return {name: chain.new_address(daemon.db, daemon.name, version) for name, version in wanted.items()}
 
@@ -25,19 +32,20 @@ async def listfunds(daemon: Daemon, spent: bool) -> dict[str, Any]:
         "outputs": [
             _output(row, daemon.db.height)
             for row in chain.wallet_outputs(daemon.db, daemon.name)
-            if spent or row["spent_by"] is None
+            if spent or row["spent_height"] is None
         ],
         "channels": [_channel(daemon, side) for side in channels.of_node(daemon.db, daemon.name)],
     }
 
 
 def _output(row: Any, height: int) -> dict[str, Any]:
-    if row["spent_by"] is not None:
+    if row["spent_height"] is not None:
         status = "spent"
     elif row["height"] is None:
         status = "unconfirmed"
     else:
         status = "immature" if row["mature_after"] > height else "confirmed"
+    reserved = row["spent_by"] is not None and row["spent_height"] is None
     entry = {
         "txid": row["txid"],
         "output": row["outnum"],
@@ -45,9 +53,12 @@ def _output(row: Any, height: int) -> dict[str, Any]:
         "scriptpubkey": row["script"],
         "address": row["address"],
         "status": status,
-        "reserved": False,
+        "blockheight": row["height"],
+        "reserved": reserved,
+        # lightningd sets an output aside while the transaction that spends it waits for a block
+        "reserved_to_block": height + RESERVE_BLOCKS if reserved else None,
     }
-    return entry if row["height"] is None else {**entry, "blockheight": row["height"]}
+    return {key: value for key, value in entry.items() if value is not None}
 
 
 def _channel(daemon: Daemon, side: channels.Side) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""Two funded Lightning daemons with a channel between them: simulated always, real Core Lightning where it is.
+
+The network lives for the whole session in a thread of its own (a real one takes seconds to start); each test talks
+to it through the daemons' sockets, and steers it through `Network`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from lnstore.lightning.channels import ensure_channel
+from lnstore.lightning.core import CoreLightning
+from lnstore.lightning.regtest import RegtestNetwork, missing_programs
+from lnstore.lightning.simulated.control import SimulatedNetwork
+from lnstore.ports import Invoice
+from lnstore_protocol.ids import LightningId, Msat
+
+CHANNEL_SAT = 1_000_000
+WALLET_SAT = 20_000_000
+START_SECONDS = 120.0
+EVENTUALLY_SECONDS = 60.0
+
+
+class Network:
+    """A running network in another thread; every method may be awaited from any trio run."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.kind = kind
+        self._directory = directory
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._end: trio.Event | None = None
+        self._network: RegtestNetwork | SimulatedNetwork | None = None
+        self._thread = threading.Thread(target=self._run, name=f"lightning-{kind}")
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(START_SECONDS), "the Lightning network did not start"
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        if self._token is not None and self._end is not None and self._failure is None:
+            self._token.run_sync_soon(self._end.set)
+        self._thread.join(START_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main)
+        except BaseException as exc:  # noqa: BLE001  handed to the thread that waits
+            self._failure = exc
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._token, self._end = trio.lowlevel.current_trio_token(), trio.Event()
+        names = ["alice", "bob"]
+        starting = (
+            SimulatedNetwork.start(self._directory, names, block_seconds=0.02)
+            if self.kind == "simulated"
+            else RegtestNetwork.start(self._directory, names, block_seconds=0.3)
+        )
+        async with starting as network:
+            self._network = network
+            await network.fund("alice", WALLET_SAT)
+            alice, bob = (CoreLightning(network.socket(name)) for name in names)
+            info = await bob.info()
+            await ensure_channel(
+                alice, info.lightning_id, *info.addresses[0], amount_sat=CHANNEL_SAT, timeout_seconds=60
+            )
+            self._ready.set()
+            await self._end.wait()
+
+    async def _do(self, method: str, *args: Any) -> Any:
+        async def call() -> Any:
+            return await getattr(self._network, method)(*args)
+
+        def hop() -> Any:
+            return trio.from_thread.run(call, trio_token=self._token)
+
+        return await trio.to_thread.run_sync(hop)
+
+    def lightning(self, name: str) -> CoreLightning:
+        assert self._network is not None
+        return CoreLightning(self._network.socket(name))
+
+    async def mine(self, blocks: int = 1) -> int:
+        return int(await self._do("mine", blocks))
+
+    async def add_node(self, name: str) -> CoreLightning:
+        await self._do("add_node", name)
+        return self.lightning(name)
+
+    async def fund(self, name: str, amount_sat: int) -> None:
+        await self._do("fund", name, amount_sat)
+
+    async def crash(self, name: str) -> None:
+        await self._do("crash_node", name)
+
+    async def restart(self, name: str) -> None:
+        await self._do("start_node", name)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pays B over a channel that A opened."""
+
+    network: Network
+    a: CoreLightning
+    b: CoreLightning
+    a_id: LightningId
+    b_id: LightningId
+    b_place: tuple[str, int]
+
+    @property
+    def simulated(self) -> bool:
+        return self.network.kind == "simulated"
+
+    async def invoice(self, amount_msat: int = 1000, *, preimage: bytes | None = None, expiry: int = 3600) -> Invoice:
+        """A fresh invoice of B."""
+        preimage = preimage or os.urandom(32)
+        return await self.b.create_invoice(
+            label=f"test-{os.urandom(8).hex()}",
+            amount_msat=Msat(amount_msat),
+            description="rent",
+            expires_in_seconds=expiry,
+            preimage=preimage,
+        )
+
+    async def last_pay_index(self) -> int:
+        """The pay index of the newest payment that B has got."""
+        paid = await self.b.call("listinvoices")
+        return max((entry.get("pay_index", 0) for entry in paid["invoices"]), default=0)
+
+    async def reconnected(self) -> None:
+        """Waits until the channel between A and B is usable again on both sides."""
+
+        async def usable() -> bool:
+            ours, theirs = await self.a.channels(self.b_id), await self.b.channels(self.a_id)
+            return any(channel.usable for channel in ours) and any(channel.usable for channel in theirs)
+
+        await eventually(usable)
+
+
+async def eventually(true: Callable[[], Awaitable[object]], seconds: float = EVENTUALLY_SECONDS) -> None:
+    """Waits until `true` is, looking again and again: other processes tell nobody when they are done."""
+    with trio.fail_after(seconds):
+        while True:
+            if await true():
+                return
+            await trio.sleep(0.02)
+
+
+# Where the programs are missing, test_contract_live.py says so in one line; here nothing is even collected.
+KINDS = ["simulated", *([] if missing_programs() else [pytest.param("core", marks=pytest.mark.live)])]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    kind: str = request.param
+    hosted = Network(kind, tmp_path_factory.mktemp(kind))
+    hosted.start()
+    yield hosted
+    hosted.stop()
+
+
+@pytest.fixture
+async def pair(network: Network) -> Pair:
+    a, b = network.lightning("alice"), network.lightning("bob")
+    a_info, b_info = await a.info(), await b.info()
+    return Pair(network, a, b, a_info.lightning_id, b_info.lightning_id, b_info.addresses[0])
