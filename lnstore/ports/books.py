@@ -184,6 +184,7 @@ class LeaseBooks(Protocol):
         """End leases of lapsed accounts and delete shares nobody leases, at most `limit`; how many shares went.
 
         `delete` runs inside the transaction that saw no lease, so that a put that commits a lease meanwhile is safe.
+        Fewer than `limit` means that nothing is left to sweep.
         """
         ...
 
@@ -195,8 +196,12 @@ class LeaseBooks(Protocol):
 class InvoiceBooks(Protocol):
     """Invoices from the intent to the credit."""
 
-    async def plan_invoice(self, planned: PlannedInvoice) -> PlannedInvoice:
-        """Persist the intent; the one already planned under this label wins."""
+    async def plan_invoice(self, planned: PlannedInvoice, *, rentable_bytes: int | None = None) -> PlannedInvoice:
+        """Persist the intent; the one already planned under this label wins.
+
+        BooksRefused when it does not fit the account as it is inside the transaction (its next period, token, growth
+        or deposit index, its state), or when growth would rent out more than `rentable_bytes` in all.
+        """
         ...
 
     async def planned_invoice(
@@ -212,7 +217,8 @@ class InvoiceBooks(Protocol):
     async def credit(self, invoice: Invoice, now: int) -> Account | None:
         """Credit a paid invoice exactly once: postings, effect and pay index in one transaction.
 
-        The account as it is then; None when the label is not ours or the pay index was already passed.
+        The account as it is then; None when nothing was credited: the label is not ours, the pay index was already
+        passed, or the invoice was credited before.
         """
         ...
 
@@ -229,7 +235,7 @@ class TrafficBooks(Protocol):
         ...
 
     async def settle_egress(self, hold_id: int, used_bytes: int, now: int) -> None:
-        """Post what was used of the hold and give back the rest."""
+        """Post what was used of the hold and give back the rest. Settling it again does nothing."""
         ...
 
     async def settle_orphaned_holds(self, now: int) -> int:
