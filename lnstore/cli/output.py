@@ -91,3 +91,23 @@ def pairs(values: Mapping[str, str]) -> None:
     width = max((len(k) for k in values), default=0) + 1
     for key, value in values.items():
         click.echo(f"{key + ':':<{width}} {value}")
+
+
+def progress_lines(subject: str, *, as_json: bool) -> Callable[[str], None]:
+    """Tells a person on a terminal what is waited for; silent for programs."""
+
+    def tell(text: str) -> None:
+        if not as_json:
+            click.echo(f"{subject}: {text}", err=True)
+
+    return tell
+
+
+def size_argument(text: str, hint: str) -> int:
+    """A size a person wrote, in bytes; a usage error names the argument."""
+    from lnstore.config import parse_bytes
+
+    try:
+        return parse_bytes(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=hint) from exc

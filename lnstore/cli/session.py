@@ -18,31 +18,28 @@ if TYPE_CHECKING:
 
 
 def load_profile(given: Path | None) -> Profile:
-    """The profile that --profile, LNSTORE_HOME or the default names, its logging set up."""
+    """The profile that --profile, LNSTORE_HOME or the default names."""
     from lnstore.client.profile import Profile
-    from lnstore.logs import configure_logging
 
-    profile = Profile.load(profile_directory(given))
-    configure_logging(profile.config.log_level)
-    return profile
+    return Profile.load(profile_directory(given))
 
 
 @asynccontextmanager
 async def open_purse(given: Path | None) -> AsyncIterator[Purse]:
     """Everything that commands about nodes, channels and rent take. The profile is held against other writers."""
     from lnstore.client.purse import Purse
-    from lnstore.client.transport import NodePool
+    from lnstore.client.transport import open_pool
     from lnstore.clock import clock_for
     from lnstore.lightning.core import CoreLightning
 
     profile = load_profile(given)
     with profile.writing(), profile.open_catalog() as catalog:
-        async with NodePool(profile.identity) as pool:
+        async with open_pool(profile.identity) as pool:
             yield Purse.of(
                 profile,
                 catalog,
                 CoreLightning(profile.config.lightning_rpc),
-                pool.get,
+                pool.dial,
                 clock_for(profile.config.clock_file),
             )
 

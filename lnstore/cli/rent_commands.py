@@ -1,0 +1,311 @@
+"""`lnstore rent`: what storage costs, and paying for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lnstore.cli.output import (
+    human_bytes,
+    human_msat,
+    human_time,
+    json_option,
+    print_json,
+    profile_option,
+    progress_lines,
+    run,
+    size_argument,
+    table,
+)
+from lnstore.cli.session import chosen_nodes, open_purse
+
+if TYPE_CHECKING:
+    from lnstore.client.audit import LostShare
+    from lnstore.client.catalog import NodeEntry
+    from lnstore.client.rent import RentOutcome, RentPaid, RentStatus
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def rent() -> None:
+    """Quote, buy, pay and show rent."""
+
+
+@rent.command()
+@click.argument("size")
+@click.option("--months", type=click.IntRange(1, 1200), default=1, show_default=True, help="Months of 30 days.")
+@profile_option
+@json_option
+def quote(size: str, months: int, profile: Path | None, as_json: bool) -> None:
+    """What SIZE of capacity at each known node costs; nothing is asked for or paid.
+
+    \b
+    Example:
+      lnstore rent quote 20GiB --months 12
+    """
+    from dataclasses import asdict
+
+    from lnstore.client.nodes import list_nodes
+    from lnstore.client.quote import quote as compute
+
+    capacity_bytes = size_argument(size, "SIZE")
+
+    async def work() -> None:
+        async with open_purse(profile) as purse:
+            listings = await list_nodes(purse)
+            known = [(one.node, one.terms) for one in listings if one.terms is not None]
+            result = compute(capacity_bytes, months, known, channel_periods=purse.config.channel_periods)
+        for one in listings:
+            if not one.reachable:
+                click.echo(f"{one.node.petname}: {one.problem}", err=True)
+        if as_json:
+            print_json(asdict(result))
+            return
+        table(
+            f"{human_bytes(capacity_bytes)} for {months} month{'s' if months > 1 else ''} of 30 days",
+            ["node", "rent", "per period", "reading it once", "channel", ""],
+            [
+                [
+                    row.petname,
+                    human_msat(row.rent_msat),
+                    human_msat(row.rent_msat_per_period),
+                    human_msat(-(-capacity_bytes * row.egress_msat_per_gib // (1 << 30))),
+                    f"{row.channel_sat:,} sat",
+                    "" if row.fits else "does not rent out this much or little",
+                ]
+                for row in result.rows
+            ],
+        )
+        click.echo(f"all {len(result.rows)}: {human_msat(result.total_msat)}, channels stay your own money")
+
+    run(work)
+
+
+@rent.command()
+@click.argument("words", metavar="NODE… SIZE", nargs=-1, required=True)
+@click.option("--all", "everything", is_flag=True, help="At every known node: then only SIZE.")
+@click.option(
+    "--deposit", "deposit_msat", type=click.IntRange(0), default=0, metavar="MSAT", help="Have this much for reading."
+)
+@click.option("--open-channel", is_flag=True, help="First have a channel to the node, sized for this rent.")
+@profile_option
+@json_option
+def buy(
+    words: tuple[str, ...],
+    everything: bool,
+    deposit_msat: int,
+    open_channel: bool,
+    profile: Path | None,
+    as_json: bool,
+) -> None:
+    """Have SIZE of capacity at NODE, and a deposit for reading: opens the account and pays what is still lacking.
+
+    The same command again pays nothing more.
+
+    \b
+    Example:
+      lnstore rent buy alice bob 20GiB --deposit 20000
+    """
+    from lnstore.client import node_channels
+    from lnstore.client.buying import buy as carry_out
+
+    *names, size = words
+    capacity_bytes = size_argument(size, "SIZE")
+
+    async def work() -> None:
+        async with open_purse(profile) as purse:
+            for node in chosen_nodes(purse.catalog, names, everything=everything):
+                tell = progress_lines(node.petname, as_json=as_json)
+                if open_channel:
+                    await node_channels.open_channel(purse, node, capacity_bytes=capacity_bytes, progress=tell)
+                bought = await carry_out(purse, node, capacity_bytes, deposit_msat=deposit_msat, progress=tell)
+                if as_json:
+                    print_json(
+                        {
+                            "ok": True,
+                            "node": node.petname,
+                            "opened": bought.opened,
+                            "capacity_bytes": bought.status.capacity_bytes,
+                            "deposit_msat": bought.status.deposit_msat,
+                            "paid_until_at": bought.status.paid_until_at,
+                            "paid_msat": bought.paid_msat,
+                        }
+                    )
+                else:
+                    click.echo(
+                        f"{node.petname}: {human_bytes(bought.status.capacity_bytes)} until "
+                        f"{human_time(bought.status.paid_until_at)}, deposit {human_msat(bought.status.deposit_msat)}; "
+                        f"paid {human_msat(bought.paid_msat)}"
+                    )
+
+    run(work)
+
+
+@rent.command()
+@click.argument("nodes", metavar="[NODE…]", nargs=-1)
+@click.option("--ahead", is_flag=True, help="Also the period after the current one.")
+@profile_option
+@json_option
+def pay(nodes: tuple[str, ...], ahead: bool, profile: Path | None, as_json: bool) -> None:
+    """Pay the rent that is due, at NODE or wherever you have an account, each payment locked to a proof.
+
+    \b
+    Example:
+      lnstore rent pay --ahead
+    """
+    from lnstore.client.rent import pay_rent
+
+    async def work() -> list[RentOutcome]:
+        async with open_purse(profile) as purse:
+            chosen = chosen_nodes(purse.catalog, nodes, everything=False) if nodes else None
+            return await pay_rent(purse, chosen, ahead=int(ahead), progress=progress_lines("rent", as_json=as_json))
+
+    outcomes = run(work)
+    if as_json:
+        for outcome in outcomes:
+            print_json(rent_outcome_json(outcome))
+    else:
+        for outcome in outcomes:
+            for paid in outcome.paid:
+                click.echo(rent_paid_sentence(paid))
+            if outcome.warning:
+                click.echo(outcome.warning, err=True)
+        if not outcomes:
+            click.echo("you have no account yet; open one with: lnstore rent buy NODE SIZE")
+        elif not any(outcome.paid or outcome.error for outcome in outcomes):
+            click.echo("nothing is due")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed[1:]:
+        click.echo(f"error: {outcome.node.petname}: {outcome.error}", err=True)
+    if failed and failed[0].error is not None:
+        raise failed[0].error
+
+
+def rent_paid_sentence(paid: RentPaid) -> str:
+    """One rent payment, as a person wants to read it."""
+    proof = f"proof of {paid.sampled} of {paid.shares} shares" if paid.verified else "nothing stored, nothing to prove"
+    preimage = f", preimage {paid.preimage.hex()[:16]}…" if paid.preimage else ""
+    return (
+        f"{paid.petname}: {human_msat(paid.amount_msat)} for {human_time(paid.from_at)} to {human_time(paid.until_at)}; "
+        f"{proof}{preimage}"
+    )
+
+
+def rent_outcome_json(outcome: RentOutcome) -> dict[str, Any]:
+    """What `rent pay --json` prints for a node."""
+    return {
+        "ok": outcome.error is None,
+        "node": outcome.node.petname,
+        "paid": [
+            {
+                "period": paid.period,
+                "from_at": paid.from_at,
+                "until_at": paid.until_at,
+                "amount_msat": paid.amount_msat,
+                "fee_msat": paid.fee_msat,
+                "shares": paid.shares,
+                "sampled": paid.sampled,
+                "verified": paid.verified,
+            }
+            for paid in outcome.paid
+        ],
+        "paid_until_at": outcome.paid_until_at,
+        "proofs_left": outcome.proofs_left,
+        "error": None if outcome.error is None else str(outcome.error),
+    }
+
+
+@rent.command()
+@click.option("--audit", is_flag=True, help="Also ask for one random piece of every share; name those that are lost.")
+@profile_option
+@json_option
+def status(audit: bool, profile: Path | None, as_json: bool) -> None:
+    """How your accounts stand, in the nodes' numbers and in your own.
+
+    \b
+    Example:
+      lnstore rent status
+    """
+    from lnstore.client.audit import find_lost
+    from lnstore.client.rent import rent_status
+
+    async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]]]:
+        async with open_purse(profile) as purse:
+            rows = await rent_status(purse)
+            lost: dict[bytes, list[LostShare]] = {}
+            if audit:
+                for row in rows:
+                    if row.status is not None:
+                        lost[row.node.node_id] = await find_lost(purse, row.node)
+            return rows, lost
+
+    rows, lost = run(work)
+    if as_json:
+        for row in rows:
+            print_json(rent_status_json(row, lost.get(row.node.node_id) if audit else None))
+        return
+    table(
+        "",
+        ["node", "state", "used", "capacity", "shares", "paid until", "rent per period", "deposit", "paid in all"],
+        [_status_row(row) for row in rows],
+    )
+    click.echo(f"paid in all: {human_msat(sum(row.paid_msat + row.fees_msat for row in rows))}, fees included")
+    for row in rows:
+        if row.error:
+            click.echo(f"{row.node.petname}: {row.error}", err=True)
+        elif row.ours is not None and not row.agrees:
+            click.echo(f"{row.node.petname}: the node's numbers differ from your own books; ask its operator", err=True)
+        _report_audit(row.node, lost.get(row.node.node_id))
+
+
+def _status_row(row: RentStatus) -> list[str]:
+    if row.status is None:
+        return [row.node.petname, "no answer" if row.error else "no account", *[""] * 7]
+    return [
+        row.node.petname,
+        row.status.state.name.lower(),
+        human_bytes(row.status.used_bytes),
+        human_bytes(row.status.capacity_bytes),
+        f"{row.status.shares:,}",
+        human_time(row.status.paid_until_at),
+        human_msat(row.rent_msat_per_period),
+        human_msat(row.status.deposit_msat),
+        human_msat(row.paid_msat + row.fees_msat),
+    ]
+
+
+def _report_audit(node: NodeEntry, lost: list[LostShare] | None) -> None:
+    if lost is None:
+        return
+    if not lost:
+        click.echo(f"{node.petname}: showed a piece of every share")
+    for share in lost:
+        click.echo(f"{node.petname}: lost share {share.share_id.hex()} ({share.why.value})")
+
+
+def rent_status_json(row: RentStatus, lost: list[LostShare] | None) -> dict[str, Any]:
+    """What `rent status --json` prints for a node; `lost` only with --audit."""
+    shown: dict[str, Any] = {
+        "node": row.node.petname,
+        "node_id": row.node.node_id,
+        "state": row.status.state.name.lower() if row.status else None,
+        "capacity_bytes": row.status.capacity_bytes if row.status else None,
+        "used_bytes": row.status.used_bytes if row.status else None,
+        "shares": row.status.shares if row.status else None,
+        "deposit_msat": row.status.deposit_msat if row.status else None,
+        "paid_until_at": row.status.paid_until_at if row.status else None,
+        "ingress_bytes": row.status.ingress_bytes if row.status else None,
+        "egress_bytes": row.status.egress_bytes if row.status else None,
+        "shares_in_catalog": row.shares_in_catalog,
+        "bytes_in_catalog": row.bytes_in_catalog,
+        "rent_msat_per_period": row.rent_msat_per_period,
+        "next_due_at": row.next_due_at,
+        "paid_msat": row.paid_msat,
+        "fees_msat": row.fees_msat,
+        "agrees": row.agrees,
+        "error": row.error,
+    }
+    if lost is not None:
+        shown["lost"] = [{"share_id": share.share_id, "why": share.why.value} for share in lost]
+    return shown
