@@ -215,7 +215,6 @@ class ClientConfig(_Config):
         _natural, 1, "Routing fees, in percent of a payment (at least 1 sat is allowed)."
     )
     channel_periods: int = _setting(_natural, 6, "Channels are opened with room for this many periods of rent.")
-    log_level: str = _setting(_text, "warning", "debug, info, warning or error.")
     clock_file: Path | None = _setting(
         _optional_path, "", "Only for development networks: a file that steers the clock. Leave empty."
     )

@@ -32,6 +32,7 @@ def channel() -> None:
 @profile_option
 @json_option
 def open_command(
+    *,
     nodes: tuple[str, ...],
     everything: bool,
     capacity: str | None,
@@ -72,7 +73,7 @@ def open_command(
                     )
                 else:
                     click.echo(
-                        f"{node.petname}: {human_msat(opened.spendable_msat)} can be spent over {opened.short_channel_id}"
+                        f"{node.petname}: {human_msat(opened.spendable_msat)} spendable over {opened.short_channel_id}"
                     )
 
     run(work)

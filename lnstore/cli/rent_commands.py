@@ -92,6 +92,7 @@ def quote(size: str, months: int, profile: Path | None, as_json: bool) -> None:
 @profile_option
 @json_option
 def buy(
+    *,
     words: tuple[str, ...],
     everything: bool,
     deposit_msat: int,
@@ -187,8 +188,8 @@ def rent_paid_sentence(paid: RentPaid) -> str:
     proof = f"proof of {paid.sampled} of {paid.shares} shares" if paid.verified else "nothing stored, nothing to prove"
     preimage = f", preimage {paid.preimage.hex()[:16]}…" if paid.preimage else ""
     return (
-        f"{paid.petname}: {human_msat(paid.amount_msat)} for {human_time(paid.from_at)} to {human_time(paid.until_at)}; "
-        f"{proof}{preimage}"
+        f"{paid.petname}: {human_msat(paid.amount_msat)} for {human_time(paid.from_at)} "
+        f"to {human_time(paid.until_at)}; {proof}{preimage}"
     )
 
 
