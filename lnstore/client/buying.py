@@ -31,6 +31,12 @@ from lnstore_protocol.messages import (
 )
 from lnstore_protocol.terms import Agreement, ChannelPolicy, period_at, period_start, rent_msat
 
+GROWTH_INVOICE_SECONDS = 3600
+"""A node repeats its reply to the same request for as long as the invoice in it stands."""
+
+SMALLEST_INVOICE_MSAT = 1
+"""Lightning has no invoice over nothing: a node that rents out for nothing still asks for this much."""
+
 ROUNDS = 3
 """A growth or deposit that an interrupted run asked for is finished first; then what is still lacking is asked for."""
 
@@ -56,7 +62,8 @@ def check_growth(
 ) -> Msat:
     """The most that this growth may cost, computed by ourselves; InvoiceRefused when it is not what was asked for.
 
-    It must cover exactly the added bytes, from about now until no later than the end of the next period.
+    It must cover exactly the added bytes, from about now (a repeated reply: from when it was first asked for) until no
+    later than the end of the next period.
     """
     terms = agreement.terms.terms
     added = wanted_bytes - current_bytes
@@ -68,13 +75,17 @@ def check_growth(
         )
     current = max(period_at(agreement.anchor_at, terms.period_seconds, now), 0)
     latest = period_start(agreement.anchor_at, terms.period_seconds, current + 2)
-    if abs(reply.from_at - now) > CLOCK_TOLERANCE_SECONDS or not reply.from_at < reply.until_at <= latest:
+    earliest = max(
+        now - GROWTH_INVOICE_SECONDS - CLOCK_TOLERANCE_SECONDS, agreement.anchor_at - CLOCK_TOLERANCE_SECONDS
+    )
+    if not earliest <= reply.from_at <= now + CLOCK_TOLERANCE_SECONDS or not reply.from_at < reply.until_at <= latest:
         raise InvoiceRefused(
             InvoiceFault.WRONG_PERIOD,
             f"{petname} wants to be paid for other times than from now to the end of the period; nothing was paid. "
             "Check that this machine's clock is right, else ask the node's operator",
         )
-    return rent_msat(added, reply.until_at - reply.from_at, terms.price_msat_per_gib_month)
+    rent = rent_msat(added, reply.until_at - reply.from_at, terms.price_msat_per_gib_month)
+    return Msat(max(rent, SMALLEST_INVOICE_MSAT))
 
 
 async def buy(

@@ -1,0 +1,682 @@
+"""A small honest world for tests of money: a Lightning network in memory, a node without sockets, a purse.
+
+The Lightning network keeps the port's promises (one live payment for each hash, outcomes read from its own list) and
+can be told what happens to the next payment. The node keeps FLOWS' rules and computes real proofs; a test makes it
+dishonest by giving it a `tamper` function, which sees every reply before it is sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lnstore.client.catalog import Catalog, NodeEntry, ShareEntry
+from lnstore.client.node_errors import NodeRefused
+from lnstore.client.purse import Purse
+from lnstore.config import ClientConfig
+from lnstore.ports import (
+    Channel,
+    DecodedInvoice,
+    Invoice,
+    InvoiceStatus,
+    Lightning,
+    LightningInfo,
+    LightningRefused,
+    Outcome,
+    Payment,
+)
+from lnstore_protocol import merkle, proofs
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, PaymentHash, ShareId
+from lnstore_protocol.messages import (
+    LEAF_BYTES,
+    TOKEN_BYTES,
+    AccountState,
+    AccountStatus,
+    AccountStatusReply,
+    AddCapacity,
+    AddCapacityReply,
+    AuditShare,
+    AuditShareReply,
+    ChannelInfo,
+    ChannelInfoReply,
+    ErrorReply,
+    GetTerms,
+    HelloReply,
+    InvoicePurpose,
+    InvoiceReply,
+    OpenAccount,
+    OpenAccountReply,
+    Request,
+    RequestInvoice,
+    TermsReply,
+)
+from lnstore_protocol.terms import (
+    Agreement,
+    ChannelPolicy,
+    Terms,
+    binding_text,
+    period_at,
+    period_start,
+    rent_msat,
+)
+
+START = 1_800_000_000
+PERIOD = 30 * 86_400
+GIB = 1 << 30
+SECRET = b"s" * 32
+
+
+@dataclass
+class SetClock:
+    """A clock that a test sets."""
+
+    at: int = START
+
+    def now(self) -> int:
+        return self.at
+
+
+class Killed(BaseException):
+    """What a test raises where a kill -9 would strike."""
+
+
+# --- Lightning in memory --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sent:
+    payment_hash: PaymentHash
+    amount_msat: Msat
+    status: str
+    fee_msat: int = 0
+
+
+@dataclass
+class MemoryNetwork:
+    """All daemons' invoices. `fates` says what becomes of the next payments: see MemoryLightning.pay."""
+
+    clock: SetClock
+    daemons: dict[LightningId, MemoryLightning] = field(default_factory=dict)
+    fates: list[str] = field(default_factory=list)
+    name: str = "regtest"
+    pay_index: int = 0
+
+    def daemon(self, number: int) -> MemoryLightning:
+        """A new daemon."""
+        daemon = MemoryLightning(self, LightningId(b"\x02" + bytes([number]) * 32))
+        self.daemons[daemon.lightning_id] = daemon
+        return daemon
+
+
+class MemoryLightning:
+    """A Lightning daemon in memory; implements ports.Lightning as far as paying goes."""
+
+    def __init__(self, network: MemoryNetwork, lightning_id: LightningId) -> None:
+        self.network = network
+        self.lightning_id = lightning_id
+        self.invoices: dict[str, Invoice] = {}
+        self.preimages: dict[PaymentHash, bytes] = {}
+        self.sent: list[_Sent] = []
+        self.fee_msat = 0
+        self.open_channels: list[Channel] = []
+
+    async def info(self) -> LightningInfo:
+        return LightningInfo(self.lightning_id, "memory", self.network.name, 1, "memory", synced=True, simulated=True)
+
+    async def sign_message(self, message: str) -> str:
+        return f"{self.lightning_id.hex()}:{hashlib.sha256(message.encode()).hexdigest()}"
+
+    async def check_message(self, message: str, zbase: str, signer: LightningId) -> bool:
+        return zbase == f"{signer.hex()}:{hashlib.sha256(message.encode()).hexdigest()}"
+
+    async def create_invoice(
+        self, *, label: str, amount_msat: Msat, description: str, expires_in_seconds: int, preimage: bytes
+    ) -> Invoice:
+        payment_hash = PaymentHash(hashlib.sha256(preimage).digest())
+        if label in self.invoices:
+            return self.invoices[label]
+        created = self.network.clock.now()
+        said = {
+            "payee": self.lightning_id.hex(),
+            "hash": payment_hash.hex(),
+            "amount": amount_msat,
+            "created": created,
+            "expires": created + expires_in_seconds,
+            "network": self.network.name,
+            "salt": secrets.token_hex(4),
+        }
+        invoice = Invoice(
+            label=label,
+            bolt11="lnmem" + json.dumps(said).encode().hex(),
+            payment_hash=payment_hash,
+            amount_msat=amount_msat,
+            expires_at=created + expires_in_seconds,
+            status=InvoiceStatus.UNPAID,
+        )
+        self.invoices[label] = invoice
+        self.preimages[payment_hash] = preimage
+        return invoice
+
+    async def find_invoice(self, label: str) -> Invoice | None:
+        return self.invoices.get(label)
+
+    async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
+        found = self.invoices.get(label)
+        if found is None or found.status is not status:
+            return False
+        del self.invoices[label]
+        return True
+
+    async def next_paid(self, after_pay_index: int, *, timeout_seconds: int) -> Invoice | None:
+        paid = [i for i in self.invoices.values() if i.pay_index is not None and i.pay_index > after_pay_index]
+        return min(paid, key=lambda i: i.pay_index or 0, default=None)
+
+    async def decode(self, bolt11: str) -> DecodedInvoice:
+        try:
+            said = json.loads(bytes.fromhex(bolt11.removeprefix("lnmem")))
+        except ValueError:
+            raise LightningRefused(-32602, "not an invoice") from None
+        return DecodedInvoice(
+            payee=LightningId.from_hex(said["payee"]),
+            payment_hash=PaymentHash.from_hex(said["hash"]),
+            amount_msat=said["amount"],
+            created_at=said["created"],
+            expires_at=said["expires"],
+            network=said["network"],
+            description="",
+        )
+
+    async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
+        """Pay at once, or as the next fate says.
+
+        "fail": refused. "hold": stays on its way until `release`. "lose": paid, but the daemon dies before it answers.
+        "drop": the daemon dies before it does anything. "kill before" and "kill after": the caller dies.
+        """
+        fate = self.network.fates.pop(0) if self.network.fates else ""
+        before = await self.payment(bolt11)
+        if before.outcome is not Outcome.FAILED:
+            return before
+        if fate == "kill before":
+            raise Killed
+        if fate == "fail":
+            return Payment(Outcome.FAILED, reason="no route")
+        if fate == "drop":
+            return Payment(Outcome.UNKNOWN, reason="the daemon went away")
+        invoice = await self.decode(bolt11)
+        if self.fee_msat > max_fee_msat:
+            return Payment(Outcome.FAILED, reason="too expensive")
+        if self._payable(invoice) is None:
+            return Payment(Outcome.FAILED, reason="the payee does not know the invoice")
+        assert invoice.amount_msat is not None
+        self.sent.append(_Sent(invoice.payment_hash, invoice.amount_msat, "pending", self.fee_msat))
+        if fate != "hold":
+            self.release()
+        if fate == "kill after":
+            raise Killed
+        return Payment(Outcome.UNKNOWN, reason="the daemon died") if fate == "lose" else await self.payment(bolt11)
+
+    def release(self) -> None:
+        """Settle everything that is on its way."""
+        for sent in self.sent:
+            if sent.status == "pending":
+                sent.status = "complete"
+                payee, label = self._find(sent.payment_hash)
+                self.network.pay_index += 1
+                payee.invoices[label] = dataclasses.replace(
+                    payee.invoices[label],
+                    status=InvoiceStatus.PAID,
+                    pay_index=self.network.pay_index,
+                    paid_at=self.network.clock.now(),
+                    received_msat=sent.amount_msat,
+                )
+
+    async def payment(self, bolt11: str) -> Payment:
+        invoice = await self.decode(bolt11)
+        for sent in self.sent:
+            if sent.payment_hash == invoice.payment_hash:
+                if sent.status == "pending":
+                    return Payment(Outcome.PENDING, reason="on its way")
+                payee, _ = self._find(sent.payment_hash)
+                return Payment(
+                    Outcome.SETTLED,
+                    amount_msat=sent.amount_msat,
+                    sent_msat=Msat(sent.amount_msat + sent.fee_msat),
+                    preimage=payee.preimages[sent.payment_hash],
+                )
+        return Payment(Outcome.FAILED, reason="no attempt")
+
+    def _payable(self, invoice: DecodedInvoice) -> Invoice | None:
+        payee = self.network.daemons.get(invoice.payee)
+        known = payee.invoices.values() if payee is not None else ()
+        for one in known:
+            if one.payment_hash == invoice.payment_hash and one.status is InvoiceStatus.UNPAID:
+                return one if self.network.clock.now() <= one.expires_at else None
+        return None
+
+    def _find(self, payment_hash: PaymentHash) -> tuple[MemoryLightning, str]:
+        return next(
+            (daemon, label)
+            for daemon in self.network.daemons.values()
+            for label, invoice in daemon.invoices.items()
+            if invoice.payment_hash == payment_hash
+        )
+
+    async def connect(self, peer: LightningId, host: str, port: int) -> None:
+        if peer not in self.network.daemons:
+            raise LightningRefused(401, "nobody there")
+
+    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
+        msat = Msat(amount_sat * 1000)
+        channel_id = f"{len(self.open_channels):064x}"
+        self.open_channels.append(
+            Channel(
+                peer=peer,
+                state="CHANNELD_NORMAL",
+                connected=True,
+                channel_id=channel_id,
+                short_channel_id="1x1x1",
+                funding_txid="00" * 32,
+                capacity_msat=msat,
+                to_us_msat=msat,
+                spendable_msat=msat,
+                receivable_msat=Msat(0),
+            )
+        )
+        return channel_id
+
+    async def channels(self, peer: LightningId | None = None) -> list[Channel]:
+        return [channel for channel in self.open_channels if peer in (None, channel.peer)]
+
+    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
+        raise LightningRefused(-1, "not in this test")
+
+    async def new_address(self) -> str:
+        return "address"
+
+    async def wallet_msat(self) -> Msat:
+        return Msat(0)
+
+
+# --- a node ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Account:
+    agreement: Agreement
+    capacity_bytes: int = 0
+    paid_until_at: int = 0
+    token_index: int = 0
+    growth_index: int = 0
+    deposit_index: int = 0
+    deposit_msat: int = 0
+    state: AccountState = AccountState.ACTIVE
+
+
+@dataclass
+class _Pending:
+    label: str
+    request: Request
+    reply: InvoiceReply
+    nonce: bytes | None = None
+    credited: bool = False
+
+
+class HonestNode:
+    """A storage node for one client, without sockets; `tamper` makes it dishonest."""
+
+    def __init__(self, lightning: Lightning, clock: SetClock, *, number: int = 1, **terms: Any) -> None:
+        self.lightning = lightning
+        self.clock = clock
+        self.identity = Identity(bytes([number]) * 32)
+        self.node_id = NodeId(self.identity.public_key)
+        self.address = NodeAddress(self.node_id, "127.0.0.1", 7000 + number)
+        self.terms = terms
+        self.account: _Account | None = None
+        self.shares: dict[ShareId, tuple[bytes, bytes]] = {}
+        self.lost: set[ShareId] = set()
+        self.invoices: list[_Pending] = []
+        self.tamper: Callable[[Any], Any] = lambda reply: reply
+        self.refuse: ErrorCode | None = None
+        self.credits = True
+        self.asked: list[Request] = []
+        self.places = ["127.0.0.1:9735"]
+        self.hello: HelloReply
+
+    async def start(self) -> HonestNode:
+        info = await self.lightning.info()
+        self.lightning_id = info.lightning_id
+        self.hello = HelloReply(
+            version_major=1,
+            version_minor=0,
+            features=b"",
+            network=info.network,
+            lightning_id=info.lightning_id,
+            lightning_signature=await self.lightning.sign_message(binding_text(self.node_id, info.lightning_id)),
+            now_at=self.clock.now(),
+            agent="honest",
+        )
+        return self
+
+    async def request(self, message: Request, *, timeout_seconds: float) -> Any:
+        """A connection's `request`."""
+        self.asked.append(message)
+        if self.refuse is not None:
+            raise NodeRefused(self.address, ErrorReply(code=self.refuse, message="not now"))
+        await self._credit()
+        match message:
+            case GetTerms():
+                reply: Any = TermsReply(terms=self._terms().sign(self.identity).encoded)
+            case OpenAccount(agreement=encoded):
+                agreement = Agreement.decode(encoded).countersign(self.identity)
+                if self.account is None or self.account.state is AccountState.LAPSED:
+                    index = self.account.token_index if self.account else 0
+                    self.account = _Account(agreement, paid_until_at=agreement.anchor_at, token_index=index)
+                reply = OpenAccountReply(agreement=self.account.agreement.encoded)
+            case AccountStatus():
+                reply = self._status()
+            case AddCapacity():
+                reply = await self._grow(message)
+            case RequestInvoice(purpose=InvoicePurpose.DEPOSIT):
+                reply = await self._deposit(message)
+            case RequestInvoice():
+                reply = await self._rent(message)
+            case ChannelInfo():
+                reply = ChannelInfoReply(
+                    lightning_id=self.lightning_id, addresses=self.places, minimum_sat=self._terms().minimum_channel_sat
+                )
+            case AuditShare(share_id=share_id, leaf=leaf):
+                reply = self._audit(share_id, leaf)
+            case _:
+                raise AssertionError(message)
+        return self.tamper(reply)
+
+    def _terms(self) -> Terms:
+        values: dict[str, Any] = {
+            "node_id": self.node_id,
+            "lightning_id": self.lightning_id,
+            "network": "regtest",
+            "price_msat_per_gib_month": 2000,
+            "egress_msat_per_gib": 1000,
+            "ingress_msat_per_gib": 0,
+            "period_seconds": PERIOD,
+            "grace_seconds": 7 * 86_400,
+            "minimum_capacity_bytes": 1 << 20,
+            "maximum_capacity_bytes": 1 << 40,
+            "channel_policy": ChannelPolicy.ANY,
+            "minimum_channel_sat": 100_000,
+            "valid_from_at": self.clock.now(),
+            "valid_until_at": self.clock.now() + 86_400,
+        }
+        return Terms(**(values | self.terms))
+
+    @property
+    def open(self) -> _Account:
+        if self.account is None:
+            raise NodeRefused(self.address, ErrorReply(code=ErrorCode.NO_ACCOUNT, message=""))
+        return self.account
+
+    @property
+    def agreed(self) -> Terms:
+        return self.open.agreement.terms.terms
+
+    def _period(self, at: int) -> int:
+        return period_at(self.open.agreement.anchor_at, self.agreed.period_seconds, at)
+
+    def _starts(self, period: int) -> int:
+        return period_start(self.open.agreement.anchor_at, self.agreed.period_seconds, period)
+
+    def _status(self) -> AccountStatusReply:
+        account = self.open
+        return AccountStatusReply(
+            state=account.state,
+            capacity_bytes=account.capacity_bytes,
+            used_bytes=sum(len(data) for data, _ in self.shares.values()),
+            shares=len(self.shares),
+            deposit_msat=Msat(account.deposit_msat),
+            anchor_at=account.agreement.anchor_at,
+            paid_until_at=account.paid_until_at,
+            next_period=self._period(account.paid_until_at),
+            token_index=account.token_index,
+            growth_index=account.growth_index,
+            deposit_index=account.deposit_index,
+            ingress_bytes=0,
+            egress_bytes=0,
+            now_at=self.clock.now(),
+            agreement=account.agreement.encoded,
+        )
+
+    async def _grow(self, message: AddCapacity) -> InvoiceReply:
+        account, now = self.open, self.clock.now()
+        if message.growth_index != account.growth_index:
+            raise NodeRefused(self.address, ErrorReply(code=ErrorCode.PERIOD_REFUSED, message="growth index"))
+        until = account.paid_until_at if account.capacity_bytes else self._starts(self._period(now) + 1)
+        delta = message.capacity_bytes - account.capacity_bytes
+        amount = Msat(rent_msat(delta, until - now, self.agreed.price_msat_per_gib_month))
+        return await self._invoice(
+            AddCapacityReply,
+            message,
+            f"capacity/{message.growth_index}",
+            amount_msat=amount,
+            from_at=now,
+            until_at=until,
+            capacity_bytes=delta,
+        )
+
+    async def _deposit(self, message: RequestInvoice) -> InvoiceReply:
+        now = self.clock.now()
+        assert message.amount_msat is not None
+        return await self._invoice(
+            InvoiceReply,
+            message,
+            f"deposit/{message.deposit_index}",
+            amount_msat=message.amount_msat,
+            from_at=now,
+            until_at=now,
+            capacity_bytes=0,
+        )
+
+    async def _rent(self, message: RequestInvoice) -> InvoiceReply:
+        account = self.open
+        assert message.nonce is not None
+        assert message.period is not None
+        if message.period != self._period(account.paid_until_at) or message.token_index != account.token_index:
+            raise NodeRefused(self.address, ErrorReply(code=ErrorCode.PERIOD_REFUSED, message="period"))
+        amount = rent_msat(account.capacity_bytes, self.agreed.period_seconds, self.agreed.price_msat_per_gib_month)
+        ids = proofs.select_sample(message.nonce, self.shares)
+        held = [share_id for share_id in ids if share_id not in self.lost]
+        answers = [(share_id, proofs.answer(message.nonce, share_id, self.shares[share_id][0])) for share_id in held]
+        at = account.token_index * TOKEN_BYTES
+        return await self._invoice(
+            InvoiceReply,
+            message,
+            f"rent/{message.period}",
+            amount_msat=amount,
+            from_at=self._starts(message.period),
+            until_at=self._starts(message.period + 1),
+            capacity_bytes=account.capacity_bytes,
+            preimage=proofs.fold(message.nonce, answers) if answers else None,
+            shares=len(self.shares),
+            sample=b"".join(share_id + self.shares[share_id][1][at : at + TOKEN_BYTES] for share_id in held),
+            lost=b"".join(share_id for share_id in ids if share_id in self.lost),
+        )
+
+    async def _invoice(
+        self,
+        kind: type[InvoiceReply],
+        request: Request,
+        name: str,
+        *,
+        preimage: bytes | None = None,
+        **said: Any,
+    ) -> InvoiceReply:
+        for pending in self.invoices:
+            if pending.request == request:
+                return pending.reply
+        label = f"lnstore/{name}/{len(self.invoices)}"
+        invoice = await self.lightning.create_invoice(
+            label=label,
+            amount_msat=said["amount_msat"],
+            description=name,
+            expires_in_seconds=3600,
+            preimage=preimage or secrets.token_bytes(32),
+        )
+        reply = kind(bolt11=invoice.bolt11, **said)
+        self.invoices.append(_Pending(label, request, reply))
+        return reply
+
+    async def _credit(self) -> None:
+        for pending in self.invoices:
+            if pending.credited or not self.credits:
+                continue
+            invoice = await self.lightning.find_invoice(pending.label)
+            if invoice is None or invoice.status is not InvoiceStatus.PAID:
+                continue
+            pending.credited = True
+            account = self.open
+            match pending.request:
+                case AddCapacity():
+                    account.capacity_bytes += pending.reply.capacity_bytes
+                    account.growth_index += 1
+                    account.paid_until_at = max(account.paid_until_at, pending.reply.until_at)
+                case RequestInvoice(purpose=InvoicePurpose.DEPOSIT):
+                    account.deposit_msat += pending.reply.amount_msat
+                    account.deposit_index += 1
+                case RequestInvoice():
+                    account.paid_until_at = pending.reply.until_at
+                    account.token_index += 1
+
+    def _audit(self, share_id: ShareId, leaf: int) -> AuditShareReply:
+        if share_id not in self.shares or share_id in self.lost:
+            raise NodeRefused(self.address, ErrorReply(code=ErrorCode.SHARE_UNKNOWN, message=""))
+        data = self.shares[share_id][0]
+        hashes = merkle.leaf_hashes(data)
+        return AuditShareReply(
+            share_bytes=len(data),
+            proof=merkle.range_proof(hashes, leaf, leaf),
+            payload=data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES],
+        )
+
+
+# --- the client -----------------------------------------------------------------------------------------------------
+
+
+class FragileCatalog(Catalog):
+    """A catalog whose process dies at a commit: `dies_before` or `dies_after` count the commits still to come."""
+
+    dies_before: int | None = None
+    dies_after: int | None = None
+    commits = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        outermost = not self._connection.in_transaction
+        with super().transaction() as db:
+            yield db
+            if outermost:
+                FragileCatalog.commits += 1
+                if self.dies_before is not None:
+                    self.dies_before -= 1
+                    if self.dies_before < 0:
+                        raise Killed
+        if outermost and self.dies_after is not None:
+            self.dies_after -= 1
+            if self.dies_after < 0:
+                raise Killed
+
+
+@dataclass
+class World:
+    """One client and its nodes."""
+
+    directory: Path
+    clock: SetClock
+    network: MemoryNetwork
+    lightning: MemoryLightning
+    nodes: list[HonestNode]
+    purse: Purse
+
+    @property
+    def node(self) -> HonestNode:
+        return self.nodes[0]
+
+    @property
+    def entry(self) -> NodeEntry:
+        """The first node, as the catalog has it now."""
+        return self.purse.catalog.node(self.node.node_id)
+
+    def reborn(self) -> Purse:
+        """The purse of a new process with the same profile."""
+        self.purse.catalog.close()
+        self.purse = dataclasses.replace(self.purse, catalog=FragileCatalog.open(self.directory / "catalog.db"))
+        return self.purse
+
+    def received_msat(self) -> int:
+        """What all nodes' daemons got."""
+        daemons = self.network.daemons.values()
+        return sum(i.received_msat or 0 for daemon in daemons for i in daemon.invoices.values())
+
+    def store(self, *, shares: int, node: HonestNode | None = None, size: int = 40_000) -> list[ShareId]:
+        """Shares that the node acknowledged and the catalog knows."""
+        node = node or self.node
+        catalog = self.purse.catalog
+        name = f"file{len(catalog.files())}"
+        file = catalog.begin_file(
+            name=name, file_key=bytes(32), needed=1, total=1, happy=1, source=None, now=self.clock.now()
+        )
+        stored = []
+        for number in range(shares):
+            data = hashlib.shake_128(f"{name}/{number}".encode()).digest(size)
+            share_id = merkle.share_id(data)
+            tokens = proofs.make_tokens(
+                data, share_id, proofs.audit_key(SECRET), proofs.token_key(SECRET), node.node_id, start=0
+            )
+            node.shares[share_id] = (data, tokens)
+            stored.append(share_id)
+            catalog.add_shares(
+                [
+                    ShareEntry(
+                        node_id=node.node_id,
+                        share_id=share_id,
+                        file_id=file.file_id,
+                        segment=number,
+                        number=0,
+                        size_bytes=size,
+                        token_end=24,
+                    )
+                ]
+            )
+        return stored
+
+
+async def make_world(directory: Path, *, nodes: int = 1, config: dict[str, Any] | None = None, **terms: Any) -> World:
+    """A client and its nodes, not yet added."""
+    clock = SetClock()
+    network = MemoryNetwork(clock)
+    lightning = network.daemon(200)
+    made = [await HonestNode(network.daemon(n), clock, number=n, **terms).start() for n in range(1, nodes + 1)]
+    by_address = {node.address: node for node in made}
+
+    async def dial(address: NodeAddress) -> HonestNode:
+        return by_address[address]
+
+    purse = Purse(
+        config=ClientConfig(directory, **(config or {})),
+        identity=Identity(b"c" * 32),
+        account_secret=SECRET,
+        catalog=FragileCatalog.open(directory / "catalog.db"),
+        lightning=lightning,
+        dial=dial,
+        clock=clock,
+        invoice_clock=clock,
+    )
+    return World(directory, clock, network, lightning, made, purse)

@@ -1,0 +1,216 @@
+"""The wallet: intents come before money, every payment settles once, and the ledger adds up to zero."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lnstore.client.catalog import Catalog
+from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
+from lnstore.client.wallet import Challenge, Intent, Wallet
+from lnstore.ports import Outcome, Payment
+from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.messages import InvoicePurpose
+
+NODE = NodeId(b"n" * 32)
+NOW = 1_800_000_000
+
+
+def intent(
+    number: int, *, amount: int = 1000, purpose: InvoicePurpose = InvoicePurpose.RENT, index: int | None = None
+) -> Intent:
+    return Intent(
+        node_id=NODE,
+        purpose=purpose,
+        index=number if index is None else index,
+        bolt11=f"ln{number}",
+        payment_hash=PaymentHash(number.to_bytes(32, "big")),
+        amount_msat=Msat(amount),
+        from_at=NOW,
+        until_at=NOW + 60,
+        capacity_bytes=0,
+    )
+
+
+def settled(amount: int, fee: int = 0) -> Payment:
+    return Payment(Outcome.SETTLED, Msat(amount), Msat(amount + fee), bytes(32))
+
+
+@pytest.fixture
+def wallet(tmp_path: Path) -> Wallet:
+    return Wallet(Catalog.open(tmp_path / "catalog.db"))
+
+
+def test_an_intent_is_open_until_the_daemon_has_spoken(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    assert entry.state is Outcome.UNKNOWN
+    assert wallet.open_payments() == [entry]
+
+
+def test_a_settled_payment_is_posted_once_with_its_fee(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    for _ in range(2):
+        wallet.record(entry.payment_id, settled(1000, 7), NOW + 5)
+    assert wallet.balances() == {"fees": 7, "lightning": -1007, f"rent:{NODE.hex()}": 1000}
+    assert [posting.kind for posting in wallet.postings()] == ["rent", "fee"]
+
+
+def test_a_settled_payment_is_not_turned_back_into_a_failed_one(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    assert wallet.record(entry.payment_id, Payment(Outcome.FAILED), NOW).state is Outcome.SETTLED
+
+
+def test_a_settled_invoice_is_not_intended_again(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    with pytest.raises(InvoiceRefused) as refused:
+        wallet.intend(intent(1), NOW)
+    assert refused.value.fault is InvoiceFault.ALREADY_PAID
+
+
+def test_another_invoice_for_the_same_preimage_is_a_replay(wallet: Wallet) -> None:
+    """A preimage that was paid once proves nothing any more."""
+    entry = wallet.intend(intent(1), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    replayed = Intent(
+        **{
+            **{name: getattr(intent(2), name) for name in Intent.__dataclass_fields__},
+            "payment_hash": intent(1).payment_hash,
+        }
+    )
+    with pytest.raises(InvoiceRefused) as refused:
+        wallet.intend(replayed, NOW)
+    assert refused.value.fault is InvoiceFault.ALREADY_PAID
+
+
+def test_a_second_invoice_for_what_is_open_is_refused(wallet: Wallet) -> None:
+    wallet.intend(intent(1, index=4), NOW)
+    with pytest.raises(PaymentOpen):
+        wallet.intend(intent(2, index=4), NOW)
+
+
+def test_after_a_failure_the_same_invoice_or_another_may_be_paid(wallet: Wallet) -> None:
+    first = wallet.intend(intent(1, index=4), NOW)
+    wallet.record(first.payment_id, Payment(Outcome.FAILED), NOW)
+    assert wallet.intend(intent(1, index=4), NOW + 1).payment_id == first.payment_id
+    wallet.record(first.payment_id, Payment(Outcome.FAILED), NOW)
+    assert wallet.intend(intent(2, index=4), NOW + 1).payment_id != first.payment_id
+
+
+def test_find_leaves_out_what_failed_and_what_an_older_agreement_paid(wallet: Wallet) -> None:
+    failed = wallet.intend(intent(1, index=0), NOW)
+    wallet.record(failed.payment_id, Payment(Outcome.FAILED), NOW)
+    assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW) is None
+    paid = wallet.intend(intent(2, index=0), NOW)
+    wallet.record(paid.payment_id, settled(1000), NOW)
+    assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW) is not None
+    assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW + 1) is None
+
+
+def test_spending_is_summed_by_node_and_month(wallet: Wallet) -> None:
+    for number, (purpose, at) in enumerate(
+        [
+            (InvoicePurpose.RENT, NOW),
+            (InvoicePurpose.DEPOSIT, NOW),
+            (InvoicePurpose.CAPACITY, NOW + 40 * 86_400),
+        ]
+    ):
+        entry = wallet.intend(intent(number, purpose=purpose), at)
+        wallet.record(entry.payment_id, settled(1000, 3), at)
+    rows = [(row.month, row.rent_msat, row.capacity_msat, row.deposit_msat, row.fees_msat) for row in wallet.spending()]
+    assert rows == [("2027-01", 1000, 0, 1000, 6), ("2027-02", 0, 1000, 0, 3)]
+
+
+def test_the_first_challenge_for_an_index_wins(wallet: Wallet) -> None:
+    """What a revealed nonce must cover does not change when shares are added later."""
+    first = Challenge(NODE, 3, 7, (ShareId(b"a" * 32),), 1)
+    assert wallet.challenge(first, NOW) == first
+    assert wallet.challenge(Challenge(NODE, 3, 7, (ShareId(b"b" * 32),), 2), NOW) == first
+
+
+def test_postings_cannot_be_changed(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"), wallet._catalog.transaction() as db:
+        db.execute("DELETE FROM postings")
+
+
+def test_entries_and_intents_print_no_preimage(wallet: Wallet) -> None:
+    entry = wallet.intend(intent(1), NOW)
+    entry = wallet.record(entry.payment_id, Payment(Outcome.SETTLED, Msat(1000), Msat(1000), b"\xab" * 32), NOW)
+    assert entry.preimage == b"\xab" * 32
+    assert "abab" not in repr(entry)
+    assert r"\xab" not in repr(entry)
+
+
+class WalletMachine(RuleBasedStateMachine):
+    """Any order of intents, outcomes and restarts keeps what the wallet promises."""
+
+    @initialize()
+    def start(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name) / "catalog.db"
+        self.catalog = Catalog.open(self.path)
+        self.paid: dict[int, int] = {}
+        self.known: dict[int, Intent] = {}
+
+    @property
+    def wallet(self) -> Wallet:
+        return Wallet(self.catalog)
+
+    @rule(number=st.integers(0, 5), index=st.integers(0, 2), amount=st.integers(1, 10**6))
+    def intend(self, number: int, index: int, amount: int) -> None:
+        wanted = self.known.get(number) or intent(number, amount=amount, index=index)
+        busy = [e for e in self.wallet.open_payments() if e.index == wanted.index and e.bolt11 != wanted.bolt11]
+        if number in self.paid:
+            with pytest.raises(InvoiceRefused):
+                self.wallet.intend(wanted, NOW)
+        elif busy:
+            with pytest.raises(PaymentOpen):
+                self.wallet.intend(wanted, NOW)
+        else:
+            assert self.wallet.intend(wanted, NOW).open
+            self.known[number] = wanted
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome), fee=st.integers(0, 1000))
+    def outcome(self, data: st.DataObject, outcome: Outcome, fee: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.known)))
+        entry = next(e for e in self.wallet.payments() if e.bolt11 == f"ln{number}")
+        payment = settled(entry.amount_msat, fee) if outcome is Outcome.SETTLED else Payment(outcome)
+        after = self.wallet.record(entry.payment_id, payment, NOW)
+        assert after.state is (outcome if entry.open else entry.state)
+        if after.state is Outcome.SETTLED and entry.open:
+            self.paid[number] = entry.amount_msat + fee
+
+    @rule()
+    def restart(self) -> None:
+        self.catalog.close()
+        self.catalog = Catalog.open(self.path)
+
+    @invariant()
+    def the_ledger_says_what_was_paid_and_adds_up(self) -> None:
+        balances = self.wallet.balances()
+        assert sum(balances.values()) == 0
+        assert -balances.get("lightning", 0) == sum(self.paid.values())
+
+    @invariant()
+    def one_open_payment_for_each_index(self) -> None:
+        open_ = [(e.node_id, e.purpose, e.index) for e in self.wallet.open_payments()]
+        assert len(open_) == len(set(open_))
+
+    def teardown(self) -> None:
+        if hasattr(self, "catalog"):
+            self.catalog.close()
+            self.directory.cleanup()
+
+
+TestWalletMachine = WalletMachine.TestCase
+TestWalletMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
