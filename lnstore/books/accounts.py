@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from lnstore.books.database import Database
-from lnstore.books.ledger import ledger_account
+from lnstore.books.ledger import make_ledger_accounts
 from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
 from lnstore.books.rules import LIGHTNING, Ledger
 from lnstore.books.schema import accounts, invoices
@@ -19,6 +19,8 @@ from lnstore_protocol.terms import Agreement
 
 _CARRIED = ("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes")
 """What an account that is opened anew goes on counting."""
+
+_NEW = accounts.insert()
 
 
 class SqlAccounts:
@@ -71,9 +73,9 @@ def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
     if old is not None:
         carried = {name: getattr(old, name) for name in _CARRIED} | _used_up(connection, old)
         connection.execute(accounts.update().where(accounts.c.account == old.account).values(superseded=1))
-    keys = {name: ledger_account(connection, name) for name in (LIGHTNING, *(x.of(account_id) for x in Ledger))}
+    keys = make_ledger_accounts(connection, [LIGHTNING, *(x.of(account_id) for x in Ledger)])
     connection.execute(
-        accounts.insert(),
+        _NEW,
         {
             "account_id": account_id,
             "superseded": 0,

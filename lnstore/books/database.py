@@ -48,8 +48,9 @@ class Database:
         except OSError as exc:
             raise BooksUnusable(f"{path} cannot be opened: {exc.strerror}") from exc
         self._writing = _engine(url, "BEGIN IMMEDIATE", connections=1)
-        self._reading = _engine(url, "BEGIN", connections=READERS)
+        self._reading = _engine(url, None, connections=READERS)
         self._readers = trio.CapacityLimiter(READERS)
+        self._idle: list[Connection] = []
         try:
             connection = self._writing.connect()
             _bring_up_to_date(connection, path)
@@ -64,19 +65,27 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        while self._idle:
+            self._idle.pop().close()
         if hasattr(self, "_connection"):
             self._connection.close()
         self._writing.dispose()
         self._reading.dispose()
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` reads, all of it as of one moment; it waits for no writer."""
+        """What `work` reads. It waits for no writer; what one statement reads is of one moment."""
         return await trio.to_thread.run_sync(self._read, work, limiter=self._readers)
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
+        # The limiter lets in as many as there may be connections; they are kept, checking them out costs as much
+        # as a query.
         try:
-            with self._reading.begin() as connection:
+            connection = self._idle.pop() if self._idle else self._reading.connect()
+            try:
                 return work(connection)
+            finally:
+                connection.rollback()
+                self._idle.append(connection)
         except SQLAlchemyError as exc:
             raise translated(exc) from exc
 
@@ -90,7 +99,7 @@ def _url(where: str | Path) -> URL:
     return url
 
 
-def _engine(url: URL, begin: str, *, connections: int) -> Engine:
+def _engine(url: URL, begin: str | None, *, connections: int) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -110,11 +119,9 @@ def _engine(url: URL, begin: str, *, connections: int) -> Engine:
         ):
             connection.execute(f"PRAGMA {pragma}").close()
 
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
     event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", begun)
+    if begin is not None:
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, literal, select, union_all
+from sqlalchemy.dialects.sqlite import insert
 
 from lnstore.books.database import Database
 from lnstore.books.rules import Entry
@@ -17,23 +18,30 @@ POSTINGS_PER_CLOSING = 1_000
 """How many postings of a ledger account are added up at most before a closing is due."""
 
 
-def ledger_account(connection: Connection, name: str) -> int:
-    """The key of the ledger account called `name`, made when it is new."""
-    found = connection.execute(select(ledger_accounts.c.ledger_account).where(ledger_accounts.c.name == name)).scalar()
-    if found is not None:
-        return int(found)
-    made = ledger_accounts.insert().values(name=name).returning(ledger_accounts.c.ledger_account)
-    return int(connection.execute(made).scalar_one())
+_KEYS = select(ledger_accounts.c.name, ledger_accounts.c.ledger_account).where(
+    ledger_accounts.c.name.in_(bindparam("names", expanding=True))
+)
+_NEW_KEY = insert(ledger_accounts).on_conflict_do_nothing()
+_POST = postings.insert()
+
+
+def make_ledger_accounts(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The keys of the ledger accounts with these names, made when they are new."""
+    connection.execute(_NEW_KEY, [{"name": name} for name in names])
+    return _keys(connection, names)
+
+
+def _keys(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    return {row.name: row.ledger_account for row in connection.execute(_KEYS, {"names": list(names)})}
 
 
 def post(connection: Connection, entries: Sequence[Entry], *, at: int, reference: str) -> None:
     """Add the postings. The same kind twice for one reference is an IntegrityError: it was posted before."""
     if not entries:
         return
-    names = {name for entry in entries for name in (entry.debit, entry.credit)}
-    keys = {name: ledger_account(connection, name) for name in sorted(names)}
+    keys = _keys(connection, {name for entry in entries for name in (entry.debit, entry.credit)})
     connection.execute(
-        postings.insert(),
+        _POST,
         [
             {
                 "at": at,
@@ -65,20 +73,30 @@ def _since(side: ColumnElement[int], key: Any) -> ColumnElement[int]:
     )
 
 
+def _count_since(side: ColumnElement[int], key: Any) -> ColumnElement[int]:
+    closed = select(func.max(closings.c.posting)).where(closings.c.ledger_account == key)
+    return (
+        select(func.count())
+        .where(side == key, postings.c.posting > func.coalesce(closed.scalar_subquery(), 0))
+        .scalar_subquery()
+    )
+
+
+_KEY: BindParameter[int] = bindparam("key", type_=postings.c.debit.type)
+_UNCLOSED = select(_count_since(postings.c.debit, _KEY) + _count_since(postings.c.credit, _KEY))
+_STATE = select(
+    balance(_KEY).label("balance_msat"), select(func.max(postings.c.posting)).scalar_subquery().label("last")
+)
+
+
 def close(connection: Connection, key: int) -> None:
     """Write a closing for the ledger account when enough postings came after its last one."""
-    last = select(func.coalesce(func.max(closings.c.posting), 0)).where(closings.c.ledger_account == key)
-    since = connection.execute(last).scalar_one()
-    count = sum(
-        connection.execute(
-            select(func.count()).select_from(postings).where(side == key, postings.c.posting > since)
-        ).scalar_one()
-        for side in (postings.c.debit, postings.c.credit)
+    if connection.execute(_UNCLOSED, {"key": key}).scalar_one() < POSTINGS_PER_CLOSING:
+        return
+    state = connection.execute(_STATE, {"key": key}).one()
+    connection.execute(
+        closings.insert(), {"ledger_account": key, "posting": state.last, "balance_msat": state.balance_msat}
     )
-    if count >= POSTINGS_PER_CLOSING:
-        newest = connection.execute(select(func.max(postings.c.posting))).scalar_one()
-        value = connection.execute(select(balance(key))).scalar_one()
-        connection.execute(closings.insert(), {"ledger_account": key, "posting": newest, "balance_msat": value})
 
 
 class SqlLedger:
@@ -116,16 +134,20 @@ class SqlLedger:
         ]
 
 
+_BALANCES = union_all(
+    select(ledger_accounts.c.name, literal(0).label("balance_msat")),
+    *(
+        select(ledger_accounts.c.name, sign * func.sum(postings.c.amount_msat))
+        .join(ledger_accounts, ledger_accounts.c.ledger_account == side)
+        .group_by(side)
+        for side, sign in ((postings.c.debit, 1), (postings.c.credit, -1))
+    ),
+)
+"""One statement, so that all of it is of one moment."""
+
+
 def _balances(connection: Connection) -> dict[str, Msat]:
-    totals = {
-        name: Msat(0) for (name,) in connection.execute(select(ledger_accounts.c.name).order_by(ledger_accounts.c.name))
-    }
-    for side, sign in ((postings.c.debit, 1), (postings.c.credit, -1)):
-        query = (
-            select(ledger_accounts.c.name, func.sum(postings.c.amount_msat))
-            .join(ledger_accounts, ledger_accounts.c.ledger_account == side)
-            .group_by(side)
-        )
-        for name, total in connection.execute(query):
-            totals[name] = Msat(totals[name] + sign * total)
-    return totals
+    totals: dict[str, int] = {}
+    for name, part in connection.execute(_BALANCES):
+        totals[name] = totals.get(name, 0) + part
+    return {name: Msat(total) for name, total in sorted(totals.items())}

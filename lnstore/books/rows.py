@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from lnstore.books.ledger import balance
 from lnstore.books.schema import accounts
@@ -16,8 +16,25 @@ from lnstore_protocol.messages import AccountState, InvoicePurpose
 AnyRow = Row[*tuple[Any, ...]]
 """A row whose columns mypy need not know."""
 
-ACCOUNTS: Select[*tuple[Any, ...]] = select(accounts, (-balance(accounts.c.deposit)).label("deposit_msat"))
+AnySelect = Select[*tuple[Any, ...]]
+
+ACCOUNTS: AnySelect = select(accounts, (-balance(accounts.c.deposit)).label("deposit_msat"))
 """Accounts with their deposits, superseded ones too."""
+
+OF_ID = (accounts.c.account_id == bindparam("id")) & (accounts.c.superseded == 0)
+"""The row that the account with the bound `id` has now."""
+_CURRENT = ACCOUNTS.where(OF_ID)
+_CURRENT_KEY = select(accounts.c.account).where(OF_ID)
+COUNT = (
+    accounts.update()
+    .where(accounts.c.account == bindparam("of"))
+    .values(
+        used_bytes=accounts.c.used_bytes + bindparam("bytes"),
+        shares=accounts.c.shares + bindparam("count"),
+        ingress_bytes=accounts.c.ingress_bytes + bindparam("ingress"),
+    )
+)
+"""Keeps an account's counters in step with its leases; always in the transaction that changes them."""
 
 
 def account_of(row: AnyRow) -> Account:
@@ -46,8 +63,7 @@ def account_of(row: AnyRow) -> Account:
 
 def current_row(connection: Connection, account_id: AccountId) -> AnyRow | None:
     """The row of ACCOUNTS that the account has now."""
-    query = ACCOUNTS.where(accounts.c.account_id == account_id, accounts.c.superseded == 0)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_CURRENT, {"id": account_id}).one_or_none()
 
 
 def needed_row(connection: Connection, account_id: AccountId) -> AnyRow:
@@ -60,8 +76,7 @@ def needed_row(connection: Connection, account_id: AccountId) -> AnyRow:
 
 def account_key(connection: Connection, account_id: AccountId) -> int | None:
     """The key of the account's current row."""
-    query = select(accounts.c.account).where(accounts.c.account_id == account_id, accounts.c.superseded == 0)
-    return connection.execute(query).scalar()
+    return connection.execute(_CURRENT_KEY, {"id": account_id}).scalar()
 
 
 def no_account() -> BooksRefused:

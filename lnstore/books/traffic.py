@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from lnstore.books.database import Database
 from lnstore.books.ledger import close, post
@@ -28,7 +28,7 @@ class SqlTraffic:
         """Post what was used of the hold and give back the rest. Settling it again does nothing."""
 
         def settle(connection: Connection) -> None:
-            row = connection.execute(_HELD.where(holds.c.hold == hold_id)).one_or_none()
+            row = connection.execute(_HOLD, {"of": hold_id}).one_or_none()
             if row is not None:
                 _settle(connection, row, min(used_bytes, row.traffic_bytes), now)
 
@@ -52,6 +52,14 @@ class SqlTraffic:
 _HELD = select(holds, accounts.c.account_id, accounts.c.deposit, accounts.c.egress_msat_per_gib).join(
     accounts, accounts.c.account == holds.c.account
 )
+_HOLD = _HELD.where(holds.c.hold == bindparam("of"))
+_NEW = holds.insert().returning(holds.c.hold)
+_END = holds.delete().where(holds.c.hold == bindparam("of"))
+_COUNT = (
+    accounts.update()
+    .where(accounts.c.account == bindparam("of"))
+    .values(egress_bytes=accounts.c.egress_bytes + bindparam("used"))
+)
 
 
 def _reference(hold: int) -> str:
@@ -61,13 +69,13 @@ def _reference(hold: int) -> str:
 def _hold(connection: Connection, account_id: AccountId, traffic_bytes: int, now: int) -> int:
     row = needed_row(connection, account_id)
     entries = hold_entries(account_of(row), traffic_bytes)
-    made = holds.insert().values(
-        account=row.account,
-        at=now,
-        traffic_bytes=traffic_bytes,
-        amount_msat=sum(entry.amount_msat for entry in entries),
-    )
-    hold = int(connection.execute(made.returning(holds.c.hold)).scalar_one())
+    held = {
+        "account": row.account,
+        "at": now,
+        "traffic_bytes": traffic_bytes,
+        "amount_msat": sum(entry.amount_msat for entry in entries),
+    }
+    hold = int(connection.execute(_NEW, held).scalar_one())
     post(connection, entries, at=now, reference=_reference(hold))
     return hold
 
@@ -76,10 +84,6 @@ def _settle(connection: Connection, row: AnyRow, used_bytes: int, now: int) -> N
     used_msat = traffic_msat(used_bytes, row.egress_msat_per_gib)
     entries = settle_entries(AccountId(row.account_id), row.amount_msat, used_msat)
     post(connection, entries, at=now, reference=_reference(row.hold))
-    connection.execute(holds.delete().where(holds.c.hold == row.hold))
-    connection.execute(
-        accounts.update()
-        .where(accounts.c.account == row.account)
-        .values(egress_bytes=accounts.c.egress_bytes + used_bytes)
-    )
+    connection.execute(_END, {"of": row.hold})
+    connection.execute(_COUNT, {"of": row.account, "used": used_bytes})
     close(connection, row.deposit)

@@ -1,0 +1,119 @@
+"""Adding leases: many callers' at once, in a handful of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+
+from lnstore.books.rows import COUNT, no_account
+from lnstore.books.rules import write_refusal
+from lnstore.books.schema import accounts, leases, unleased
+from lnstore.ports import NewLease
+from lnstore_protocol.ids import AccountId, ShareId
+from lnstore_protocol.messages import AccountState
+
+Present = Callable[[ShareId], bool]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What an account comes to while a transaction's leases are added."""
+
+    account: int
+    state: AccountState
+    capacity_bytes: int
+    used_bytes: int
+    shares: int = 0
+    added_bytes: int = 0
+    ingress_bytes: int = 0
+
+
+_INSERT = leases.insert()
+_REPLACE = (
+    leases.update()
+    .where(leases.c.account == bindparam("of"), leases.c.share_id == bindparam("share"))
+    .values(token_start=bindparam("start"), tokens=bindparam("stored"))
+)
+_TAKE_OUT = unleased.delete().where(unleased.c.share_id.in_(bindparam("ids", expanding=True)))
+_TALLIES = select(
+    accounts.c.account_id, accounts.c.account, accounts.c.state, accounts.c.capacity_bytes, accounts.c.used_bytes
+).where(accounts.c.superseded == 0, accounts.c.account_id.in_(bindparam("ids", expanding=True)))
+_THERE = select(leases.c.account, leases.c.share_id).where(leases.c.share_id.in_(bindparam("ids", expanding=True)))
+
+
+def add_leases(connection: Connection, items: Sequence[tuple[NewLease, Present]]) -> list[int | Exception]:
+    """Add the leases of many callers. What can be refused is refused before anything is written."""
+    tallies = _tallies(connection, {lease.account_id for lease, _ in items})
+    there = _there(connection, [lease.share_id for lease, _ in items])
+    results: list[int | Exception] = []
+    new: dict[tuple[int, ShareId], dict[str, Any]] = {}
+    again: list[dict[str, Any]] = []
+    for lease, present in items:
+        tally = tallies.get(lease.account_id)
+        if tally is None:
+            results.append(no_account())
+            continue
+        key = (tally.account, lease.share_id)
+        known = key in there or key in new
+        size = 0 if known else lease.size_bytes
+        refusal = write_refusal(tally.state, tally.capacity_bytes, tally.used_bytes, size)
+        if refusal is not None:
+            results.append(refusal)
+            continue
+        try:
+            if not present(lease.share_id):
+                results.append(FileNotFoundError(f"share {lease.share_id} was swept; put it again"))
+                continue
+        except OSError as exc:
+            results.append(exc)
+            continue
+        if known:
+            again.append(
+                {"of": tally.account, "share": lease.share_id, "start": lease.token_start, "stored": lease.tokens}
+            )
+        else:
+            new[key] = {
+                "account": tally.account,
+                "share_id": lease.share_id,
+                "size_bytes": lease.size_bytes,
+                "token_start": lease.token_start,
+                "tokens": lease.tokens,
+            }
+            tally.shares += 1
+        tally.used_bytes += size
+        tally.added_bytes += size
+        tally.ingress_bytes += lease.size_bytes
+        results.append(tally.used_bytes)
+    _store(connection, list(new.values()), again, list(tallies.values()))
+    return results
+
+
+def _store(
+    connection: Connection, new: list[dict[str, Any]], again: list[dict[str, Any]], tallies: list[_Tally]
+) -> None:
+    if new:
+        connection.execute(_INSERT, new)
+        connection.execute(_TAKE_OUT, {"ids": [row["share_id"] for row in new]})
+    if again:
+        connection.execute(_REPLACE, again)
+    counts = [
+        {"of": tally.account, "bytes": tally.added_bytes, "count": tally.shares, "ingress": tally.ingress_bytes}
+        for tally in tallies
+        if tally.ingress_bytes
+    ]
+    if counts:
+        connection.execute(COUNT, counts)
+
+
+def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[AccountId, _Tally]:
+    return {
+        AccountId(row.account_id): _Tally(row.account, AccountState(row.state), row.capacity_bytes, row.used_bytes)
+        for row in connection.execute(_TALLIES, {"ids": list(account_ids)})
+    }
+
+
+def _there(connection: Connection, share_ids: Sequence[ShareId]) -> set[tuple[int, ShareId]]:
+    return {(row.account, ShareId(row.share_id)) for row in connection.execute(_THERE, {"ids": share_ids})}
