@@ -37,7 +37,7 @@ def decode(data: bytes, *, what: str) -> Any:
 
 
 def _check(value: Any, depth: int) -> None:
-    if depth < 0:
+    if depth == 0 and isinstance(value, list | dict):
         raise RemoteProtocolError("nested too deeply")
     match value:
         case bool() | None | bytes() | str():

@@ -224,9 +224,10 @@ class Connection:
             if event is not None:
                 return event
         length = _AWAITED.get(self._phase)
-        if length is None or self._incoming.count < length:
+        handshake = self._handshake
+        if handshake is None or length is None or self._incoming.count < length:
             return self._starved()
-        return self._read_act(self._phase, bytes(self._incoming.take(length)))
+        return self._read_act(handshake, bytes(self._incoming.take(length)))
 
     def _starved(self) -> PeerClosed | NeedData:
         if not self._eof:
@@ -251,26 +252,22 @@ class Connection:
         self._handshake_out.clear()
         return data
 
-    def _read_act(self, phase: _Phase, act: bytes) -> Event | NeedData:
-        if self._handshake is None:
-            raise LocalProtocolError("the handshake is over")
-        payload = self._handshake.read_message(act)
-        if phase is _Phase.AWAIT_ACT_1:
-            if payload:
-                raise RemoteProtocolError("act 1 carries a payload")
-            self._handshake_out += self._handshake.write_message()
+    def _read_act(self, handshake: Handshake, act: bytes) -> Event | NeedData:
+        payload = handshake.read_message(act)  # of the first two acts it is empty: their size leaves no room for one
+        if self._phase is _Phase.AWAIT_ACT_1:
+            self._handshake_out += handshake.write_message()
             self._phase = _Phase.AWAIT_ACT_3
             return self._next_event()
-        if phase is _Phase.AWAIT_ACT_2:
-            self._handshake_out += self._handshake.write_message(self._identity.public_key)
+        if self._phase is _Phase.AWAIT_ACT_2:
+            self._handshake_out += handshake.write_message(self._identity.public_key)
             peer = bytes(self._remote or b"")
         else:
             peer = payload
-            if x25519_public(peer) != self._handshake.remote_static:
+            if x25519_public(peer) != handshake.remote_static:
                 raise RemoteProtocolError("the account key is not the one of the handshake", ErrorCode.BAD_SIGNATURE)
-        sending, self._receiver = self._handshake.split()
+        sending, self._receiver = handshake.split()
         self._sender = ChunkSealer(sending)
-        self._handshake = None
+        self._handshake = None  # and with it the ephemeral key
         self._phase = _Phase.OPEN
         return HandshakeDone(peer)
 

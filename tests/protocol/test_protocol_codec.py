@@ -94,6 +94,7 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:
             case other:
                 pytest.fail(f"no largest value for {other}")
     head = encode_head(codec.MAX_REQUEST_ID, cls(**values))
+    assert len(head) <= size_limit(cls.TYPE).head_bytes
     assert decode_head(head, values.get("payload", b""))[0] == codec.MAX_REQUEST_ID
 
 
@@ -200,6 +201,12 @@ def test_too_large_is_its_own_code() -> None:
     """The codec holds the size limits also by itself."""
     assert refused(pack(4, 1, {99: b"x" * 1024})).code is ErrorCode.TOO_LARGE
     assert refused(pack(4, 1, {}), b"payload").code is ErrorCode.TOO_LARGE
+
+
+def test_a_peek_may_find_no_request_id() -> None:
+    """What is cut short, or no integer, or too large."""
+    for rest in (b"", b"\xa1x", b"\xcd\x01", b"\xcf" + b"\xff" * 8):
+        assert peek(b"\x93\x04" + rest) == (4, None)
 
 
 @given(st.binary(max_size=200))

@@ -163,7 +163,7 @@ def test_any_cut_of_the_bytes_gives_the_same_events(sent: list[m.Request], data:
 
 
 @pytest.mark.parametrize("step", [1000, 65_536, 70_000, 1 << 30])
-@pytest.mark.parametrize("size", [0, 1, 3_500, 4_096, 65_518, 65_519, 300_000, m.MAX_SHARE_BYTES])
+@pytest.mark.parametrize("size", [0, 1, 3_500, 4_096, 65_518, 65_519, 260_000, 300_000, m.MAX_SHARE_BYTES])
 def test_payloads_of_every_size_arrive(size: int, step: int) -> None:
     """Below, at and above the bounds of records and chunks; the chunks are never longer than they may be."""
     client, node = open_pair()

@@ -54,7 +54,7 @@ def test_the_definition_written_out() -> None:
     assert isinstance(proofs.payment_hash(preimage), PaymentHash)
 
 
-@given(st.integers(1, 3000), keys, share_ids)
+@given(st.integers(1, 3000) | st.integers(1, 6).map(lambda sectors: 512 * sectors), keys, share_ids)
 def test_every_way_to_an_answer_is_the_same(size: int, nonce: bytes, share_id: ShareId) -> None:
     """From the share, from single sectors, and through a reader: for whole and part last sectors."""
     share = SHARE[:size]
