@@ -132,18 +132,23 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction, durable when the block ends, undone when it raises. Blocks nest into one."""
+        """A write transaction, durable when the block ends, undone when it raises. Blocks nest into one.
+
+        CatalogError when the disk or another process does not let it.
+        """
         with self._lock:
             if self._connection.in_transaction:
                 yield self._connection
                 return
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+                self._connection.execute("COMMIT")
+            except BaseException as exc:
+                self._connection.rollback()
+                if isinstance(exc, sqlite3.OperationalError):
+                    raise CatalogError(f"the catalog cannot be written: {exc}; is the disk full?") from exc
                 raise
-            self._connection.execute("COMMIT")
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""

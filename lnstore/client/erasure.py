@@ -1,0 +1,65 @@
+"""Erasure coding of segments: any k of n shares give the k data shares back.
+
+Systematic Reed-Solomon over GF(2^8) with zfec's Vandermonde matrix (Rizzo, "Effective Erasure Codes for Reliable
+Computer Communication Protocols", 1997): shares 0 … k-1 are the data itself, only n-k parity shares are computed. Works
+in stripes, since zfec returns new bytes: small ones are reused by the allocator, whole shares would be fresh pages.
+Blocking; for worker threads, the global lock is released within a stripe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import zfec
+
+STRIPE_BYTES = 256 * 1024
+MAX_TOTAL = 256
+
+
+class ErasureCode:
+    """The code for one (k, n). Stateless after construction, so several threads may use it."""
+
+    def __init__(self, needed: int, total: int) -> None:
+        if not 1 <= needed <= total <= MAX_TOTAL:
+            raise ValueError(f"{needed} of {total} is no erasure code (1 ≤ k ≤ n ≤ {MAX_TOTAL})")
+        self.needed = needed
+        self.total = total
+        self._parity_numbers = tuple(range(needed, total))
+        self._encoder = zfec.Encoder(needed, total)
+        self._decoder = zfec.Decoder(needed, total)
+
+    def encode(self, data: Sequence[memoryview], parity: Sequence[memoryview]) -> None:
+        """Fill the n-k `parity` shares from the k `data` shares, all of the same size; ValueError otherwise."""
+        size = _common_size([*data, *parity])
+        if len(data) != self.needed or len(parity) != self.total - self.needed:
+            raise ValueError(f"{self.needed} data and {self.total - self.needed} parity shares are needed")
+        if not parity:
+            return
+        for at in range(0, size, STRIPE_BYTES):
+            end = min(at + STRIPE_BYTES, size)
+            blocks = self._encoder.encode(tuple(d[at:end] for d in data), self._parity_numbers)
+            for share, block in zip(parity, blocks, strict=True):
+                share[at:end] = block
+
+    def decode(self, shares: Mapping[int, memoryview], wanted: Sequence[int], out: Sequence[memoryview]) -> None:
+        """Fill `out` with the data shares of the numbers `wanted`, from any k shares by number.
+
+        All have the same size, maybe only a range of each share, the same of all. ValueError for too few of them.
+        """
+        if len(shares) < self.needed:
+            raise ValueError(f"{len(shares)} shares, {self.needed} are needed")
+        # Data shares first: the more of them, the less there is to compute.
+        numbers = tuple(sorted(shares)[: self.needed])
+        size = _common_size([*(shares[n] for n in numbers), *out])
+        for at in range(0, size, STRIPE_BYTES):
+            end = min(at + STRIPE_BYTES, size)
+            blocks = self._decoder.decode(tuple(shares[n][at:end] for n in numbers), numbers)
+            for number, share in zip(wanted, out, strict=True):
+                share[at:end] = blocks[number]
+
+
+def _common_size(shares: Sequence[memoryview]) -> int:
+    sizes = {len(share) for share in shares}
+    if len(sizes) != 1:
+        raise ValueError("the shares of a segment have one size")
+    return sizes.pop()

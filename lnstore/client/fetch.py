@@ -1,0 +1,287 @@
+"""Shares from nodes: where to look, whom to avoid, when to ask somebody else as well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from lnstore.client.decode import Stripe
+from lnstore.client.node_errors import NodeError, NodeRefused, name_of
+from lnstore.client.placement import ranked
+from lnstore.client.tasks import open_tasks
+from lnstore.client.transport import NodePool
+from lnstore_protocol import merkle
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
+from lnstore_protocol.ids import NodeAddress, NodeId, ShareId
+from lnstore_protocol.manifest import SegmentShares
+from lnstore_protocol.messages import GetShare, GetShareReply
+
+SHARE_SECONDS = 60.0
+"""How long one node may take for one share."""
+
+PATIENCE_SECONDS = (0.5, 10.0)
+"""The least and the most to wait for a share before another one is asked for as well."""
+
+PATIENCE_FACTOR = 4.0
+"""So many times what shares took lately is slow."""
+
+AVOID_SECONDS = 30.0
+"""For how long a node that failed or was slow is asked only when there is no other."""
+
+HASHING_THREADS = 2
+
+
+class ShareUnavailable(Exception):
+    """For the code around: no node gave this share; one sentence per node that was asked."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A verified range of a share. `payload` is the pool's buffer that `data` lies in."""
+
+    data: memoryview = field(repr=False)
+    payload: memoryview | bytes | bytearray = field(repr=False)
+    node_id: NodeId
+
+
+@dataclass(slots=True)
+class NodeTally:
+    """What one node did in a transfer."""
+
+    shares: int = 0
+    payload_bytes: int = 0
+    fault: str | None = None
+
+
+class Fetcher:
+    """Reads shares of one file. Remembers which nodes are slow or down."""
+
+    def __init__(
+        self,
+        pool: NodePool,
+        addresses: Mapping[NodeId, NodeAddress],
+        *,
+        seed: bytes,
+        known: Mapping[ShareId, Sequence[NodeId]],
+        share_seconds: float = SHARE_SECONDS,
+        patience_seconds: tuple[float, float] = PATIENCE_SECONDS,
+    ) -> None:
+        self.tallies: dict[NodeId, NodeTally] = {}
+        self._pool = pool
+        self._addresses = addresses
+        self._seed = seed
+        self._known = known
+        self._share_seconds = share_seconds
+        self._patience_bounds = patience_seconds
+        self._usual_seconds: float | None = None
+        self._avoid_until: dict[NodeId, float] = {}
+        self._hashing = trio.CapacityLimiter(HASHING_THREADS)
+
+    # --- one share --------------------------------------------------------------------------------------------------
+
+    def candidates(self, share_id: ShareId, segment: int, number: int) -> list[NodeId]:
+        """The nodes to ask: those known to hold the share, then the likeliest, those to be avoided last."""
+        order = ranked(self._seed, segment, self._addresses)
+        known = [n for n in self._known.get(share_id, ()) if n in self._addresses]
+        likely = [*known, *order[number : number + 1], *order]
+        return sorted(dict.fromkeys(likely), key=self.is_avoided)
+
+    def is_avoided(self, node_id: NodeId) -> bool:
+        """Whether this node failed or was slow a short while ago."""
+        return self._avoid_until.get(node_id, -math.inf) > trio.current_time()
+
+    def avoid(self, node_id: NodeId) -> None:
+        """Ask this node only when there is no other, for a while."""
+        self._avoid_until[node_id] = trio.current_time() + AVOID_SECONDS
+
+    async def share(
+        self, share_id: ShareId, *, segment: int, number: int, share_bytes: int | None, start: int = 0, end: int = 0
+    ) -> Fetched:
+        """Bytes `start` to `end` (0: all) of a share, verified, from the first node that has them; ShareUnavailable.
+
+        `share_bytes` None accepts any size (it is bound by the share id).
+        """
+        reasons = []
+        for node_id in self.candidates(share_id, segment, number):
+            try:
+                return await self._from_node(node_id, share_id, share_bytes, start, end)
+            except NodeRefused as exc:
+                if exc.code is not ErrorCode.SHARE_UNKNOWN:
+                    self._note_fault(node_id, exc.reason)
+                reasons.append(str(exc))
+            except NodeError as exc:
+                self._note_fault(node_id, exc.reason)
+                reasons.append(str(exc))
+            except RemoteProtocolError as exc:
+                reason = f"served a share that is not what it should be ({exc})"
+                self._note_fault(node_id, reason)
+                reasons.append(f"{name_of(self._addresses[node_id])} {reason}")
+        raise ShareUnavailable(reasons or ["no node is known; add one with: lnstore nodes add lnstore://…"])
+
+    async def _from_node(
+        self, node_id: NodeId, share_id: ShareId, share_bytes: int | None, start: int, end: int
+    ) -> Fetched:
+        began = trio.current_time()
+        reply: GetShareReply = await self._pool.request(
+            self._addresses[node_id],
+            GetShare(share_id=share_id, offset=start, length=end - start),
+            timeout_seconds=self._share_seconds,
+        )
+        end = end or reply.share_bytes
+        await trio.to_thread.run_sync(_verify, reply, share_id, share_bytes, start, end, limiter=self._hashing)
+        took = trio.current_time() - began
+        self._usual_seconds = took if self._usual_seconds is None else 0.8 * self._usual_seconds + 0.2 * took
+        tally = self.tallies.setdefault(node_id, NodeTally())
+        tally.shares += 1
+        tally.payload_bytes += len(reply.payload)
+        data = memoryview(reply.payload)[start - reply.offset : end - reply.offset]
+        return Fetched(data, reply.payload, node_id)
+
+    def _note_fault(self, node_id: NodeId, reason: str) -> None:
+        self.avoid(node_id)
+        self.tallies.setdefault(node_id, NodeTally()).fault = reason
+
+    # --- a stripe ---------------------------------------------------------------------------------------------------
+
+    async def stripe(self, number: int, segment: SegmentShares, needed: int, stripe: Stripe) -> dict[int, Fetched]:
+        """The stripe's range of all wanted shares, or of any `needed` ones when one of those fails or is slow.
+
+        ShareUnavailable when fewer than `needed` shares are left.
+        """
+        return await _StripeFetch(self, number, segment, needed, stripe).run()
+
+    def patience_seconds(self) -> float:
+        """How long a share may take before another one is asked for too."""
+        least, most = self._patience_bounds
+        usual = most if self._usual_seconds is None else self._usual_seconds * PATIENCE_FACTOR
+        return min(max(usual, least), most)
+
+    def first_choice(self, number: int, segment: SegmentShares, share: int) -> NodeId | None:
+        """The node that would be asked first for a share."""
+        candidates = self.candidates(segment.share_ids[share], number, share)
+        return candidates[0] if candidates else None
+
+    def release(self, fetched: Fetched) -> None:
+        """Its content is used up."""
+        fetched.data.release()
+        self._pool.buffers.give(fetched.payload)
+
+
+class _StripeFetch:
+    """One stripe under way: what is there, what is asked for, what can still be asked for."""
+
+    def __init__(self, fetcher: Fetcher, number: int, segment: SegmentShares, needed: int, stripe: Stripe) -> None:
+        self._fetcher = fetcher
+        self._number = number
+        self._segment = segment
+        self._needed = needed
+        self._stripe = stripe
+        self._got: dict[int, Fetched] = {}
+        self._running: set[int] = set()
+        self._slow: set[int] = set()
+        self._reasons: list[str] = []
+        shares = range(len(segment.share_ids))
+        self._avoided = {s for s in shares if self._is_avoided(s)}
+        wanted = [s for s in stripe.wanted if s not in self._avoided]
+        others = [s for s in shares if s not in self._avoided and s not in stripe.wanted]
+        self._untried = [*wanted, *others, *sorted(self._avoided, key=lambda s: s not in stripe.wanted)]
+        self._any_will_do = len(wanted) < len(stripe.wanted)
+        self._results, self._arrivals = trio.open_memory_channel[tuple[int, Fetched | ShareUnavailable]](
+            len(segment.share_ids)
+        )
+
+    def _is_avoided(self, share: int) -> bool:
+        node_id = self._fetcher.first_choice(self._number, self._segment, share)
+        return node_id is None or self._fetcher.is_avoided(node_id)
+
+    @property
+    def _is_enough(self) -> bool:
+        return len(self._got) >= self._needed or all(share in self._got for share in self._stripe.wanted)
+
+    async def run(self) -> dict[int, Fetched]:
+        async with open_tasks() as tasks:
+            self._launch(tasks)
+            while not self._is_enough:
+                if not self._running:
+                    self._release(self._got)
+                    raise ShareUnavailable(self._reasons)
+                with trio.move_on_after(self._fetcher.patience_seconds()) as waiting:
+                    share, outcome = await self._arrivals.receive()
+                if waiting.cancelled_caught:
+                    self._note_slow()
+                else:
+                    self._take(share, outcome)
+                self._launch(tasks)
+            tasks.cancel_scope.cancel()
+        self._release(self._late_arrivals())
+        return self._got
+
+    def _launch(self, tasks: trio.Nursery) -> None:
+        """Ask for as many more shares as it takes, not counting on the slow ones."""
+        goal = self._needed if self._any_will_do else len(self._stripe.wanted)
+        while self._untried and len(self._got) + len(self._running - self._slow) < goal:
+            share = self._untried.pop(0)
+            self._running.add(share)
+            tasks.start_soon(self._fetch, share)
+
+    def _take(self, share: int, outcome: Fetched | ShareUnavailable) -> None:
+        self._running.discard(share)
+        self._slow.discard(share)
+        if isinstance(outcome, ShareUnavailable):
+            self._reasons += [f"share {share}: {reason}" for reason in outcome.reasons]
+            self._any_will_do = True
+        else:
+            self._got[share] = outcome
+
+    def _note_slow(self) -> None:
+        self._any_will_do = True
+        for share in self._running - self._slow:
+            self._slow.add(share)
+            node_id = self._fetcher.first_choice(self._number, self._segment, share)
+            if node_id is not None:
+                self._fetcher.avoid(node_id)
+
+    async def _fetch(self, share: int) -> None:
+        outcome: Fetched | ShareUnavailable
+        try:
+            outcome = await self._fetcher.share(
+                self._segment.share_ids[share],
+                segment=self._number,
+                number=share,
+                share_bytes=self._segment.share_bytes,
+                start=self._stripe.start,
+                end=self._stripe.end,
+            )
+        except ShareUnavailable as exc:
+            outcome = exc
+        self._results.send_nowait((share, outcome))
+
+    def _late_arrivals(self) -> dict[int, Fetched]:
+        late: dict[int, Fetched] = {}
+        while True:
+            try:
+                share, outcome = self._arrivals.receive_nowait()
+            except trio.WouldBlock:
+                return late
+            if isinstance(outcome, Fetched):
+                late[share] = outcome
+
+    def _release(self, fetched: Mapping[int, Fetched]) -> None:
+        for part in fetched.values():
+            self._fetcher.release(part)
+
+
+def _verify(reply: GetShareReply, share_id: ShareId, share_bytes: int | None, start: int, end: int) -> None:
+    """RemoteProtocolError unless the reply holds bytes `start` to `end` of the share. Blocking."""
+    if share_bytes is not None and reply.share_bytes != share_bytes:
+        raise RemoteProtocolError("of another size", ErrorCode.ROOT_MISMATCH)
+    if not reply.offset <= start < end <= reply.offset + len(reply.payload):
+        raise RemoteProtocolError("not the range that was asked for", ErrorCode.RANGE_INVALID)
+    merkle.verify_range(share_id, reply.share_bytes, reply.offset, reply.payload, reply.proof)

@@ -1,0 +1,273 @@
+"""Files of a profile: put, get and ls, as the command line and the demonstration use them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import trio
+
+from lnstore.client.catalog import Catalog, CatalogError, FileEntry
+from lnstore.client.download import Download, FileUnreadable, GetResult
+from lnstore.client.encode import TokenKeys
+from lnstore.client.erasure import MAX_TOTAL
+from lnstore.client.fetch import PATIENCE_SECONDS
+from lnstore.client.node_errors import NodeError
+from lnstore.client.profile import Profile
+from lnstore.client.progress import Progress
+from lnstore.client.segments import manifest_bytes, segment_sizes
+from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
+from lnstore.client.source import Readable, Source, SourceChanged
+from lnstore.client.standing import check_enough, check_room, standings
+from lnstore.client.transport import CONNECT_SECONDS, NodePool, OpenStream, open_pool, open_tcp
+from lnstore.client.upload import SHARE_SECONDS, PutResult, Upload
+from lnstore.clock import clock_for
+from lnstore.errors import ExitCode, LnstoreError
+from lnstore.memory import reuse_freed_memory
+from lnstore.ports import Clock
+from lnstore_protocol import caps
+from lnstore_protocol.caps import ReadCap
+from lnstore_protocol.ids import NodeId, ShareId
+from lnstore_protocol.messages import MAX_IDS, DropShares
+
+DROP_SECONDS = 30.0
+
+
+class CapInvalid(LnstoreError):
+    """The capability cannot be used to read."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """Any `needed` of `total` shares give a segment back; a put succeeds with `happy` of them. ValueError."""
+
+    needed: int
+    total: int
+    happy: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.needed <= self.happy <= self.total <= MAX_TOTAL:
+            raise ValueError(f"1 ≤ needed ≤ happy ≤ total ≤ {MAX_TOTAL} must hold")
+
+
+class Client:
+    """The files of one profile. Its catalog and pool may be shared with what pays for them.
+
+    `share_seconds` bounds one share on its way to a node, `patience_seconds` when a reader asks somebody else as well.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        catalog: Catalog,
+        pool: NodePool,
+        clock: Clock,
+        *,
+        share_seconds: float = SHARE_SECONDS,
+        patience_seconds: tuple[float, float] = PATIENCE_SECONDS,
+    ) -> None:
+        self.profile = profile
+        self.catalog = catalog
+        self.pool = pool
+        self.clock = clock
+        self._share_seconds = share_seconds
+        self._patience_seconds = patience_seconds
+        self._disk = trio.CapacityLimiter(1)
+
+    # --- put --------------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        source: Path | Readable,
+        *,
+        name: str | None = None,
+        needed: int | None = None,
+        total: int | None = None,
+        happy: int | None = None,
+        progress: Progress | None = None,
+    ) -> PutResult:
+        """Store a file, or a stream under a name; the profile's coding unless told otherwise.
+
+        An interrupted put of the same unchanged file is continued. Raises TooFewNodes, PutFailed, SourceError,
+        CatalogError (the name is taken), ProfileBusy; ValueError for a coding that is none.
+        """
+        config = self.profile.config
+        coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
+        with self.profile.writing(), _opened(source) as opened:
+            label = name or (source.name if isinstance(source, Path) else "")
+            return await self._put(opened, _checked_name(label), coding, progress)
+
+    async def _put(self, source: Source, name: str, coding: Coding, progress: Progress | None) -> PutResult:
+        needed, total, happy = coding.needed, coding.total, coding.happy
+        await self._clear_away(source, name, coding)
+        fit, unfit = await standings(self.pool, self.catalog.nodes())
+        check_enough(fit, unfit, happy)
+        file = self._interrupted(source, name, coding)
+        resumed = file is not None
+        if file is None:
+            if source.size is not None:
+                check_room(fit, _demand_bytes(source.size, needed, total, len(fit)), happy)
+            file = await trio.to_thread.run_sync(
+                lambda: self.catalog.begin_file(
+                    name=name,
+                    file_key=secrets.token_bytes(caps.KEY_BYTES),
+                    needed=needed,
+                    total=total,
+                    happy=happy,
+                    source=source.state,
+                    now=self.clock.now(),
+                ),
+                limiter=self._disk,
+            )
+        upload = Upload(
+            self.pool,
+            self.catalog,
+            file=file,
+            happy=happy,
+            fit=fit,
+            keys=TokenKeys.of(self.profile.account_secret),
+            resumed=resumed,
+            progress=progress,
+            share_seconds=self._share_seconds,
+        )
+        try:
+            return await upload.run(source)
+        except SourceChanged:
+            self.catalog.not_resumable(file.file_id)
+            raise
+
+    async def _clear_away(self, source: Source, name: str, coding: Coding) -> None:
+        """Make way under this name for a put that cannot be continued: give back what it had stored."""
+        old = self.catalog.file(name)
+        if old is None:
+            return
+        if old.complete:
+            raise CatalogError(f"there is already a file called {name!r}; give this one another name with --name")
+        if self._interrupted(source, name, coding) is not None:
+            return
+        unneeded = await trio.to_thread.run_sync(self.catalog.remove_file, old.file_id, limiter=self._disk)
+        async with trio.open_nursery() as tasks:
+            for node_id, share_ids in unneeded.items():
+                tasks.start_soon(self._drop, node_id, share_ids)
+
+    def _interrupted(self, source: Source, name: str, coding: Coding) -> FileEntry | None:
+        if source.state is None:
+            return None
+        return self.catalog.interrupted(source.state, name=name, needed=coding.needed, total=coding.total)
+
+    async def _drop(self, node_id: NodeId, share_ids: list[ShareId]) -> None:
+        """Give up leases, where the node can be reached; where not, they end with the rent."""
+        try:
+            address = self.catalog.node(node_id).address
+            for at in range(0, len(share_ids), MAX_IDS):
+                message = DropShares(payload=b"".join(share_ids[at : at + MAX_IDS]))
+                await self.pool.request(address, message, timeout_seconds=DROP_SECONDS)
+        except (NodeError, CatalogError):
+            return
+
+    # --- get and ls -------------------------------------------------------------------------------------------------
+
+    async def get(
+        self,
+        cap: str | ReadCap,
+        sink: Path | Writable,
+        *,
+        progress: Progress | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> GetResult:
+        """Read a file, or `length` bytes of it from `offset` on, to a path or a stream.
+
+        A path has the whole or, after an error, what it had before. Raises CapInvalid, FileUnreadable, SinkError.
+        """
+        parsed = parse_read_cap(cap) if isinstance(cap, str) else cap
+        nodes = self.catalog.nodes()
+        if not nodes:
+            raise FileUnreadable("no node is known to read from; add one with: lnstore nodes add lnstore://…")
+        known: dict[ShareId, list[NodeId]] = {}
+        file = next((f for f in self.catalog.files() if f.manifest_id == parsed.manifest_id), None)
+        for entry in self.catalog.shares_of(file.file_id) if file else ():
+            known.setdefault(entry.share_id, []).append(entry.node_id)
+        download = Download(
+            self.pool,
+            parsed,
+            addresses={n.node_id: n.address for n in nodes},
+            known=known,
+            progress=progress,
+            share_seconds=self._share_seconds,
+            patience_seconds=self._patience_seconds,
+        )
+        output: Sink = FileSink(sink) if isinstance(sink, Path) else StreamSink(sink)
+        return await download.run(output, offset=offset, length=length)
+
+    def ls(self) -> list[FileEntry]:
+        """All files of the profile, complete or not, by name."""
+        return self.catalog.files()
+
+
+@asynccontextmanager
+async def open_client(
+    profile: Profile,
+    *,
+    open_stream: OpenStream = open_tcp,
+    connect_seconds: float = CONNECT_SECONDS,
+    share_seconds: float = SHARE_SECONDS,
+    patience_seconds: tuple[float, float] = PATIENCE_SECONDS,
+) -> AsyncIterator[Client]:
+    """A client with its own catalog and connections, closed at the end of the block."""
+    reuse_freed_memory()
+    with profile.open_catalog() as catalog:
+        async with open_pool(profile.identity, connect_seconds=connect_seconds, open_stream=open_stream) as pool:
+            yield Client(
+                profile,
+                catalog,
+                pool,
+                clock_for(profile.config.clock_file),
+                share_seconds=share_seconds,
+                patience_seconds=patience_seconds,
+            )
+
+
+def cap_of(file: FileEntry) -> ReadCap:
+    """The capability that reads a complete file; ValueError for one that is not."""
+    if file.manifest_id is None:
+        raise ValueError(f"{file.name} is not stored completely")
+    return ReadCap(file.file_key, file.manifest_id)
+
+
+def parse_read_cap(text: str) -> ReadCap:
+    """The read capability in `text`; CapInvalid says what is wrong with it, without repeating it."""
+    try:
+        cap = caps.parse_cap(text)
+    except ValueError as exc:
+        raise CapInvalid(f"this capability cannot be used: {exc}; copy it again") from None
+    if not isinstance(cap, ReadCap):
+        raise CapInvalid(f"this capability only verifies; reading takes the one that begins with {caps.READ_PREFIX}1")
+    return cap
+
+
+def _opened(source: Path | Readable) -> Source:
+    return Source.open(source) if isinstance(source, Path) else Source(source, label="the input")
+
+
+def _checked_name(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise CatalogError("the file's name is not valid text; give it another name with --name") from None
+    if not name:
+        raise CatalogError("a stream has no name; give it one with --name")
+    return name
+
+
+def _demand_bytes(file_bytes: int, needed: int, total: int, nodes: int) -> int:
+    """What each of so many nodes must have room for; they share evenly when there are more than shares."""
+    sizes = segment_sizes(file_bytes, needed, total)
+    shares = sum(size.share_bytes for size in sizes)
+    return -(-shares * total // max(total, nodes)) + manifest_bytes(len(sizes), total)

@@ -1,0 +1,121 @@
+"""Which nodes may be written to: how the account stands at each, and how much room there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import trio
+
+from lnstore.client.catalog import NodeEntry
+from lnstore.client.node_errors import NodeError, NodeRefused
+from lnstore.client.tasks import open_tasks
+from lnstore.client.transport import NodePool
+from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.messages import AccountState, AccountStatus, AccountStatusReply
+
+STATUS_SECONDS = 20.0
+
+
+class TooFewNodes(LnstoreError):
+    """Too few nodes can be written to; the text says why, node by node, and what to do."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.NODE
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A node that may be written to. `token_index` is the next rent payment's, where storage tokens must begin."""
+
+    node: NodeEntry
+    free_bytes: int
+    capacity_bytes: int
+    token_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A node that may not, and why, with what to do."""
+
+    node: NodeEntry
+    reason: str
+
+
+async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fit], list[Unfit]]:
+    """Ask all nodes at once how the account stands there."""
+    fit: list[Fit] = []
+    unfit: list[Unfit] = []
+
+    async def ask(node: NodeEntry) -> None:
+        try:
+            status: AccountStatusReply = await pool.request(
+                node.address, AccountStatus(), timeout_seconds=STATUS_SECONDS
+            )
+        except NodeRefused as exc:
+            rent = f"rent space with: lnstore rent buy {node.petname} SIZE"
+            no_account = exc.code in (ErrorCode.NO_ACCOUNT, ErrorCode.LAPSED)
+            unfit.append(Unfit(node, f"there is no account; {rent}" if no_account else exc.reason))
+        except NodeError as exc:
+            unfit.append(Unfit(node, exc.reason))
+        else:
+            reason = _UNFIT_STATES.get(status.state)
+            if reason is None:
+                free = max(0, status.capacity_bytes - status.used_bytes)
+                fit.append(Fit(node, free, status.capacity_bytes, status.token_index))
+            else:
+                unfit.append(Unfit(node, reason.format(node=node.petname)))
+
+    async with open_tasks() as tasks:
+        for node in nodes:
+            tasks.start_soon(ask, node)
+            await trio.lowlevel.checkpoint()
+    return sorted(fit, key=lambda f: f.node.node_id), sorted(unfit, key=lambda u: u.node.petname)
+
+
+_UNFIT_STATES = {
+    AccountState.GRACE: "the rent is overdue and nothing can be written; pay it with: lnstore rent pay {node}",
+    AccountState.LAPSED: "the account has lapsed; rent space anew with: lnstore rent buy {node} SIZE",
+}
+
+
+def check_enough(fit: Sequence[Fit], unfit: Sequence[Unfit], happy: int) -> None:
+    """TooFewNodes when fewer than `happy` nodes can be written to."""
+    if len(fit) >= happy:
+        return
+    reasons = [f"  {u.node.petname}: {u.reason}" for u in unfit]
+    known = "" if fit or unfit else "; add nodes with: lnstore nodes add lnstore://…"
+    raise TooFewNodes(
+        "\n".join([f"{happy} nodes are needed to store on, {len(fit)} can be written to{known}", *reasons])
+    )
+
+
+def check_room(fit: Sequence[Fit], demand_bytes: int, happy: int) -> None:
+    """TooFewNodes when fewer than `happy` nodes have `demand_bytes` left; says what to rent where."""
+    short = [f for f in fit if f.free_bytes < demand_bytes]
+    if len(fit) - len(short) >= happy:
+        return
+    lines = [
+        f"  {f.node.petname}: {format_bytes(f.free_bytes)} are free; rent more with: "
+        f"lnstore rent buy {f.node.petname} {rent_size(f.capacity_bytes + demand_bytes - f.free_bytes)}"
+        for f in short
+    ]
+    what = f"the file needs {format_bytes(demand_bytes)} at each of {happy} nodes or more, which are not rented:"
+    raise TooFewNodes("\n".join([what, *lines]))
+
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def format_bytes(count: int) -> str:
+    """A size for people."""
+    unit = min((max(count, 1).bit_length() - 1) // 10, len(_UNITS) - 1)
+    return f"{count} B" if unit == 0 else f"{count / (1 << 10 * unit):.1f} {_UNITS[unit]}"
+
+
+def rent_size(total_bytes: int) -> str:
+    """A capacity to rent, rounded up to whole MiB, or GiB where that is no more than an eighth above."""
+    mib = -(-total_bytes // (1 << 20))
+    gib = -(-mib // 1024)
+    return f"{gib}GiB" if gib * 1024 * 8 <= mib * 9 else f"{mib}MiB"

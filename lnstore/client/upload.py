@@ -1,0 +1,368 @@
+"""Storing a file: encode segment after segment, a few under way, every share to a node of its own.
+
+A node that fails is given up for the rest of the put; its shares go to a node that holds none of their segment, or
+count as missing. A segment with fewer than `happy` nodes ends the put. Acknowledged shares go to the catalog in
+batches, so what the catalog has is always a subset of what the nodes have; a second run of the same put encodes again
+with the same key, asks every node what it holds already, and sends only the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import trio
+
+from lnstore.client.catalog import MANIFEST_SEGMENT, Catalog, FileEntry, ShareEntry
+from lnstore.client.encode import FilledSegment, SegmentBuffer, SegmentFiller, TokenKeys, code_segment
+from lnstore.client.erasure import ErasureCode
+from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout
+from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
+from lnstore.client.progress import NoProgress, Progress
+from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes
+from lnstore.client.source import Source
+from lnstore.client.standing import Fit, format_bytes
+from lnstore.client.tasks import open_tasks
+from lnstore.client.transport import NodePool
+from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol import manifest as manifests
+from lnstore_protocol import merkle
+from lnstore_protocol.caps import ReadCap
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import NodeId, ShareId
+from lnstore_protocol.manifest import Manifest, SegmentShares
+from lnstore_protocol.messages import TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare
+
+SHARE_SECONDS = 120.0
+"""How long one node may take for one share; after that it is given up."""
+
+QUESTION_SECONDS = 30.0
+BUFFER_BYTES = 2 * MAX_CODED_BYTES
+"""Of segments under way, encoded or being sent."""
+
+BUFFERS = (2, 4)
+"""The least and the most segments under way."""
+
+CODING_THREADS = 2
+BATCH_SHARES = 64
+"""Acknowledged shares written to the catalog at once."""
+
+
+class PutFailed(LnstoreError):
+    """The file could not be stored as asked; the text says what was, node by node, and that a second run goes on."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.DATA
+
+
+class _SegmentUnhappy(Exception):
+    """For the put around it: a segment did not reach enough nodes."""
+
+
+@dataclass(slots=True)
+class NodeShares:
+    """What a node took in a put: sent now, or found there from an earlier run; and why it was given up, if it was."""
+
+    petname: str
+    shares: int = 0
+    share_bytes: int = 0
+    found_shares: int = 0
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutResult:
+    """A stored file. `missing_shares` of `total` per segment found no node; `cap` is the secret that reads the file."""
+
+    name: str
+    cap: ReadCap = field(repr=False)
+    bytes: int
+    seconds: float
+    needed: int
+    total: int
+    segments: int
+    missing_shares: int
+    nodes: Mapping[NodeId, NodeShares]
+
+
+@dataclass(slots=True)
+class _SegmentSend:
+    """The shares of one segment (or the manifest's copies) on their way, and which node holds which by now."""
+
+    number: int
+    size: SegmentSize
+    shares: Sequence[memoryview] = field(repr=False)
+    share_ids: Sequence[ShareId]
+    holders: dict[int, NodeId] = field(default_factory=dict)
+
+
+class Upload:
+    """One put of one source into one (new or interrupted) file of the catalog."""
+
+    def __init__(
+        self,
+        pool: NodePool,
+        catalog: Catalog,
+        *,
+        file: FileEntry,
+        happy: int,
+        fit: Sequence[Fit],
+        keys: TokenKeys,
+        resumed: bool,
+        progress: Progress | None = None,
+        share_seconds: float = SHARE_SECONDS,
+    ) -> None:
+        self._pool = pool
+        self._catalog = catalog
+        self._file = file
+        self._happy = happy
+        self._fit = {f.node.node_id: f for f in fit}
+        self._keys = keys
+        self._resumed = resumed
+        self._progress = progress or NoProgress()
+        self._share_seconds = share_seconds
+        self._code = ErasureCode(file.needed, file.total)
+        self._placement = Placement(placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()})
+        self._nodes = {n: NodeShares(f.node.petname) for n, f in self._fit.items()}
+        self._segments: dict[int, SegmentShares] = {}
+        self._missing = 0
+        self._bytes_done = 0
+        self._shares_done = 0
+        self._reading = trio.CapacityLimiter(1)
+        self._coding = trio.CapacityLimiter(CODING_THREADS)
+        self._catalog_writing = trio.CapacityLimiter(1)
+        self._acked, self._recording = trio.open_memory_channel[ShareEntry](BATCH_SHARES)
+        self._unrecorded: list[ShareEntry] = []
+        self._token_ends = _token_ends(catalog.shares_of(file.file_id)) if resumed else {}
+        most = BUFFER_BYTES // (full_share_bytes(file.needed, file.total) * (file.total if file.needed > 1 else 1))
+        self._buffers_left = min(max(most, BUFFERS[0]), BUFFERS[1])
+        self._buffers, self._free_buffers = trio.open_memory_channel[SegmentBuffer](self._buffers_left)
+
+    async def run(self, source: Source) -> PutResult:
+        """Store the source; the file is complete in the catalog afterwards. PutFailed, SourceError."""
+        began = trio.current_time()
+        self._progress.start(source.size)
+        filler = SegmentFiller(source, self._file.file_key)
+        try:
+            async with open_tasks() as tasks:
+                tasks.start_soon(self._record)
+                async with self._acked:
+                    await self._send_segments(filler)
+                    manifest_id = await self._store_manifest(filler.plain_bytes)
+        except _SegmentUnhappy as exc:
+            raise PutFailed(self._failure_text(str(exc), resumable=source.state is not None)) from None
+        finally:
+            self._record_the_rest()
+        await self._write_catalog(
+            lambda: self._catalog.complete_file(
+                self._file.file_id, manifest_id=manifest_id, file_bytes=filler.plain_bytes
+            )
+        )
+        return PutResult(
+            name=self._file.name,
+            cap=ReadCap(self._file.file_key, manifest_id),
+            bytes=filler.plain_bytes,
+            seconds=trio.current_time() - began,
+            needed=self._file.needed,
+            total=self._file.total,
+            segments=len(self._segments),
+            missing_shares=self._missing,
+            nodes=self._nodes,
+        )
+
+    # --- segments ---------------------------------------------------------------------------------------------------
+
+    async def _send_segments(self, filler: SegmentFiller) -> None:
+        async with open_tasks() as tasks:
+            while not filler.is_done:
+                buffer = await self._next_buffer()
+                filled = await trio.to_thread.run_sync(filler.fill, buffer, limiter=self._reading)
+                tasks.start_soon(self._send_segment, filled)
+
+    async def _next_buffer(self) -> SegmentBuffer:
+        """A free buffer, a new one while there may be more."""
+        try:
+            return self._free_buffers.receive_nowait()
+        except trio.WouldBlock:
+            if not self._buffers_left:
+                return await self._free_buffers.receive()
+        self._buffers_left -= 1
+        return SegmentBuffer(self._file.needed, self._file.total)
+
+    async def _send_segment(self, filled: FilledSegment) -> None:
+        coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
+        self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
+        sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
+        await self._send(sending, self._file.total)
+        self._missing += self._file.total - len(sending.holders)
+        self._bytes_done += filled.plain_bytes
+        self._progress.advance(self._bytes_done, self._shares_done)
+        self._buffers.send_nowait(filled.buffer)
+
+    async def _store_manifest(self, file_bytes: int) -> ShareId:
+        segments = tuple(self._segments[number] for number in sorted(self._segments))
+        manifest = Manifest(self._file.needed, self._file.total, file_bytes, segments)
+        try:
+            blob = manifests.encode(manifest, self._file.file_key)
+        except ValueError as exc:
+            raise PutFailed(f"{self._file.name} is too large for one file: {exc}") from exc
+        manifest_id = merkle.share_id(blob)
+        copies = len(self._placement.nodes)
+        sending = _SegmentSend(
+            MANIFEST_SEGMENT, SegmentSize(len(blob), len(blob)), (memoryview(blob),) * copies, (manifest_id,) * copies
+        )
+        await self._send(sending, copies)
+        return manifest_id
+
+    async def _send(self, sending: _SegmentSend, total: int) -> None:
+        """Store one share each on `total` nodes, or as many as there are; _SegmentUnhappy below `happy`."""
+        if self._resumed:
+            await self._find(sending)
+        rank = MANIFEST_RANK if sending.number == MANIFEST_SEGMENT else sending.number
+        left = [number for number in range(total) if number not in sending.holders]
+        taken = set(sending.holders.values())
+        async with open_tasks() as tasks:
+            for number in left:
+                node_id = self._placement.choose(rank, sending.size.share_bytes, taken)
+                if node_id is None:
+                    break
+                taken.add(node_id)
+                tasks.start_soon(self._send_share, sending, number, node_id, taken)
+        if len(sending.holders) < self._happy:
+            what = "the manifest" if sending.number == MANIFEST_SEGMENT else f"segment {sending.number + 1}"
+            raise _SegmentUnhappy(f"{what} reached {len(sending.holders)} nodes, {self._happy} are needed")
+
+    async def _send_share(self, sending: _SegmentSend, number: int, node_id: NodeId, taken: set[NodeId]) -> None:
+        """Store a share at its node, or at another one when that fails."""
+        share_bytes = sending.size.share_bytes
+        rank = MANIFEST_RANK if sending.number == MANIFEST_SEGMENT else sending.number
+        chosen: NodeId | None = node_id
+        while chosen is not None and not await self._put(sending, number, chosen):
+            self._placement.give_back(chosen, share_bytes)
+            chosen = self._placement.choose(rank, share_bytes, taken)
+            if chosen is not None:
+                taken.add(chosen)
+
+    async def _put(self, sending: _SegmentSend, number: int, node_id: NodeId) -> bool:
+        """Store a share at a node; False when the node is given up."""
+        standing = self._fit[node_id]
+        share, share_id = sending.shares[number], sending.share_ids[number]
+        tokens = await trio.to_thread.run_sync(
+            self._keys.tokens, share, share_id, node_id, standing.token_index, limiter=self._coding
+        )
+        message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
+        try:
+            await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)
+        except NodeError as exc:
+            self._give_up(node_id, exc)
+            return False
+        tally = self._nodes[node_id]
+        tally.shares += 1
+        tally.share_bytes += len(share)
+        await self._hold(sending, number, node_id, standing.token_index + TOKENS_PER_SHARE)
+        return True
+
+    async def _hold(self, sending: _SegmentSend, number: int, node_id: NodeId, token_end: int) -> None:
+        """A node has a share: note it, and have it written to the catalog."""
+        sending.holders[number] = node_id
+        self._shares_done += 1
+        await self._acked.send(
+            ShareEntry(
+                node_id=node_id,
+                share_id=sending.share_ids[number],
+                file_id=self._file.file_id,
+                segment=sending.number,
+                number=number,
+                size_bytes=sending.size.share_bytes,
+                token_end=token_end,
+            )
+        )
+
+    def _give_up(self, node_id: NodeId, error: NodeError) -> None:
+        self._placement.exclude(node_id)
+        tally = self._nodes[node_id]
+        if tally.fault is None:
+            tally.fault = error.reason
+            if isinstance(error, NodeRefused) and error.code is ErrorCode.CAPACITY_EXCEEDED:
+                tally.fault += f" Rent more with: lnstore rent buy {tally.petname} SIZE"
+        if isinstance(error, NodeTimeout):
+            self._pool.drop(self._fit[node_id].node.address, "was too slow")
+
+    # --- a second run -----------------------------------------------------------------------------------------------
+
+    async def _find(self, sending: _SegmentSend) -> None:
+        """Ask every node which of these shares it holds from an earlier run; one share per node counts."""
+        payload = b"".join(sending.share_ids)
+        held: dict[NodeId, list[int]] = {}
+
+        async def ask(node_id: NodeId) -> None:
+            try:
+                reply: HaveSharesReply = await self._pool.request(
+                    self._fit[node_id].node.address, HaveShares(payload=payload), timeout_seconds=QUESTION_SECONDS
+                )
+            except NodeError as exc:
+                self._give_up(node_id, exc)
+                return
+            bits = reply.held
+            held[node_id] = [n for n in range(len(sending.share_ids)) if bits[n // 8] & 0x80 >> n % 8]
+
+        async with open_tasks() as tasks:
+            for node_id in list(self._placement.nodes):
+                tasks.start_soon(ask, node_id)
+        for node_id, numbers in sorted(held.items()):
+            number = next((n for n in numbers if n not in sending.holders), None)
+            if number is not None:
+                self._nodes[node_id].found_shares += 1
+                # What is not in the catalog was sent with tokens from an unknown index on: 0 at the least.
+                token_end = self._token_ends.get(node_id, TOKENS_PER_SHARE)
+                await self._hold(sending, number, node_id, token_end)
+
+    # --- the catalog ------------------------------------------------------------------------------------------------
+
+    async def _record(self) -> None:
+        """Write acknowledged shares to the catalog, as many at once as came meanwhile."""
+        async for entry in self._recording:
+            self._unrecorded.append(entry)
+            while len(self._unrecorded) < BATCH_SHARES:
+                try:
+                    self._unrecorded.append(self._recording.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            batch = list(self._unrecorded)
+            await self._write_catalog(partial(self._catalog.add_shares, batch))
+            del self._unrecorded[: len(batch)]
+
+    def _record_the_rest(self) -> None:
+        """At the end, also when interrupted: a share that is recorded is not sent again."""
+        while True:
+            try:
+                self._unrecorded.append(self._recording.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+                break
+        if self._unrecorded:
+            self._catalog.add_shares(self._unrecorded)
+            self._unrecorded.clear()
+
+    async def _write_catalog(self, write: Callable[[], object]) -> None:
+        await trio.to_thread.run_sync(write, limiter=self._catalog_writing)
+
+    def _failure_text(self, what: str, *, resumable: bool) -> str:
+        lines = [f"{self._file.name} could not be stored: {what}"]
+        for tally in self._nodes.values():
+            stored = f"  {tally.petname}: {tally.shares + tally.found_shares} shares stored"
+            lines.append(f"{stored}; {tally.fault}" if tally.fault else f"{stored} ({format_bytes(tally.share_bytes)})")
+        lines.append(_AGAIN if resumable else _ANEW)
+        return "\n".join(lines)
+
+
+_AGAIN = "what is stored is kept: the same command continues and sends only what is missing"
+_ANEW = "standard input cannot be read twice: put it again in full; what was stored is given back then"
+
+
+def _token_ends(entries: Sequence[ShareEntry]) -> dict[NodeId, int]:
+    """By node, the earliest end of tokens in an earlier run: true or too low for any share of that run."""
+    ends: dict[NodeId, int] = {}
+    for entry in entries:
+        ends[entry.node_id] = min(entry.token_end, ends.get(entry.node_id, entry.token_end))
+    return ends
