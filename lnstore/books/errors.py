@@ -6,11 +6,14 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from lnstore.errors import ExitCode, LnstoreError
 from lnstore.ports import StorageFull
 
 
-class BooksUnusable(Exception):
+class BooksUnusable(LnstoreError):
     """The books cannot be opened, read or written; the text says what to do."""
+
+    exit_code = ExitCode.CONFIGURATION
 
 
 _SENTENCES = {

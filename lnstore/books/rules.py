@@ -76,9 +76,11 @@ def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tu
     `rent` is the invoice planned for the account's next period: its amount counts the capacity of before, so growth
     pays for that period too.
     """
-    if account.capacity_bytes == 0 and account.paid_until_at <= now:
+    if account.capacity_bytes == 0:
+        # An anchor may lie some minutes ahead of this clock: the time before it belongs to period 0.
         current = max(0, period_at(account.anchor_at, account.period_seconds, now))
-        return now, period_start(account.anchor_at, account.period_seconds, current + 1)
+        end = period_start(account.anchor_at, account.period_seconds, current + 1)
+        return now, max(end, account.paid_until_at)
     return now, max(account.paid_until_at, rent.until_at if rent is not None else 0)
 
 
@@ -96,6 +98,8 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
             ErrorCode.PERIOD_REFUSED,
             f"the account's next token index is {account.token_index}, not {planned.token_index}",
         )
+    if planned.purpose is InvoicePurpose.RENT and planned.capacity_bytes != account.capacity_bytes:
+        return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's capacity has changed meanwhile; ask again")
     return None
 
 
