@@ -156,17 +156,11 @@ async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, Accoun
         )
         check_prices(agreement.terms.terms, purse.config, node.petname)
         if node.agreement != agreement.encoded:
-            await _remember(purse, node, agreement)
+            await purse.write(_remember, purse, node, agreement)
         return agreement, status, False
     terms = await fetch_terms(purse, node)
     check_prices(terms.terms, purse.config, node.petname)
-    conversation = await purse.dial(node.address)
     now = purse.clock.now()
-    if abs(conversation.hello.now_at - now) > CLOCK_TOLERANCE_SECONDS:
-        raise NodeUntrusted(
-            f"the clocks of {node.petname} and this machine are {abs(conversation.hello.now_at - now)} seconds apart; "
-            "set this machine's clock right, else tell the node's operator"
-        )
     proposal = Agreement.propose(terms, purse.identity, anchor_at=now)
     reply = await purse.ask(node, OpenAccount(agreement=proposal.encoded), OpenAccountReply)
     agreement = check_agreement(
@@ -174,17 +168,19 @@ async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, Accoun
     )
     if (agreement.terms.encoded, agreement.anchor_at) != (terms.encoded, now):
         raise NodeUntrusted(f"{node.petname} signed another agreement than was proposed; use another node")
-    await _remember(purse, node, agreement)
+    await purse.write(_remember, purse, node, agreement)
     opened = await account_status(purse, node)
     if opened is None:
         raise NodeUntrusted(f"{node.petname} signed an agreement and does not know the account; use another node")
     return agreement, opened, True
 
 
-async def _remember(purse: Purse, node: NodeEntry, agreement: Agreement) -> None:
-    await purse.write(
-        lambda: purse.catalog.set_agreement(node.node_id, terms=agreement.terms.encoded, agreement=agreement.encoded)
-    )
+def _remember(purse: Purse, node: NodeEntry, agreement: Agreement) -> None:
+    with purse.catalog.transaction() as db:
+        if node.agreement is not None:
+            # The account that these shares belonged to has lapsed, and they went with it.
+            db.execute("DELETE FROM shares WHERE node_id = ?", (bytes(node.node_id),))
+        purse.catalog.set_agreement(node.node_id, terms=agreement.terms.encoded, agreement=agreement.encoded)
 
 
 async def wait_until_credited(

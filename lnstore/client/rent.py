@@ -111,7 +111,7 @@ class RentStatus:
             self.status is not None
             and self.ours is not None
             and self.status.capacity_bytes == self.ours.capacity_bytes
-            and self.status.token_index == self.ours.rents_paid
+            and self.ours.next_proof <= self.status.token_index <= self.ours.latest_proof
             and self.status.paid_until_at == self.ours.paid_until_at
             and self.status.shares >= self.shares_in_catalog
         )
@@ -129,9 +129,9 @@ def rent_due(agreement: Agreement, status: AccountStatusReply, *, now: int, ahea
 
 def check_indices(agreement: Agreement, status: AccountStatusReply, ours: Standing, petname: str) -> None:
     """NodeUntrusted when the node wants a nonce that is not next, or a period that is paid already."""
-    if status.token_index != ours.rents_paid:
+    if not ours.next_proof <= status.token_index <= ours.latest_proof:
         raise NodeUntrusted(
-            f"{petname} wants proof number {status.token_index}, by your own books it is number {ours.rents_paid}; "
+            f"{petname} wants proof number {status.token_index}, by your own books it is number {ours.next_proof}; "
             "revealing another one would let it answer without your data, so nothing was paid. If your catalog was "
             "restored from an old copy, restore the newest; else ask the node's operator"
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from lnstore.client.catalog import Catalog
@@ -90,13 +91,15 @@ class Spending:
 class Standing:
     """What our own books say of an account since its agreement began.
 
-    `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought;
-    `rents_paid` is how many rent payments this node ever got from us: the index of the next proof.
+    `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought. The next
+    proof has an index from `next_proof`, the first that was never paid, to `latest_proof`: a nonce that was revealed
+    under an agreement that lapsed is passed over, if the node heard of it at all.
     """
 
     capacity_bytes: int
     paid_until_at: int
-    rents_paid: int
+    next_proof: int
+    latest_proof: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +177,15 @@ class Wallet:
                 )
                 return self._one("payment_id = ?", (payment_id,))
             sent = entry.amount_msat if payment.sent_msat is None else payment.sent_msat
+            # What does not hash to the payment hash is no preimage, whoever says so; the money is gone all the same.
+            preimage = payment.preimage
+            if preimage is not None and sha256(preimage).digest() != entry.payment_hash:
+                preimage = None
             # More than the invoice asked for, whatever the reason, is what the transport cost.
             fee = max(sent - entry.amount_msat, 0)
             db.execute(
                 "UPDATE payments SET state = ?, fee_msat = ?, preimage = ?, settled_at = ? WHERE payment_id = ?",
-                (Outcome.SETTLED.value, fee, payment.preimage, now, entry.payment_id),
+                (Outcome.SETTLED.value, fee, preimage, now, entry.payment_id),
             )
             purpose = entry.purpose.name.lower()
             for kind, debit, amount in (
@@ -213,11 +220,21 @@ class Wallet:
         """What settled payments to this node bought since the agreement of that anchor."""
         settled = [entry for entry in self.payments(node_id) if entry.state is Outcome.SETTLED]
         current = [entry for entry in settled if entry.created_at >= anchor_at]
+        rents = [entry for entry in settled if entry.purpose is InvoicePurpose.RENT]
         paying = (InvoicePurpose.RENT, InvoicePurpose.CAPACITY)
+        revealed = self._catalog.rows(
+            "SELECT token_index, period, revealed_at FROM challenges WHERE node_id = ?", (bytes(node_id),)
+        )
+        # Periods count from each agreement's anchor, proofs never start anew: of those that share a period, later ones
+        # have higher indices, so the highest that has a payment after it is right.
+        paid = [t for t, period, at in revealed if any(e.index == period and e.created_at >= at for e in rents)]
+        next_proof = max(paid, default=-1) + 1
+        passed_over = [t + 1 for t, _, at in revealed if at < anchor_at]
         return Standing(
             capacity_bytes=sum(entry.capacity_bytes for entry in current if entry.purpose is InvoicePurpose.CAPACITY),
             paid_until_at=max((entry.until_at for entry in current if entry.purpose in paying), default=anchor_at),
-            rents_paid=sum(entry.purpose is InvoicePurpose.RENT for entry in settled),
+            next_proof=next_proof,
+            latest_proof=max([next_proof, *passed_over]),
         )
 
     # --- challenges -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lnstore.client.catalog import Catalog, NodeEntry, ShareEntry
 from lnstore.client.node_errors import NodeRefused
@@ -379,8 +379,16 @@ class HonestNode:
             case OpenAccount(agreement=encoded):
                 agreement = Agreement.decode(encoded).countersign(self.identity)
                 if self.account is None or self.account.state is AccountState.LAPSED:
-                    index = self.account.token_index if self.account else 0
-                    self.account = _Account(agreement, paid_until_at=agreement.anchor_at, token_index=index)
+                    index = self._next_token_index()
+                    old = self.account or _Account(agreement)
+                    self.shares.clear()
+                    self.account = _Account(
+                        agreement,
+                        paid_until_at=agreement.anchor_at,
+                        token_index=index,
+                        growth_index=old.growth_index,
+                        deposit_index=old.deposit_index,
+                    )
                 reply = OpenAccountReply(agreement=self.account.agreement.encoded)
             case AccountStatus():
                 reply = self._status()
@@ -399,6 +407,11 @@ class HonestNode:
             case _:
                 raise AssertionError(message)
         return self.tamper(reply)
+
+    def _next_token_index(self) -> int:
+        """Past all proofs that were asked for: their nonces are known."""
+        asked = [pending.request.token_index or 0 for pending in self.invoices if _is_rent(pending.request)]
+        return max(asked, default=-1) + 1
 
     def _terms(self) -> Terms:
         values: dict[str, Any] = {
@@ -565,6 +578,10 @@ class HonestNode:
             proof=merkle.range_proof(hashes, leaf, leaf),
             payload=data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES],
         )
+
+
+def _is_rent(request: Request) -> TypeGuard[RequestInvoice]:
+    return isinstance(request, RequestInvoice) and request.purpose is InvoicePurpose.RENT
 
 
 # --- the client -----------------------------------------------------------------------------------------------------
