@@ -6,16 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.segments import full_share_bytes, manifest_bytes, segment_size
 from lnstore.lightning.channels import channel_size_sat
+from lnstore_protocol import content
 from lnstore_protocol.ids import Msat, NodeId
-from lnstore_protocol.messages import MAX_SHARE_BYTES
 from lnstore_protocol.terms import GIB, MONTH_SECONDS, Terms, rent_msat
 
 MIB = 1 << 20
-RECORD_BYTES = 64 * 1024
-RECORD_TAG_BYTES = 16
-SHARE_ID_BYTES = 40
-"""What a manifest spends on each share, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +44,10 @@ class Quote:
 
 def capacity_for(file_bytes: int, needed: int, total: int) -> int:
     """The capacity, in whole MiB, that one share of every segment of such a file takes at a node, manifest included."""
-    sealed = file_bytes + RECORD_TAG_BYTES * (file_bytes // RECORD_BYTES + 1)
-    segments = -(-sealed // (needed * MAX_SHARE_BYTES))
-    # Shares of a segment are equally long: rounding up costs at most a leaf's alignment each.
-    manifest = min(segments * (total * SHARE_ID_BYTES + RECORD_TAG_BYTES) + RECORD_BYTES, 1 << 40)
-    return -(-(-(-sealed // needed) + segments * 64 + manifest) // MIB) * MIB
+    full_share = full_share_bytes(needed, total)
+    segments, rest = divmod(content.ciphertext_bytes(file_bytes), full_share * needed)
+    shares = segments * full_share + segment_size(rest, needed).share_bytes
+    return -(-(shares + manifest_bytes(segments + 1, total)) // MIB) * MIB
 
 
 def quote(capacity_bytes: int, months: int, nodes: Iterable[tuple[NodeEntry, Terms]], *, channel_periods: int) -> Quote:
