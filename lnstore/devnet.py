@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import trio
-from lnstore_protocol.ids import NodeAddress
 
 from lnstore.clock import SteeredClock
 from lnstore.errors import LnstoreError
 from lnstore.node import init_node
+from lnstore_protocol.ids import NodeAddress
 
 CLIENT = "client"
 """The name of the client's Lightning daemon."""
@@ -57,7 +57,7 @@ class LightningNetwork(Protocol):
         """Put confirmed funds into a daemon's wallet."""
         ...
 
-    async def mine(self, blocks: int) -> None:
+    async def mine(self, blocks: int) -> object:
         """Mine blocks."""
         ...
 
@@ -76,6 +76,13 @@ class DevnetNode:
     def running(self) -> bool:
         """Whether its process is alive."""
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def running_address(self) -> NodeAddress:
+        """Where it answers; DevnetError when it was never started."""
+        if self.address is None:
+            raise DevnetError(f"{self.name} was not started")
+        return self.address
 
     def log_tail(self) -> str:
         """The last lines of its log."""

@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
+WIDE_COLUMNS = 240
+"""Tables for files and pipes are not folded to a terminal's width."""
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,13 +58,17 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE_COLUMNS)
+
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.endswith(("#", "sat", "msat", "size", "used", "capacity", "MB/s", "paid", "shares"))
         drawn.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    Console(soft_wrap=False).print(drawn)
+    console.print(drawn)
 
 
 def human_bytes(count: int) -> str:

@@ -13,6 +13,7 @@ from lnstore.cli.output import profile_directory
 
 if TYPE_CHECKING:
     from lnstore.client.catalog import Catalog, NodeEntry
+    from lnstore.client.files import Client
     from lnstore.client.profile import Profile
     from lnstore.client.purse import Purse
 
@@ -25,23 +26,23 @@ def load_profile(given: Path | None) -> Profile:
 
 
 @asynccontextmanager
-async def open_purse(given: Path | None) -> AsyncIterator[Purse]:
-    """Everything that commands about nodes, channels and rent take. The profile is held against other writers."""
+async def open_session(profile: Profile) -> AsyncIterator[tuple[Purse, Client]]:
+    """A profile's purse and files over the same connections. The profile is held against other writers."""
+    from lnstore.client.files import open_client
     from lnstore.client.purse import Purse
-    from lnstore.client.transport import open_pool
-    from lnstore.clock import clock_for
     from lnstore.lightning.core import CoreLightning
 
-    profile = load_profile(given)
-    with profile.writing(), profile.open_catalog() as catalog:
-        async with open_pool(profile.identity) as pool:
-            yield Purse.of(
-                profile,
-                catalog,
-                CoreLightning(profile.config.lightning_rpc),
-                pool.dial,
-                clock_for(profile.config.clock_file),
-            )
+    with profile.writing():
+        async with open_client(profile) as client:
+            lightning = CoreLightning(profile.config.lightning_rpc)
+            yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock), client
+
+
+@asynccontextmanager
+async def open_purse(given: Path | None) -> AsyncIterator[Purse]:
+    """Everything that commands about nodes, channels and rent take."""
+    async with open_session(load_profile(given)) as (purse, _):
+        yield purse
 
 
 def chosen_nodes(catalog: Catalog, names: Sequence[str], *, everything: bool) -> list[NodeEntry]:

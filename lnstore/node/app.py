@@ -1,0 +1,111 @@
+"""The node as a program: the one place where the ports meet their adapters."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from lnstore import logs
+from lnstore.books import BooksUnusable, SqlBooks
+from lnstore.clock import clock_for
+from lnstore.config import NODE_FILE, ConfigError, NodeConfig
+from lnstore.lightning.core import CoreLightning
+from lnstore.memory import reuse_freed_memory
+from lnstore.node.directory import load_identity, locked
+from lnstore.node.errors import NodeSetupError
+from lnstore.node.server import Node
+from lnstore.storage.files import FileShares
+from lnstore_protocol.ids import Msat, NodeAddress
+
+BOOKS_FILE = "books.db"
+SHARES_FOLDER = "shares"
+
+_log = structlog.get_logger("lnstore.node")
+
+
+async def run_node(
+    config: NodeConfig,
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[NodeAddress] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the node of this configuration until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
+
+    Reports its address when it accepts connections. NodeSetupError and ConfigError say what to do.
+    """
+    check(config)
+    logs.configure(config.log_level)
+    reuse_freed_memory()
+    identity = load_identity(config.directory)
+    with locked(config.directory):
+        async with _books(config.directory) as books:
+            node = Node(
+                config,
+                identity=identity,
+                lightning=CoreLightning(config.lightning_rpc),
+                shares=await _shares(config),
+                books=books,
+                clock=clock_for(config.clock_file),
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
+                if stop is not None:
+                    nursery.start_soon(_stop_on_event, node, stop)
+                await node.run(task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+
+async def node_balances(directory: Path) -> dict[str, Msat]:
+    """The balances of a node's ledger, read from its directory; NodeSetupError when the books cannot be used."""
+    async with _books(directory) as books:
+        return await books.balances()
+
+
+def check(config: NodeConfig) -> None:
+    """ConfigError for settings that read well but that no node can run with."""
+    file = config.directory / NODE_FILE
+    if config.log_level not in logs.LEVELS:
+        raise ConfigError(f"{file}: log_level: {config.log_level!r} is not one of {', '.join(logs.LEVELS)}")
+    for peer in config.peers:
+        try:
+            NodeAddress.parse(peer)
+        except ValueError as exc:
+            raise ConfigError(f"{file}: peers: {exc}") from None
+
+
+@asynccontextmanager
+async def _books(directory: Path) -> AsyncIterator[SqlBooks]:
+    try:
+        async with SqlBooks.open(directory / BOOKS_FILE) as books:
+            yield books
+    except BooksUnusable as exc:
+        raise NodeSetupError(f"{directory / BOOKS_FILE}: {exc}") from exc
+
+
+async def _shares(config: NodeConfig) -> FileShares:
+    folder = config.directory / SHARES_FOLDER
+    try:
+        return await trio.to_thread.run_sync(FileShares, folder)
+    except OSError as exc:
+        raise NodeSetupError(f"{folder} cannot be used: {exc.strerror}; check who owns it") from exc
+
+
+async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        asked = False
+        async for _ in signals:
+            if asked:
+                _log.warning("stopping at once")
+                scope.cancel()
+            asked = True
+            node.stop()
+
+
+async def _stop_on_event(node: Node, stop: trio.Event) -> None:
+    await stop.wait()
+    node.stop()
