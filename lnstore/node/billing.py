@@ -1,0 +1,64 @@
+"""Billing: moving accounts through their states, never at the cost of somebody who could not pay.
+
+Nobody is evicted for the node's absence or for its Lightning daemon's: accounts are only looked at while the collector
+is caught up, and after an absence they get as long as it lasted (at most the grace) before time is held against them.
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from lnstore.node.collector import Collector
+from lnstore.node.context import NodeContext
+from lnstore.node.directory import write_seen
+from lnstore.node.limits import BILLING_SECONDS, HEARTBEAT_SECONDS
+from lnstore_protocol.messages import AccountState
+
+_log = structlog.get_logger("lnstore.node.billing")
+
+
+class Billing:
+    """Looks at the accounts again and again."""
+
+    def __init__(self, node: NodeContext, collector: Collector) -> None:
+        self._node = node
+        self._collector = collector
+        self._not_before_at = 0
+        self._seen_at = 0
+
+    async def run(self) -> None:
+        """Bill, for ever."""
+        while True:
+            await self._collector.wait_caught_up()
+            await self.step()
+            await trio.sleep(BILLING_SECONDS)
+
+    async def step(self) -> None:
+        """One look, if the payments are known and no absence is being made up for."""
+        if not self._collector.is_caught_up:
+            return
+        now = self._node.clock.now()
+        since = self._collector.take_absence()
+        if since is not None:
+            self._not_before_at = max(self._not_before_at, now + min(max(0, now - since), self._node.config.grace))
+        if now >= self._seen_at + HEARTBEAT_SECONDS:
+            self.heartbeat()
+        if now < self._not_before_at:
+            return
+        for account in await self._node.books.advance(now):
+            _log.info(
+                "account changed its state",
+                account=account.account_id,
+                state=account.state.name,
+                paid_until_at=account.paid_until_at,
+                grace_until_at=account.paid_until_at + account.grace_seconds,
+            )
+            if account.state is AccountState.LAPSED:
+                self._node.sweep_wanted.set()
+
+    def heartbeat(self) -> None:
+        """Write down that the node is there and that it can be paid."""
+        if self._collector.is_caught_up:
+            self._seen_at = self._node.clock.now()
+            write_seen(self._node.config.directory, self._seen_at)

@@ -1,0 +1,118 @@
+"""What a request may use: the node's parts, and the request it answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from lnstore.config import NodeConfig
+from lnstore.node.binding import LightningBinding
+from lnstore.node.budget import MemoryBudget
+from lnstore.node.egress import Egress
+from lnstore.node.errors import Refusal
+from lnstore.node.limits import (
+    DISK_THREADS,
+    HASHING_THREADS,
+    MINIMUM_BUDGET_BYTES,
+    POOLED_BUFFERS,
+    PROOF_THREADS,
+    Deadlines,
+)
+from lnstore.node.pricing import PriceSheet
+from lnstore.ports import Account, Books, Clock, Lightning, Shares
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.frames import BufferPool
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import AccountId, NodeId
+from lnstore_protocol.messages import MAX_SHARE_BYTES, AccountState
+
+
+class AccountLocks:
+    """One lock per account in use: requests that plan invoices of one account take turns."""
+
+    def __init__(self) -> None:
+        self._locks: dict[AccountId, tuple[trio.Lock, list[None]]] = {}
+
+    @asynccontextmanager
+    async def holding(self, account_id: AccountId) -> AsyncIterator[None]:
+        """Hold the account's lock for the block."""
+        lock, users = self._locks.setdefault(account_id, (trio.Lock(), []))
+        users.append(None)
+        try:
+            async with lock:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self._locks[account_id]
+
+
+@dataclass(slots=True)
+class Workers:
+    """Limits on worker threads, by what they do."""
+
+    uploads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHING_THREADS))
+    disk: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
+    proofs: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(PROOF_THREADS))
+
+
+class NodeContext:
+    """A node's parts, for its sessions, handlers and services."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        identity: Identity,
+        lightning: Lightning,
+        shares: Shares,
+        books: Books,
+        clock: Clock,
+        deadlines: Deadlines,
+    ) -> None:
+        self.config = config
+        self.identity = identity
+        self.node_id = NodeId(identity.public_key)
+        self.lightning = lightning
+        self.shares = shares
+        self.books = books
+        self.clock = clock
+        self.deadlines = deadlines
+        self.binding = LightningBinding(config, self.node_id, lightning)
+        self.prices = PriceSheet(config, identity)
+        self.egress = Egress(books, clock)
+        half = max(config.memory_budget // 2, MINIMUM_BUDGET_BYTES)
+        self.incoming = MemoryBudget(half)
+        self.outgoing = MemoryBudget(half)
+        self.buffers = BufferPool(size=MAX_SHARE_BYTES, keep=POOLED_BUFFERS)
+        self.workers = Workers()
+        self.account_locks = AccountLocks()
+        self.sweep_wanted = trio.Event()
+        """Set when leases ended; the sweeper puts a new one in its place."""
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request: who asks, and what is held until its reply is on its way."""
+
+    node: NodeContext
+    account_id: AccountId
+    log: structlog.typing.FilteringBoundLogger
+    until_sent: AsyncExitStack
+
+    async def account(self, *, even_lapsed: bool = False) -> Account:
+        """The asking account; Refusal when there is none or (unless `even_lapsed`) it has lapsed."""
+        account = await self.node.books.account(self.account_id)
+        if account is None:
+            raise Refusal(ErrorCode.NO_ACCOUNT, "there is no account of this key at this node; open one first")
+        if account.state is AccountState.LAPSED and not even_lapsed:
+            raise Refusal(ErrorCode.LAPSED, "rent was not paid in time; open the account anew")
+        return account
+
+    async def hold_memory(self, count: int) -> None:
+        """Have `count` bytes of the outgoing budget until the reply is sent. Once per request: see budget.py."""
+        await self.until_sent.enter_async_context(self.node.outgoing.holding(count))

@@ -1,0 +1,50 @@
+"""The table of requests: which function answers which message."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lnstore.node.context import RequestContext
+from lnstore.node.handlers import accounts, growth, hello, leases, peers, records, rent, shares
+from lnstore_protocol.messages import (
+    AccountStatus,
+    AddCapacity,
+    AuditShare,
+    ChannelInfo,
+    DropShares,
+    GetRecord,
+    GetShare,
+    GetTerms,
+    HaveShares,
+    Hello,
+    ListPeers,
+    ListShares,
+    OpenAccount,
+    PutRecord,
+    PutShare,
+    Reply,
+    Request,
+    RequestInvoice,
+)
+
+Handler = Callable[[RequestContext, Any], Awaitable[Reply]]
+
+HANDLERS: dict[type[Request], Handler] = {
+    Hello: hello.hello,
+    GetTerms: hello.get_terms,
+    OpenAccount: accounts.open_account,
+    AccountStatus: accounts.account_status,
+    AddCapacity: growth.add_capacity,
+    RequestInvoice: rent.request_invoice,
+    PutShare: shares.put_share,
+    GetShare: shares.get_share,
+    AuditShare: shares.audit_share,
+    HaveShares: leases.have_shares,
+    ListShares: leases.list_shares,
+    DropShares: leases.drop_shares,
+    PutRecord: records.put_record,
+    GetRecord: records.get_record,
+    ChannelInfo: peers.channel_info,
+    ListPeers: peers.list_peers,
+}

@@ -1,0 +1,59 @@
+"""open_account and account_status."""
+
+from __future__ import annotations
+
+from lnstore.node.context import RequestContext
+from lnstore.node.errors import Refusal
+from lnstore.node.limits import ANCHOR_SKEW_SECONDS
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.messages import (
+    AccountState,
+    AccountStatus,
+    AccountStatusReply,
+    OpenAccount,
+    OpenAccountReply,
+)
+from lnstore_protocol.terms import Agreement
+
+
+async def open_account(request: RequestContext, message: OpenAccount) -> OpenAccountReply:
+    """Countersign the agreement and open the account; an account that exists keeps its agreement."""
+    node = request.node
+    now = node.clock.now()
+    existing = await node.books.account(request.account_id)
+    if existing is not None and existing.state is not AccountState.LAPSED:
+        return OpenAccountReply(agreement=existing.agreement)
+    agreement = Agreement.decode(message.agreement)
+    if agreement.account_id != request.account_id:
+        raise Refusal(ErrorCode.BAD_SIGNATURE, "the agreement is another account's")
+    node.prices.check(agreement.terms, node.binding.require(), now)
+    if abs(agreement.anchor_at - now) > ANCHOR_SKEW_SECONDS:
+        raise Refusal(
+            ErrorCode.ACCOUNT_REFUSED,
+            f"the agreement starts at {agreement.anchor_at}, here it is {now}; set the clock right",
+        )
+    account = await node.books.open_account(agreement.countersign(node.identity), now)
+    request.log.info("account opened", account=request.account_id)
+    return OpenAccountReply(agreement=account.agreement)
+
+
+async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:
+    """How the account stands, lapsed or not."""
+    account = await request.account(even_lapsed=True)
+    return AccountStatusReply(
+        state=account.state,
+        capacity_bytes=account.capacity_bytes,
+        used_bytes=account.used_bytes,
+        shares=account.shares,
+        deposit_msat=account.deposit_msat,
+        anchor_at=account.anchor_at,
+        paid_until_at=account.paid_until_at,
+        next_period=account.next_period,
+        token_index=account.token_index,
+        growth_index=account.growth_index,
+        deposit_index=account.deposit_index,
+        ingress_bytes=account.ingress_bytes,
+        egress_bytes=account.egress_bytes,
+        now_at=request.node.clock.now(),
+        agreement=account.agreement,
+    )

@@ -1,0 +1,52 @@
+"""hello and get_terms: who the node is and what it takes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from lnstore.node.context import RequestContext
+from lnstore.node.errors import Refusal
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.messages import GetTerms, Hello, HelloReply, TermsReply
+
+VERSION_MAJOR = 1
+VERSION_MINOR = 0
+FEATURES = b""
+AGENT = f"lnstore/{version('lnstore')}"
+
+_EVEN_BITS = 0x55
+
+
+def is_understood(message: Hello) -> bool:
+    """Whether the two sides can speak: same major version, and no feature required that this node lacks."""
+    return message.version_major == VERSION_MAJOR and not any(byte & _EVEN_BITS for byte in message.features)
+
+
+async def hello(request: RequestContext, message: Hello) -> HelloReply:
+    """Who the node is, and the proof that its Lightning daemon belongs to it."""
+    if message.version_major != VERSION_MAJOR:
+        raise Refusal(
+            ErrorCode.UNSUPPORTED_VERSION,
+            f"this node speaks version {VERSION_MAJOR}, the request is of {message.version_major}",
+        )
+    if not is_understood(message):
+        # The even/odd rule of Lightning: an even feature bit is a demand.
+        raise Refusal(ErrorCode.UNKNOWN_FEATURE, "a feature is required that this node does not have")
+    node = request.node
+    binding = node.binding.require()
+    return HelloReply(
+        version_major=VERSION_MAJOR,
+        version_minor=VERSION_MINOR,
+        features=FEATURES,
+        network=binding.network,
+        lightning_id=binding.lightning_id,
+        lightning_signature=binding.signature,
+        now_at=node.clock.now(),
+        agent=AGENT,
+    )
+
+
+async def get_terms(request: RequestContext, _message: GetTerms) -> TermsReply:
+    """The node's current terms."""
+    node = request.node
+    return TermsReply(terms=node.prices.current(node.binding.require(), node.clock.now()).encoded)

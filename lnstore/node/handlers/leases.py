@@ -1,0 +1,69 @@
+"""have_shares, list_shares and drop_shares: the account's own leases, and nobody else's."""
+
+from __future__ import annotations
+
+from lnstore.node.context import RequestContext
+from lnstore.node.errors import Refusal
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.messages import (
+    MAX_IDS,
+    Buffer,
+    DropShares,
+    DropSharesReply,
+    HaveShares,
+    HaveSharesReply,
+    ListShares,
+    ListSharesReply,
+)
+
+LISTED_BYTES = ShareId.SIZE + 4
+PAGE = 1024
+"""Leases read from the books at a time: each comes with its tokens."""
+
+
+async def have_shares(request: RequestContext, message: HaveShares) -> HaveSharesReply:
+    """One bit per id."""
+    await request.account()
+    held = await request.node.books.held(request.account_id, _share_ids(message.payload))
+    bits = bytearray((len(held) + 7) // 8)
+    for at, is_held in enumerate(held):
+        if is_held:
+            bits[at // 8] |= 0x80 >> at % 8
+    return HaveSharesReply(held=bytes(bits))
+
+
+async def list_shares(request: RequestContext, message: ListShares) -> ListSharesReply:
+    """A page of the account's share ids and sizes."""
+    if not 1 <= message.limit <= MAX_IDS:
+        raise Refusal(ErrorCode.TOO_LARGE, f"list 1 to {MAX_IDS} shares at a time")
+    await request.account()
+    await request.hold_memory(message.limit * LISTED_BYTES)
+    listed = bytearray()
+    after, left = message.after, message.limit
+    while left:
+        page = await request.node.books.leases(request.account_id, after=after, limit=min(left, PAGE))
+        for lease in page:
+            listed += lease.share_id
+            listed += lease.size_bytes.to_bytes(4, "big")
+        if len(page) < min(left, PAGE):
+            break
+        after = page[-1].share_id
+        left -= len(page)
+    return ListSharesReply(payload=listed)
+
+
+async def drop_shares(request: RequestContext, message: DropShares) -> DropSharesReply:
+    """End leases; the bytes go with the next sweep."""
+    await request.account()
+    dropped, used_bytes = await request.node.books.drop_leases(request.account_id, _share_ids(message.payload))
+    if dropped:
+        request.node.sweep_wanted.set()
+    return DropSharesReply(dropped=dropped, used_bytes=used_bytes)
+
+
+def _share_ids(payload: Buffer) -> list[ShareId]:
+    if len(payload) % ShareId.SIZE or len(payload) > MAX_IDS * ShareId.SIZE:
+        raise Refusal(ErrorCode.MALFORMED, f"share ids have {ShareId.SIZE} bytes each, up to {MAX_IDS} of them")
+    joined = bytes(payload)
+    return [ShareId(joined[at : at + ShareId.SIZE]) for at in range(0, len(joined), ShareId.SIZE)]

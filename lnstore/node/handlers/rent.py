@@ -1,0 +1,105 @@
+"""request_invoice: rent, whose preimage is the storage proof, and deposits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from lnstore.node import invoicing
+from lnstore.node.context import RequestContext
+from lnstore.node.errors import Refusal
+from lnstore.node.handlers.growth import deposit_invoice
+from lnstore.node.limits import MINIMUM_RENT_EXPIRY_SECONDS
+from lnstore.node.proof import RentProof, prove
+from lnstore.ports import Account, PlannedInvoice
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import Msat
+from lnstore_protocol.messages import InvoicePurpose, InvoiceReply, RequestInvoice
+from lnstore_protocol.proofs import NONCE_BYTES
+from lnstore_protocol.terms import period_at, period_start, rent_msat
+
+
+async def request_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:
+    """The invoice for a rent period or a deposit."""
+    make = _INVOICES.get(message.purpose)
+    if make is None:
+        raise Refusal(ErrorCode.MALFORMED, "capacity is asked for with add_capacity")
+    return await make(request, message)
+
+
+async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:
+    period, token_index, nonce = message.period, message.token_index, message.nonce
+    if period is None or token_index is None or nonce is None or len(nonce) != NONCE_BYTES:
+        raise Refusal(ErrorCode.MALFORMED, "rent needs the period, the token index and a nonce of 32 bytes")
+    node = request.node
+    # Repeated requests wait for the first one's answer instead of reading the sample again.
+    async with node.account_locks.holding(request.account_id):
+        account = await request.account()
+        planned = await node.books.planned_invoice(request.account_id, InvoicePurpose.RENT, period)
+        if planned is None:
+            _check_period(account, period, token_index, node.clock.now())
+            ids = await node.books.leased_ids(request.account_id)
+            proof = await prove(node, request.account_id, ids, nonce, token_index) if ids else _nothing_to_prove()
+            planned = await node.books.plan_invoice(
+                _plan(account, proof, node.clock.now(), period=period, token_index=token_index, nonce=nonce)
+            )
+            if proof.lost:
+                request.log.error(
+                    "shares are lost", account=request.account_id, shares=len(proof.lost) // 32, of=planned.shares
+                )
+        if planned.nonce != nonce or planned.token_index != token_index:
+            raise Refusal(
+                ErrorCode.NONCE_MISMATCH,
+                f"rent for period {period} was asked for with another nonce or token index; the first one counts",
+            )
+        return invoicing.reply(InvoiceReply, planned, await invoicing.issue(node, planned))
+
+
+def _check_period(account: Account, period: int, token_index: int, now: int) -> None:
+    if period != account.next_period or period > period_at(account.anchor_at, account.period_seconds, now) + 1:
+        raise Refusal(
+            ErrorCode.PERIOD_REFUSED,
+            f"period {period} is not due: {account.next_period} is the next unpaid one, and it is payable "
+            "from the start of the period before it",
+        )
+    if token_index != account.token_index:
+        raise Refusal(
+            ErrorCode.PERIOD_REFUSED, f"the account's next token index is {account.token_index}, not {token_index}"
+        )
+    if not rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month):
+        raise Refusal(ErrorCode.PERIOD_REFUSED, "this account owes no rent")
+
+
+def _plan(
+    account: Account, proof: RentProof, now: int, *, period: int, token_index: int, nonce: bytes
+) -> PlannedInvoice:
+    starts_at = period_start(account.anchor_at, account.period_seconds, period)
+    return PlannedInvoice(
+        label=invoicing.label(account.account_id, InvoicePurpose.RENT, period, token_index),
+        account_id=account.account_id,
+        purpose=InvoicePurpose.RENT,
+        index=period,
+        attempt=0,
+        amount_msat=Msat(rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month)),
+        from_at=starts_at,
+        until_at=starts_at + account.period_seconds,
+        capacity_bytes=account.capacity_bytes,
+        expires_at=max(starts_at + account.grace_seconds, now + MINIMUM_RENT_EXPIRY_SECONDS),
+        preimage=proof.preimage,
+        nonce=nonce,
+        token_index=token_index,
+        shares=proof.shares,
+        sample=proof.sample,
+        lost=proof.lost,
+    )
+
+
+def _nothing_to_prove() -> RentProof:
+    """There is nothing to prove, so the preimage is any secret."""
+    return RentProof(shares=0, sample=b"", lost=b"", preimage=secrets.token_bytes(32))
+
+
+_INVOICES: dict[InvoicePurpose, Callable[[RequestContext, RequestInvoice], Awaitable[InvoiceReply]]] = {
+    InvoicePurpose.RENT: _rent_invoice,
+    InvoicePurpose.DEPOSIT: deposit_invoice,
+}

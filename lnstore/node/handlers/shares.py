@@ -1,0 +1,140 @@
+"""put_share, get_share and audit_share: the bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from lnstore.node.context import RequestContext
+from lnstore.node.errors import Refusal
+from lnstore.ports import BooksRefused, NewLease, Shares
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.merkle import leaf_hashes, leaf_range, leaf_span, range_proof
+from lnstore_protocol.merkle import share_id as share_id_of
+from lnstore_protocol.messages import (
+    MAX_SHARE_BYTES,
+    TOKEN_BYTES,
+    AuditShare,
+    AuditShareReply,
+    Buffer,
+    GetShare,
+    GetShareReply,
+    PutShare,
+    PutShareReply,
+)
+
+_PUT_ATTEMPTS = 3
+"""A put is repeated when the sweeper took the file between its writing and its lease; it cannot go on for ever."""
+
+
+async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:
+    """Store a share and lease it: root, file, lease, in this order, so that a lease always has its bytes."""
+    node = request.node
+    size_bytes = len(message.payload)
+    if not 1 <= size_bytes <= MAX_SHARE_BYTES or len(message.tokens) % TOKEN_BYTES:
+        raise Refusal(ErrorCode.MALFORMED, f"a share has 1 to {MAX_SHARE_BYTES} bytes, a token {TOKEN_BYTES}")
+    await node.books.may_write(request.account_id, size_bytes)
+    lease = NewLease(
+        account_id=request.account_id,
+        share_id=message.share_id,
+        size_bytes=size_bytes,
+        token_start=message.token_start,
+        tokens=message.tokens,
+    )
+    for attempt in range(_PUT_ATTEMPTS):
+        await trio.to_thread.run_sync(
+            _check_and_put, node.shares, message.share_id, message.payload, limiter=node.workers.uploads
+        )
+        try:
+            used_bytes = await node.books.add_lease(
+                lease, node.clock.now(), present=partial(_is_present, node.shares, size_bytes)
+            )
+        except FileNotFoundError:
+            if attempt == _PUT_ATTEMPTS - 1:
+                raise
+        except BooksRefused:
+            await node.books.forget_orphan(message.share_id, delete=node.shares.delete)
+            raise
+        else:
+            return PutShareReply(used_bytes=used_bytes)
+    raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+async def get_share(request: RequestContext, message: GetShare) -> GetShareReply:
+    """The leaves that cover a range of any share, paid from the reader's deposit."""
+    node = request.node
+    account = await request.account(even_lapsed=True)
+    share_bytes = await trio.to_thread.run_sync(node.shares.size, message.share_id, limiter=node.workers.disk)
+    if not share_bytes:
+        raise _unknown(message.share_id)
+    first, last = leaf_range(share_bytes, message.offset, message.length)
+    start, end = leaf_span(share_bytes, first, last)
+    # A proof needs every leaf's hash, so a part costs the reading of the whole.
+    await request.hold_memory(share_bytes)
+    async with node.egress.reading(account, end - start):
+        cut = await trio.to_thread.run_sync(
+            _read_cut, node.shares, message.share_id, share_bytes, first, last, limiter=node.workers.disk
+        )
+    return GetShareReply(offset=start, share_bytes=share_bytes, proof=cut.proof, payload=cut.payload)
+
+
+async def audit_share(request: RequestContext, message: AuditShare) -> AuditShareReply:
+    """One leaf of a share that the account leases, with its path."""
+    node = request.node
+    await request.account()
+    lease = (await node.books.lease_tokens(request.account_id, [message.share_id])).get(message.share_id)
+    if lease is None:
+        raise _unknown(message.share_id)
+    if not 0 <= message.leaf <= leaf_range(lease.size_bytes, 0, 0)[1]:
+        raise Refusal(ErrorCode.RANGE_INVALID, f"the share has no leaf {message.leaf}")
+    await request.hold_memory(lease.size_bytes)
+    cut = await trio.to_thread.run_sync(
+        _read_cut,
+        node.shares,
+        message.share_id,
+        lease.size_bytes,
+        message.leaf,
+        message.leaf,
+        limiter=node.workers.disk,
+    )
+    return AuditShareReply(share_bytes=lease.size_bytes, proof=cut.proof, payload=cut.payload)
+
+
+# --- in worker threads ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    payload: Buffer
+    proof: bytes
+
+
+def _check_and_put(shares: Shares, share_id: ShareId, data: Buffer) -> None:
+    if share_id_of(data) != share_id:
+        raise Refusal(ErrorCode.ROOT_MISMATCH, "the bytes do not have the Merkle root they were sent under")
+    shares.put(share_id, data)
+
+
+def _is_present(shares: Shares, size_bytes: int, share_id: ShareId) -> bool:
+    return shares.size(share_id) == size_bytes
+
+
+def _read_cut(shares: Shares, share_id: ShareId, share_bytes: int, first: int, last: int) -> _Cut:
+    """Leaves `first` to `last` and their proof; the reader checks them against the share's id."""
+    try:
+        data = shares.read(share_id, 0, share_bytes)
+    except KeyError:
+        raise _unknown(share_id) from None
+    if len(data) != share_bytes:
+        raise _unknown(share_id)
+    start, end = leaf_span(share_bytes, first, last)
+    if end - start == share_bytes:
+        return _Cut(data, b"")
+    return _Cut(memoryview(data)[start:end], range_proof(leaf_hashes(data), first, last))
+
+
+def _unknown(share_id: ShareId) -> Refusal:
+    return Refusal(ErrorCode.SHARE_UNKNOWN, f"this node does not hold share {share_id}")

@@ -1,0 +1,97 @@
+"""Invoices from the plan in the books to the daemon and back: every step may be repeated after a crash.
+
+The plan (label, preimage, amount) is committed before the daemon hears of it. A daemon that has the invoice already
+gives the same one again, so a crash between plan, invoice and note of it only means that the next request does the
+missing steps.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import structlog
+
+from lnstore.node.context import NodeContext
+from lnstore.node.errors import Refusal
+from lnstore.node.limits import MINIMUM_RENT_EXPIRY_SECONDS
+from lnstore.ports import InvoiceStatus, PlannedInvoice
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import AccountId
+from lnstore_protocol.messages import InvoicePurpose, InvoiceReply
+
+_log = structlog.get_logger("lnstore.node.invoicing")
+
+InvoiceReplyT = TypeVar("InvoiceReplyT", bound=InvoiceReply)
+
+_WORDS = {InvoicePurpose.RENT: "rent", InvoicePurpose.CAPACITY: "capacity", InvoicePurpose.DEPOSIT: "deposit"}
+
+
+def label(account_id: AccountId, purpose: InvoicePurpose, index: int, attempt: int) -> str:
+    """The invoice's label at the daemon.
+
+    Rent has one attempt, whose place the token index takes: an account that lapsed and was opened anew counts its
+    periods from 0 again, but not its token indices.
+    """
+    return f"lnstore/{account_id.hex()}/{_WORDS[purpose]}/{index}/{attempt}"
+
+
+async def issue(node: NodeContext, planned: PlannedInvoice) -> str:
+    """The BOLT11 string of a planned invoice, made at the daemon unless it is there.
+
+    An unpaid invoice that has expired at the daemon is made again with the same preimage: the node did not evict the
+    account, so it must be able to pay. LightningUnavailable when the daemon does not answer.
+    """
+    now = node.clock.now()
+    if planned.bolt11 is not None and (planned.credited or now < planned.expires_at):
+        return planned.bolt11
+    node.binding.require_confirmed()
+    if planned.bolt11 is not None:
+        invoice = await node.lightning.find_invoice(planned.label)
+        if invoice is not None and invoice.status is not InvoiceStatus.EXPIRED:
+            return invoice.bolt11
+        if invoice is not None and not await node.lightning.delete_invoice(planned.label, InvoiceStatus.EXPIRED):
+            return planned.bolt11
+    made = await node.lightning.create_invoice(
+        label=planned.label,
+        amount_msat=planned.amount_msat,
+        description=f"lnstore {_WORDS[planned.purpose]} {planned.index} at node {node.node_id.hex()[:16]}",
+        expires_in_seconds=max(MINIMUM_RENT_EXPIRY_SECONDS, planned.expires_at - now),
+        preimage=planned.preimage,
+    )
+    await node.books.issued(planned.label, made.bolt11)
+    _log.info(
+        "invoice made",
+        account=planned.account_id,
+        purpose=_WORDS[planned.purpose],
+        index=planned.index,
+        amount_msat=planned.amount_msat,
+        payment_hash=made.payment_hash,
+    )
+    return made.bolt11
+
+
+async def withdraw(node: NodeContext, planned: PlannedInvoice) -> None:
+    """Make sure that a former attempt can no longer be paid; Refusal when it was paid."""
+    node.binding.require_confirmed()
+    for status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED):
+        if await node.lightning.delete_invoice(planned.label, status):
+            return
+    if await node.lightning.find_invoice(planned.label) is not None:
+        raise Refusal(
+            ErrorCode.PERIOD_REFUSED,
+            f"the invoice of {_WORDS[planned.purpose]} {planned.index} was paid; ask for the account's status",
+        )
+
+
+def reply(kind: type[InvoiceReplyT], planned: PlannedInvoice, bolt11: str) -> InvoiceReplyT:
+    """What the client is told of an invoice."""
+    return kind(
+        bolt11=bolt11,
+        amount_msat=planned.amount_msat,
+        from_at=planned.from_at,
+        until_at=planned.until_at,
+        capacity_bytes=planned.capacity_bytes,
+        shares=planned.shares,
+        sample=planned.sample,
+        lost=planned.lost,
+    )

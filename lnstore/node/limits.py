@@ -1,0 +1,88 @@
+"""Every limit of a running node that is no setting, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lnstore_protocol.messages import MAX_SHARE_BYTES
+
+READ_BYTES = 64 * 1024
+"""One read from a connection, and so what a connection may hold without asking the memory budget (times two:
+as it came, and decrypted)."""
+
+MINIMUM_BUDGET_BYTES = 4 * MAX_SHARE_BYTES
+"""What each half of the memory budget has at least: one share must fit, a few keep the disk busy."""
+
+POOLED_BUFFERS = 4
+"""Payload buffers kept between uploads: a fresh page costs more than the cipher that fills it."""
+
+HASHING_THREADS = 4
+DISK_THREADS = 8
+PROOF_THREADS = 2
+"""Worker threads: for roots and writes of uploads, for reads, for rent proofs. Several fsyncs at once are faster."""
+
+FIRST_CONTACT_SECONDS = 5.0
+"""How long a node that does not know its Lightning daemon yet waits for it before it tells its address."""
+
+PAID_POLL_SECONDS = 30
+"""One wait for a paid invoice at the Lightning daemon."""
+
+BACKOFF_SECONDS = (0.2, 30.0)
+"""First and longest pause after a failure of the Lightning daemon or of a service; doubled in between."""
+
+BILLING_SECONDS = 1.0
+"""Between two looks at which accounts are due."""
+
+HEARTBEAT_SECONDS = 60
+"""How often it is written down that the node is there; its absence is not held against its accounts."""
+
+SWEEP_SECONDS = 300.0
+SWEEP_STEP = 64
+"""Between two sweeps nobody asked for; shares in one transaction of a sweep."""
+
+ORPHAN_SCAN_SECONDS = 6 * 3600.0
+ORPHAN_BATCH = 256
+"""Between two searches for share files that no lease knows; ids per step of it."""
+
+GROWTH_EXPIRY_SECONDS = 3600
+"""How long invoices for capacity and deposits can be paid."""
+
+GROWTH_FRESH_SECONDS = 300
+"""How long the same growth invoice is given again: clients refuse one that starts 600 s before their own time."""
+
+MINIMUM_RENT_EXPIRY_SECONDS = 60
+
+MAXIMUM_DEPOSIT_MSAT = 10**12
+"""10 BTC: more in one invoice is a slip of the client."""
+
+ANCHOR_SKEW_SECONDS = 600
+"""How far the client's clock may be from ours when it opens an account."""
+
+EGRESS_STEP_BYTES = 64 * 1024 * 1024
+EGRESS_IDLE_SECONDS = 30.0
+"""Traffic is paid in steps: one hold covers that much reading, and is settled when nothing was read for so long."""
+
+SETTLE_SECONDS = 5.0
+"""At the end: to settle holds in the books, whatever else happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a connection may keep the node waiting, in seconds."""
+
+    handshake: float = 10.0
+    """From accepting a connection to the end of its handshake."""
+    idle: float = 900.0
+    """Without a byte received and without a request in work."""
+    frame: float = 300.0
+    """For one announced payload to arrive in full: it holds memory."""
+    send: float = 60.0
+    """For the peer to take one chunk (at most 256 KiB) of a reply: it holds memory too."""
+    linger: float = 0.3
+    """At the end: for the peer to read our last words before the connection is reset."""
+    drain: float = 20.0
+    """After the signal to stop: for requests in flight."""
+
+
+REQUESTS_PER_SESSION = 16
+"""Requests in work at once on one connection; further ones wait unread."""

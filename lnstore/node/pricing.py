@@ -1,0 +1,55 @@
+"""The node's signed terms: made when needed, accepted back while they are valid."""
+
+from __future__ import annotations
+
+from lnstore.config import NodeConfig
+from lnstore.node.directory import Binding
+from lnstore.node.errors import Refusal
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import Msat, NodeId
+from lnstore_protocol.terms import SignedTerms, Terms
+
+
+class PriceSheet:
+    """Signs the configured prices, and signs them anew when half of their validity is over."""
+
+    def __init__(self, config: NodeConfig, identity: Identity) -> None:
+        self._config = config
+        self._identity = identity
+        self._current: SignedTerms | None = None
+
+    def current(self, binding: Binding, now: int) -> SignedTerms:
+        """Terms to tell a client now."""
+        config, kept = self._config, self._current
+        if (
+            kept is not None
+            and kept.terms.lightning_id == binding.lightning_id
+            and kept.terms.valid_from_at <= now <= kept.terms.valid_until_at - config.terms_valid // 2
+        ):
+            return kept
+        self._current = Terms(
+            node_id=NodeId(self._identity.public_key),
+            lightning_id=binding.lightning_id,
+            network=binding.network,
+            price_msat_per_gib_month=Msat(config.price_msat_per_gib_month),
+            egress_msat_per_gib=Msat(config.egress_msat_per_gib),
+            ingress_msat_per_gib=Msat(config.ingress_msat_per_gib),
+            period_seconds=config.period,
+            grace_seconds=config.grace,
+            minimum_capacity_bytes=config.minimum_account,
+            maximum_capacity_bytes=config.maximum_account,
+            channel_policy=config.channel_policy,
+            minimum_channel_sat=config.minimum_channel_sat,
+            valid_from_at=now,
+            valid_until_at=now + config.terms_valid,
+        ).sign(self._identity)
+        return self._current
+
+    def check(self, signed: SignedTerms, binding: Binding, now: int) -> None:
+        """Refuse terms that are not ours or no longer valid. Their signature was verified when they were decoded."""
+        terms = signed.terms
+        if terms.node_id != self._identity.public_key or terms.lightning_id != binding.lightning_id:
+            raise Refusal(ErrorCode.TERMS_CHANGED, "these are not this node's terms")
+        if terms.valid_until_at < now:
+            raise Refusal(ErrorCode.TERMS_CHANGED, "these terms have expired; get the current ones")
