@@ -1,4 +1,8 @@
-"""Which shares a node has lost: one random leaf of each, shown with its Merkle path."""
+"""Which shares a node has lost: leaves of each, shown with their Merkle paths.
+
+One leaf of each share is drawn at random. After a proof that failed, the leaves that it reads are looked at too: a
+damage that made it fail lies in one of them. When all of them hold, the node altered the storage tokens instead.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_count, verify_range
 from lnstore_protocol.messages import LEAF_BYTES, AuditShare, AuditShareReply
+from lnstore_protocol.proofs import SECTOR_BYTES, audit_key, audit_nonce, challenge_positions
 
 AUDITS_AT_ONCE = 16
 
@@ -39,7 +44,7 @@ class LostShare:
 
 
 async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> list[LostShare]:
-    """Ask for one random leaf of each of these shares (all that the catalog has at the node); those that fail.
+    """Ask for leaves of each of these shares (all that the catalog has at the node); those that fail.
 
     A share that the node holds in part passes with the probability of the part it holds. Errors of the connection are
     raised: a node that does not answer has not been shown to have lost anything.
@@ -50,12 +55,18 @@ async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] 
         for share in purse.catalog.shares_at(node.node_id)
         if wanted is None or share.share_id in wanted
     }
+    failed = purse.wallet.failed_challenge(node.node_id)
+    nonce = None if failed is None else audit_nonce(audit_key(purse.account_secret), node.node_id, failed.token_index)
+    sampled = set(failed.expected) if failed is not None else set()
     lost: list[LostShare] = []
     limiter = trio.CapacityLimiter(AUDITS_AT_ONCE)
 
     async def audit(share: ShareEntry) -> None:
         try:
-            why = await _audit(purse, node, share)
+            leaves = {secrets.randbelow(leaf_count(share.size_bytes))}
+            if nonce is not None and share.share_id in sampled:
+                leaves |= challenged_leaves(nonce, share)
+            why = await _audit(purse, node, share, leaves)
         finally:
             limiter.release_on_behalf_of(share)
         if why is not None:
@@ -68,8 +79,21 @@ async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] 
     return sorted(lost, key=lambda found: found.share_id)
 
 
-async def _audit(purse: Purse, node: NodeEntry, share: ShareEntry) -> Loss | None:
-    leaf = secrets.randbelow(leaf_count(share.size_bytes))
+def challenged_leaves(nonce: bytes, share: ShareEntry) -> set[int]:
+    """The leaves that the proof of this nonce reads of a share."""
+    positions = challenge_positions(nonce, share.share_id, share.size_bytes)
+    return {position * SECTOR_BYTES // LEAF_BYTES for position in positions}
+
+
+async def _audit(purse: Purse, node: NodeEntry, share: ShareEntry, leaves: set[int]) -> Loss | None:
+    for leaf in sorted(leaves):
+        why = await _audit_leaf(purse, node, share, leaf)
+        if why is not None:
+            return why
+    return None
+
+
+async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> Loss | None:
     try:
         reply = await purse.ask(node, AuditShare(share_id=share.share_id, leaf=leaf), AuditShareReply)
     except NodeRefused as refused:

@@ -74,6 +74,15 @@ def compute_proof(
     return Proof(fold(nonce, answers), len(answers))
 
 
+def proof_differs(petname: str, proof: Proof) -> ProofFailed:
+    """The error for an invoice that is locked to something else than the proof."""
+    return ProofFailed(
+        f"{petname} answers for {proof.sampled} of your shares, and some of its answers are wrong: it lost or altered "
+        f"what it holds; nothing was paid{_ADVICE}",
+        differs=True,
+    )
+
+
 _ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store those files anew elsewhere"
 
 

@@ -24,7 +24,7 @@ from lnstore.client.accounts import (
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, NodeUntrusted, TokensUsedUp
 from lnstore.client.payments import pay_invoice, resolve_open, resume
-from lnstore.client.proof import compute_proof
+from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing
@@ -255,7 +255,14 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         shares=reply.shares,
         sampled=proof.sampled if proof else 0,
     )
-    return await pay_invoice(purse, node, offer, limit_msat=limit, payment_hash=proof.payment_hash if proof else None)
+    if proof is None:
+        return await pay_invoice(purse, node, offer, limit_msat=limit)
+    try:
+        return await pay_invoice(purse, node, offer, limit_msat=limit, payment_hash=proof.payment_hash)
+    except InvoiceRefused as refused:
+        if refused.fault is not InvoiceFault.WRONG_HASH:
+            raise
+        raise proof_differs(node.petname, proof) from refused
 
 
 def _challenge(purse: Purse, node: NodeEntry, nonce: bytes, period: int, t: int) -> Challenge:

@@ -254,13 +254,19 @@ class Wallet:
                     now,
                 ),
             )
-            node_id, index, period, expected, shares = db.execute(
-                "SELECT node_id, token_index, period, expected, shares FROM challenges "
-                "WHERE node_id = ? AND token_index = ?",
+            (row,) = db.execute(
+                f"{_CHALLENGES} WHERE node_id = ? AND token_index = ?",
                 (bytes(challenge.node_id), challenge.token_index),
-            ).fetchone()
-        ids = tuple(ShareId(expected[at : at + 32]) for at in range(0, len(expected), 32))
-        return Challenge(NodeId(node_id), index, period, ids, shares)
+            )
+            return _challenge(row)
+
+    def failed_challenge(self, node_id: NodeId) -> Challenge | None:
+        """The last one at this node, if its proof was not paid."""
+        unpaid = self.standing(node_id, anchor_at=0).next_proof
+        rows = self._catalog.rows(
+            f"{_CHALLENGES} WHERE node_id = ? AND token_index >= ? ORDER BY token_index", (bytes(node_id), unpaid)
+        )
+        return _challenge(rows[-1]) if rows else None
 
     # --- the ledger -------------------------------------------------------------------------------------------------
 
@@ -336,6 +342,15 @@ _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
 """PaymentEntry's fields: their columns, and how a value that is not NULL is read."""
 
 _PAYMENTS = f"SELECT {', '.join(column for column, _ in _READ.values())} FROM payments"  # noqa: S608 -- our own names
+
+
+_CHALLENGES = "SELECT node_id, token_index, period, expected, shares FROM challenges"
+
+
+def _challenge(row: tuple[Any, ...]) -> Challenge:
+    node_id, index, period, expected, shares = row
+    ids = tuple(ShareId(expected[at : at + 32]) for at in range(0, len(expected), 32))
+    return Challenge(NodeId(node_id), index, period, ids, shares)
 
 
 def _entry(row: tuple[Any, ...]) -> PaymentEntry:

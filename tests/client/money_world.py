@@ -40,6 +40,7 @@ from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, Payment
 from lnstore_protocol.messages import (
     LEAF_BYTES,
     TOKEN_BYTES,
+    TOKENS_PER_SHARE,
     AccountState,
     AccountStatus,
     AccountStatusReply,
@@ -655,23 +656,22 @@ class World:
             data = hashlib.shake_128(f"{name}/{number}".encode()).digest(size)
             share_id = merkle.share_id(data)
             tokens = proofs.make_tokens(
-                data, share_id, proofs.audit_key(SECRET), proofs.token_key(SECRET), node.node_id, start=0
+                data, share_id, proofs.audit_key(SECRET), proofs.token_key(SECRET), node.node_id
             )
             node.shares[share_id] = (data, tokens)
             stored.append(share_id)
-            catalog.add_shares(
-                [
-                    ShareEntry(
-                        node_id=node.node_id,
-                        share_id=share_id,
-                        file_id=file.file_id,
-                        segment=number,
-                        number=0,
-                        size_bytes=size,
-                        token_end=24,
-                    )
-                ]
+        catalog.add_shares(
+            ShareEntry(
+                node_id=node.node_id,
+                share_id=share_id,
+                file_id=file.file_id,
+                segment=number,
+                number=0,
+                size_bytes=size,
+                token_end=TOKENS_PER_SHARE,
             )
+            for number, share_id in enumerate(stored)
+        )
         return stored
 
 

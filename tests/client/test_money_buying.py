@@ -226,7 +226,7 @@ async def test_killed_before_or_after_any_write_or_payment_it_pays_exactly_once(
 
 
 @given(fates=st.lists(st.sampled_from(["", "fail", "hold", "lose", "drop", "kill before", "kill after"]), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_becomes_of_its_payments_a_purchase_ends_paid_once(fates: list[str]) -> None:
     """Any sequence of failures, losses and deaths, each followed by the same command in a new process."""
 

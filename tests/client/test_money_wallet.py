@@ -216,4 +216,4 @@ class WalletMachine(RuleBasedStateMachine):
 
 
 TestWalletMachine = WalletMachine.TestCase
-TestWalletMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestWalletMachine.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)

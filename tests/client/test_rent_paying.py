@@ -189,18 +189,24 @@ def flipped(data: bytes, at: int) -> bytes:
 async def test_an_altered_token_breaks_the_proof(world: World) -> None:
     world.node.tamper = rent_reply(lambda r: replace(r, sample=flipped(r.sample, 40)))
     error = await refusal(world)
-    assert isinstance(error, InvoiceRefused)
-    assert error.fault is InvoiceFault.WRONG_HASH
+    assert isinstance(error, ProofFailed)
+    assert error.differs
     assert "--audit" in str(error)
+    assert await find_lost(world.purse, world.entry) == []
 
 
-async def test_a_node_that_lost_a_byte_cannot_be_paid(world: World) -> None:
+async def test_a_node_that_damaged_a_sector_cannot_be_paid_and_the_audit_names_the_share(world: World) -> None:
     """It computes over what it has; the preimage is another one."""
-    for share_id, (data, tokens) in list(world.node.shares.items()):
-        world.node.shares[share_id] = (bytes(len(data)), tokens)
+    (share_id,) = world.store(shares=1, size=1 << 20)
+    data, tokens = world.node.shares[share_id]
+    nonce = proofs.audit_nonce(proofs.audit_key(SECRET), world.node.node_id, 0)
+    at = proofs.challenge_positions(nonce, share_id, len(data))[31] * proofs.SECTOR_BYTES
+    world.node.shares[share_id] = (flipped(data, at), tokens)
     error = await refusal(world)
-    assert isinstance(error, InvoiceRefused)
-    assert error.fault is InvoiceFault.WRONG_HASH
+    assert isinstance(error, ProofFailed)
+    assert error.differs
+    (found,) = await find_lost(world.purse, world.entry)
+    assert (found.share_id, found.why) == (share_id, Loss.DAMAGED)
 
 
 async def test_a_lost_share_that_is_left_out_of_the_sample_shows(world: World) -> None:
@@ -249,8 +255,8 @@ async def test_an_invoice_that_is_not_locked_to_the_proof_is_not_paid(world: Wor
     other = await other_invoice("other")
     world.node.tamper = rent_reply(lambda r: replace(r, bolt11=other))
     error = await refusal(world)
-    assert isinstance(error, InvoiceRefused)
-    assert error.fault is InvoiceFault.WRONG_HASH
+    assert isinstance(error, ProofFailed)
+    assert error.differs
 
 
 async def test_one_msat_more_than_the_rent_is_not_paid(world: World) -> None:
@@ -319,21 +325,21 @@ async def test_a_period_that_was_paid_is_not_paid_again(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("replayed", "error"),
+    "replayed",
     [
-        (lambda old, new: replace(old, from_at=new.from_at, until_at=new.until_at), ProofFailed),
-        (lambda old, new: replace(new, bolt11=old.bolt11), InvoiceRefused),
+        lambda old, new: replace(old, from_at=new.from_at, until_at=new.until_at),
+        lambda old, new: replace(new, bolt11=old.bolt11),
     ],
 )
 async def test_an_old_proof_for_a_new_period_is_not_paid(
-    world: World, replayed: Callable[[InvoiceReply, InvoiceReply], InvoiceReply], error: type[LnstoreError]
+    world: World, replayed: Callable[[InvoiceReply, InvoiceReply], InvoiceReply]
 ) -> None:
     """A replay: the node sends the proof and the invoice of the period before."""
     await pay_one(world)
     old = world.node.invoices[-1].reply
     world.clock.at += PERIOD
     world.node.tamper = rent_reply(lambda new: replayed(old, new))
-    assert isinstance(await refusal(world), error)
+    assert isinstance(await refusal(world), ProofFailed)
 
 
 async def test_a_lapsed_account_is_named_and_not_paid(world: World) -> None:
