@@ -7,6 +7,7 @@ read from `listpays`: neither an error nor a lost connection says that nothing w
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,13 @@ PEER_SECONDS = 120.0
 MARGIN_SECONDS = 15.0
 """How much longer than its own limit a call may take that has one (pay, close, waitanyinvoice)."""
 
+LISTED_SECONDS = 2.0
+LISTED_POLL_SECONDS = 0.05
+"""How long, and how often, a refused payment that is still listed as pending is looked at again."""
+
+LOST_SECONDS = 60.0
+"""How old a payment must be that is listed as pending and that no channel carries, to be taken for lost."""
+
 CALLS = 16
 PAYMENTS = 64
 WAITS = 16
@@ -54,12 +62,13 @@ class CoreLightning:
     Errors: LightningUnavailable when the daemon does not answer, LightningRefused with its code when it says no.
     """
 
-    def __init__(self, socket_path: str | Path) -> None:
+    def __init__(self, socket_path: str | Path, *, lost_after_seconds: float = LOST_SECONDS) -> None:
         self._path = str(socket_path)
         self._calls = trio.CapacityLimiter(CALLS)
         self._payments = trio.CapacityLimiter(PAYMENTS)
         self._waits = trio.CapacityLimiter(WAITS)
         self._has_xpay: bool | None = None
+        self._lost_after_seconds = lost_after_seconds
 
     def __repr__(self) -> str:
         return f"CoreLightning({self._path!r})"
@@ -196,7 +205,7 @@ class CoreLightning:
     async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
         """Pays at most once in all. Never raises for an unreachable daemon: that is UNKNOWN."""
         before = await self.payment(bolt11)
-        if before.outcome is not Outcome.FAILED:
+        if before.outcome is not Outcome.FAILED or before.unpayable:
             return before
         error: LightningError | None = None
         try:
@@ -206,7 +215,13 @@ class CoreLightning:
         except LightningUnavailable as unavailable:
             error = unavailable
         after = await self.payment(bolt11)
-        if after.outcome is not Outcome.FAILED:
+        if isinstance(error, LightningRefused):
+            # lightningd answers a moment before its list says `failed`; what is really in flight stays pending.
+            with trio.move_on_after(LISTED_SECONDS):
+                while after.outcome is Outcome.PENDING:
+                    await trio.sleep(LISTED_POLL_SECONDS)
+                    after = await self.payment(bolt11)
+        if after.outcome is not Outcome.FAILED or after.unpayable:
             return after
         # The daemon's list shows nothing in flight. That settles it only when the attempt itself is over.
         if isinstance(error, LightningRefused):
@@ -219,16 +234,36 @@ class CoreLightning:
         """What `listpays` says of this invoice; UNKNOWN when the daemon does not answer."""
         try:
             reply = await self.call("listpays", bolt11=bolt11)
+            with _understanding("listpays"):
+                by_status = {attempt["status"]: attempt for attempt in reply["pays"]}
+                if "complete" in by_status:
+                    return _payment(Outcome.SETTLED, by_status["complete"])
+                if "pending" in by_status:
+                    pending = by_status["pending"]
+                    lost = await self._is_lost(pending["payment_hash"], int(pending["created_at"]))
+                    return _LOST if lost else _payment(Outcome.PENDING, pending)
+                if by_status.keys() - {"failed"}:
+                    return Payment(Outcome.UNKNOWN, reason=f"listpays speaks of {sorted(by_status)}")
         except LightningUnavailable as unavailable:
             return Payment(Outcome.UNKNOWN, reason=str(unavailable))
-        with _understanding("listpays"):
-            by_status = {attempt["status"]: attempt for attempt in reply["pays"]}
-            for status, outcome in (("complete", Outcome.SETTLED), ("pending", Outcome.PENDING)):
-                if status in by_status:
-                    return _payment(outcome, by_status[status])
-            if by_status.keys() - {"failed"}:
-                return Payment(Outcome.UNKNOWN, reason=f"listpays speaks of {sorted(by_status)}")
         return Payment(Outcome.FAILED, reason="no attempt to pay this invoice is in flight or settled")
+
+    async def _is_lost(self, payment_hash: str, created_at: int) -> bool:
+        """Whether a payment that is listed as pending was recorded, but never put into any channel.
+
+        A lightningd that dies between the two (seen with v26.06.6) lists it as pending for ever, and refuses to pay
+        the hash again (-3). It is lost only if it is not new, and if every channel that could carry it is one whose
+        HTLCs lightningd lists: those of a channel that is being closed on chain it does not.
+        """
+        if time.time() - created_at < self._lost_after_seconds:
+            return False
+        reply = await self.call("listpeerchannels")
+        with _understanding("listpeerchannels"):
+            return all(
+                entry["state"] in _LISTING_HTLCS
+                and all(htlc["payment_hash"] != payment_hash for htlc in entry.get("htlcs", []))
+                for entry in reply["channels"]
+            )
 
     async def _send(self, bolt11: str, max_fee_msat: Msat, retry_for_seconds: int) -> None:
         limits = {"maxfee": int(max_fee_msat), "retry_for": retry_for_seconds}
@@ -293,6 +328,14 @@ class CoreLightning:
             usable = (out for out in reply["outputs"] if out["status"] == "confirmed" and not out["reserved"])
             return Msat(sum(int(out["amount_msat"]) for out in usable))
 
+
+_LISTING_HTLCS = frozenset({"OPENINGD", "CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL", "CHANNELD_SHUTTING_DOWN"})
+_LOST = Payment(
+    Outcome.FAILED,
+    reason="lightningd recorded this payment and died before it sent it; nothing is in flight, but it will never pay "
+    "this payment hash. Ask for another invoice",
+    unpayable=True,
+)
 
 _NETWORKS = {"bc": "bitcoin", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
 """The currency prefix of a BOLT11 string → the network's name as `getinfo` says it."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from lnstore_protocol.ids import LightningId, Msat, PaymentHash
-
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol.ids import LightningId, Msat, PaymentHash
 
 
 class LightningError(LnstoreError):
@@ -91,13 +90,18 @@ class DecodedInvoice:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What became of a payment we made. `sent_msat` includes routing fees; the preimage is known once SETTLED."""
+    """What became of a payment we made. `sent_msat` includes routing fees; the preimage is known once SETTLED.
+
+    `unpayable`, only ever with FAILED: nothing is in flight, but this daemon will never pay this payment hash;
+    another invoice, with another hash, is needed.
+    """
 
     outcome: Outcome
     amount_msat: Msat | None = None
     sent_msat: Msat | None = None
     preimage: bytes | None = field(default=None, repr=False)
     reason: str = ""
+    unpayable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,8 @@ class Network:
 
     def lightning(self, name: str) -> CoreLightning:
         assert self._network is not None
-        return CoreLightning(self._network.socket(name))
+        # A test cannot wait as long as one would wait in earnest before taking a payment for lost.
+        return CoreLightning(self._network.socket(name), lost_after_seconds=2)
 
     async def mine(self, blocks: int = 1) -> int:
         return int(await self._do("mine", blocks))

@@ -68,7 +68,7 @@ CREATE TABLE invoice (
     CHECK ((status = 'paid') = (pay_index IS NOT NULL))
 ) STRICT;
 CREATE INDEX invoice_unpaid ON invoice (expires_at) WHERE status = 'unpaid';
--- `held`: 'hold' keeps it pending until the control socket releases it, 'refuse' makes the payee refuse it
+-- `held` (see payments.py): 'hold' until the control socket releases it, 'refuse' by the payee, 'lost' before sending
 CREATE TABLE payment (
     id INTEGER PRIMARY KEY, node TEXT NOT NULL REFERENCES node, payee TEXT NOT NULL, payment_hash TEXT NOT NULL,
     bolt11 TEXT NOT NULL, label TEXT, description TEXT, groupid INTEGER NOT NULL, parts INTEGER NOT NULL,

@@ -17,6 +17,7 @@ KINDS = {
 MOMENTS = {
     "invoice-created": "the invoice is stored, its caller not yet answered",
     "payment-unsent": "`pay` or `xpay` was received, nothing is stored",
+    "payment-recorded": "the payment is stored as pending but not sent: it is pending for ever (see payments.LOST)",
     "payment-sent": "the payment is on its way, its caller not yet answered",
     "payment-settled": "the payment is settled, its caller not yet answered",
     "channel-funded": "the funding transaction is in the mempool, the caller not yet answered",

@@ -28,10 +28,10 @@ def create(
     payment_hash = hashlib.sha256(preimage).digest()
     payment_secret = secrets.token_bytes(32)
     with db.transaction():
-        if find(db, node, label) is not None:
-            raise RpcFailure(900, f"Duplicate label '{label}'")
         if db.one("SELECT 1 FROM invoice WHERE node = ? AND payment_hash = ?", node, payment_hash.hex()):
             raise RpcFailure(901, "preimage already used")
+        if find(db, node, label) is not None:
+            raise RpcFailure(900, f"Duplicate label '{label}'")
         created_at = int(db.now())
         text = bolt11.encode(
             secret=nodes.secret(db, node),

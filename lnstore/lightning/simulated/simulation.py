@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -36,6 +37,14 @@ class Bell:
         await self._event.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A daemon that listens: cancelling the scope ends it, the event says that it ended."""
+
+    scope: trio.CancelScope
+    ended: trio.Event
+
+
 class Simulation:
     """All that runs. `block_seconds` after something entered the mempool a block is mined (None: only on demand)."""
 
@@ -48,7 +57,7 @@ class Simulation:
         self.payment_seconds = payment_seconds
         self._commands = commands
         self._nursery: trio.Nursery | None = None
-        self._daemons: dict[str, trio.CancelScope] = {}
+        self._daemons: dict[str, _Running] = {}
         self._bells: dict[str, Bell] = {}
         self._resolving: set[int] = set()
         self._mempool = Bell()
@@ -123,26 +132,41 @@ class Simulation:
         nodes.by_name(self.db, name)
         path = self.path(name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        scope = trio.CancelScope()
-        answer = self.serve(path, self._commands, Daemon(self, name), lambda: self.crash(name))
+        running = _Running(trio.CancelScope(), trio.Event())
+
+        def lost() -> None:
+            self.crash(name)
+
+        answer = self.serve(path, self._commands, Daemon(self, name), lost)
 
         async def run() -> None:
-            with scope:
-                await answer()
+            try:
+                with running.scope:
+                    await answer()
+            finally:
+                running.ended.set()
 
         assert self._nursery is not None  # noqa: S101  daemons start inside run()
-        self._daemons[name] = scope
+        self._daemons[name] = running
         self._nursery.start_soon(run)
         nodes.set_running(self.db, name, running=True)
         self.changed()
 
-    def crash(self, name: str) -> None:
-        """Ends the daemon as kill -9 does: callers lose their connections, its peers lose it, its state stays."""
+    def crash(self, name: str) -> trio.Event:
+        """Ends the daemon as kill -9 does: callers lose their connections, its peers lose it, its state stays.
+
+        The event is set when its socket is closed.
+        """
         nodes.set_running(self.db, name, running=False)
-        scope = self._daemons.pop(name, None)
-        if scope is not None:
-            scope.cancel()
+        running = self._daemons.pop(name, None)
+        if running is not None:
+            running.scope.cancel()
         self.changed()
+        if running is None:
+            ended = trio.Event()
+            ended.set()
+            return ended
+        return running.ended
 
     def stop_soon(self, name: str | None) -> None:
         """Stops the daemon (all of them and the process for None) once its caller has had its answer."""
@@ -211,7 +235,11 @@ class Simulation:
         try:
             await trio.sleep(self.payment_seconds)
             row = payments.by_id(self.db, payment_id)
-            if row["status"] != "pending" or row["held"] == payments.HOLD or not payments.reachable(self.db, row):
+            if (
+                row["status"] != "pending"
+                or row["held"] in {payments.HOLD, payments.LOST}
+                or not payments.reachable(self.db, row)
+            ):
                 return  # `changed` tries again when that may have changed
             payee = nodes.by_id(self.db, row["payee"])
             payments.resolve(self.db, payment_id)

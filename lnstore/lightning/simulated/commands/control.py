@@ -141,8 +141,8 @@ async def release(simulation: Simulation, node: str, outcome: str) -> dict[str, 
 
 @CONTROL.command("crash", Param("node", params.string))
 async def crash(simulation: Simulation, node: str) -> dict[str, Any]:
-    """Ends the node's daemon at once."""
-    simulation.crash(_known(simulation, node))
+    """Ends the node's daemon; its socket refuses when this is answered."""
+    await simulation.crash(_known(simulation, node)).wait()
     return {}
 
 

@@ -80,7 +80,7 @@ async def checkmessage(daemon: Daemon, message: str, zbase: str, pubkey: str | N
         # Core Lightning v26.06.6 aborts here, which is why CoreLightning.check_message does not ask it.
         raise LostDaemonError(daemon.name)
     if pubkey is not None:
-        return {"pubkey": pubkey, "verified": signer == pubkey}
+        return {"pubkey": signer, "verified": signer == pubkey}
     if not _announced(daemon.db, signer):
         raise RpcFailure(1301, "pubkey not found in the graph", {"claimed_key": signer})
     return {"pubkey": signer, "verified": True}

@@ -8,7 +8,7 @@ from typing import Any
 from lnstore.lightning.simulated import bolt11, faults, params, payments
 from lnstore.lightning.simulated.commands import LIGHTNINGD
 from lnstore.lightning.simulated.database import Row
-from lnstore.lightning.simulated.failure import RpcFailure
+from lnstore.lightning.simulated.failure import LostDaemonError, RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.payments import Order
 from lnstore.lightning.simulated.simulation import Daemon
@@ -50,7 +50,12 @@ async def _pay(daemon: Daemon, order: Order) -> Row:
         for kind, effect in (("hold_payment", payments.HOLD), ("fail_payment", payments.REFUSE)):
             if faults.take(daemon.db, kind, node=daemon.name):
                 held = effect
+        lost = faults.take(daemon.db, "crash", node=daemon.name, command="payment-recorded")
+        if lost:
+            held = payments.LOST
         payment_id = payments.send(daemon.db, daemon.node, order, held=held)
+    if lost:
+        raise LostDaemonError(daemon.name)
     daemon.simulation.resolve_later(payment_id)
     daemon.simulation.crash_if(daemon.name, "payment-sent")
     while (row := payments.by_id(daemon.db, payment_id))["status"] == "pending":
