@@ -16,6 +16,7 @@ from lnstore.client.fetch import (
     Fetched,
     Fetcher,
     NodeTally,
+    SharePart,
     ShareUnavailable,
 )
 from lnstore.client.placement import MANIFEST_RANK, placement_seed
@@ -93,9 +94,7 @@ class Download:
     async def manifest(self) -> Manifest:
         """The file's manifest; FileUnreadable when no node has it or it is not one."""
         try:
-            fetched = await self._fetcher.share(
-                self._cap.manifest_id, segment=MANIFEST_RANK, number=0, share_bytes=None
-            )
+            fetched = await self._fetcher.copy(self._cap.manifest_id, MANIFEST_RANK, SharePart(0, 0, None))
         except ShareUnavailable as exc:
             raise FileUnreadable("\n  ".join(["no node gave the file's manifest:", *exc.reasons])) from None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -49,6 +50,15 @@ class Fetched:
     data: memoryview = field(repr=False)
     payload: memoryview | bytes | bytearray = field(repr=False)
     node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class SharePart:
+    """Bytes `start` to `end` (0: all) of a share of `share_bytes` (None: any size, it is bound by the share id)."""
+
+    start: int
+    end: int
+    share_bytes: int | None
 
 
 @dataclass(slots=True)
@@ -101,41 +111,36 @@ class Fetcher:
         """Ask this node only when there is no other, for a while."""
         self._avoid_until[node_id] = trio.current_time() + AVOID_SECONDS
 
-    async def share(
-        self, share_id: ShareId, *, segment: int, number: int, share_bytes: int | None, start: int = 0, end: int = 0
-    ) -> Fetched:
-        """Bytes `start` to `end` (0: all) of a share, verified, from the first node that has them; ShareUnavailable.
-
-        `share_bytes` None accepts any size (it is bound by the share id).
-        """
+    async def share(self, share_id: ShareId, nodes: Sequence[NodeId], part: SharePart) -> Fetched:
+        """A part of a share, verified, from the first of `nodes` that gives it; ShareUnavailable."""
         reasons = []
-        for node_id in self.candidates(share_id, segment, number):
+        for node_id in nodes:
             try:
-                return await self._from_node(node_id, share_id, share_bytes, start, end)
+                return await self._from_node(node_id, share_id, part)
             except NodeRefused as exc:
-                if exc.code is not ErrorCode.SHARE_UNKNOWN:
-                    self._note_fault(node_id, exc.reason)
-                reasons.append(str(exc))
+                if exc.code is ErrorCode.SHARE_UNKNOWN:
+                    if node_id in self._known.get(share_id, ()):
+                        reasons.append(str(exc))
+                    continue  # most nodes hold only one share of a segment: that is no fault
+                reasons.append(self._note_fault(node_id, exc.reason))
             except NodeError as exc:
-                self._note_fault(node_id, exc.reason)
-                reasons.append(str(exc))
+                reasons.append(self._note_fault(node_id, exc.reason))
             except RemoteProtocolError as exc:
                 reason = f"served a share that is not what it should be ({exc})"
-                self._note_fault(node_id, reason)
-                reasons.append(f"{name_of(self._addresses[node_id])} {reason}")
-        raise ShareUnavailable(reasons or ["no node is known; add one with: lnstore nodes add lnstore://…"])
+                reasons.append(self._note_fault(node_id, reason))
+        raise ShareUnavailable(reasons)
 
-    async def _from_node(
-        self, node_id: NodeId, share_id: ShareId, share_bytes: int | None, start: int, end: int
-    ) -> Fetched:
+    async def _from_node(self, node_id: NodeId, share_id: ShareId, part: SharePart) -> Fetched:
         began = trio.current_time()
         reply: GetShareReply = await self._pool.request(
             self._addresses[node_id],
-            GetShare(share_id=share_id, offset=start, length=end - start),
+            GetShare(share_id=share_id, offset=part.start, length=part.end - part.start),
             timeout_seconds=self._share_seconds,
         )
-        end = end or reply.share_bytes
-        await trio.to_thread.run_sync(_verify, reply, share_id, share_bytes, start, end, limiter=self._hashing)
+        start, end = part.start, part.end or reply.share_bytes
+        await trio.to_thread.run_sync(
+            partial(_verify, reply, share_id, part.share_bytes, start=start, end=end), limiter=self._hashing
+        )
         took = trio.current_time() - began
         self._usual_seconds = took if self._usual_seconds is None else 0.8 * self._usual_seconds + 0.2 * took
         tally = self.tallies.setdefault(node_id, NodeTally())
@@ -144,18 +149,31 @@ class Fetcher:
         data = memoryview(reply.payload)[start - reply.offset : end - reply.offset]
         return Fetched(data, reply.payload, node_id)
 
-    def _note_fault(self, node_id: NodeId, reason: str) -> None:
+    def _note_fault(self, node_id: NodeId, reason: str) -> str:
         self.avoid(node_id)
         self.tallies.setdefault(node_id, NodeTally()).fault = reason
+        return f"{name_of(self._addresses[node_id])} {reason}"
 
-    # --- a stripe ---------------------------------------------------------------------------------------------------
+    # --- several shares ---------------------------------------------------------------------------------------------
 
     async def stripe(self, number: int, segment: SegmentShares, needed: int, stripe: Stripe) -> dict[int, Fetched]:
         """The stripe's range of all wanted shares, or of any `needed` ones when one of those fails or is slow.
 
         ShareUnavailable when fewer than `needed` shares are left.
         """
-        return await _StripeFetch(self, number, segment, needed, stripe).run()
+        part = SharePart(stripe.start, stripe.end, segment.share_bytes)
+        if needed == 1:
+            return {0: await self.copy(segment.share_ids[0], number, part)}
+        nodes = [self.candidates(share_id, number, i) for i, share_id in enumerate(segment.share_ids)]
+        return await _Race(
+            self, share_ids=segment.share_ids, nodes=nodes, part=part, needed=needed, wanted=stripe.wanted
+        ).run()
+
+    async def copy(self, share_id: ShareId, number: int, part: SharePart) -> Fetched:
+        """A part of a share that many nodes have, from any of them; ShareUnavailable."""
+        nodes = [[node_id] for node_id in self.candidates(share_id, number, 0)]
+        got = await _Race(self, share_ids=[share_id] * len(nodes), nodes=nodes, part=part, needed=1, wanted=(0,)).run()
+        return next(iter(got.values()))
 
     def patience_seconds(self) -> float:
         """How long a share may take before another one is asked for too."""
@@ -163,47 +181,43 @@ class Fetcher:
         usual = most if self._usual_seconds is None else self._usual_seconds * PATIENCE_FACTOR
         return min(max(usual, least), most)
 
-    def first_choice(self, number: int, segment: SegmentShares, share: int) -> NodeId | None:
-        """The node that would be asked first for a share."""
-        candidates = self.candidates(segment.share_ids[share], number, share)
-        return candidates[0] if candidates else None
-
     def release(self, fetched: Fetched) -> None:
         """Its content is used up."""
         fetched.data.release()
         self._pool.buffers.give(fetched.payload)
 
 
-class _StripeFetch:
-    """One stripe under way: what is there, what is asked for, what can still be asked for."""
+class _Race:
+    """Shares of one segment under way: what is there, what is asked for, what can still be asked for."""
 
-    def __init__(self, fetcher: Fetcher, number: int, segment: SegmentShares, needed: int, stripe: Stripe) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        *,
+        share_ids: Sequence[ShareId],
+        nodes: Sequence[Sequence[NodeId]],
+        part: SharePart,
+        needed: int,
+        wanted: Sequence[int],
+    ) -> None:
         self._fetcher = fetcher
-        self._number = number
-        self._segment = segment
+        self._share_ids = share_ids
+        self._nodes = nodes
+        self._part = part
         self._needed = needed
-        self._stripe = stripe
+        self._wanted = wanted
         self._got: dict[int, Fetched] = {}
         self._running: set[int] = set()
         self._slow: set[int] = set()
-        self._reasons: list[str] = []
-        shares = range(len(segment.share_ids))
-        self._avoided = {s for s in shares if self._is_avoided(s)}
-        wanted = [s for s in stripe.wanted if s not in self._avoided]
-        others = [s for s in shares if s not in self._avoided and s not in stripe.wanted]
-        self._untried = [*wanted, *others, *sorted(self._avoided, key=lambda s: s not in stripe.wanted)]
-        self._any_will_do = len(wanted) < len(stripe.wanted)
-        self._results, self._arrivals = trio.open_memory_channel[tuple[int, Fetched | ShareUnavailable]](
-            len(segment.share_ids)
-        )
-
-    def _is_avoided(self, share: int) -> bool:
-        node_id = self._fetcher.first_choice(self._number, self._segment, share)
-        return node_id is None or self._fetcher.is_avoided(node_id)
+        self._reasons: dict[str, None] = {}
+        avoided = {i for i, candidates in enumerate(nodes) if not candidates or fetcher.is_avoided(candidates[0])}
+        self._any_will_do = not avoided.isdisjoint(wanted)
+        self._untried = sorted(range(len(share_ids)), key=lambda i: (i in avoided, i not in wanted, i))
+        self._results, self._arrivals = trio.open_memory_channel[tuple[int, Fetched | ShareUnavailable]](len(share_ids))
 
     @property
     def _is_enough(self) -> bool:
-        return len(self._got) >= self._needed or all(share in self._got for share in self._stripe.wanted)
+        return len(self._got) >= self._needed or all(share in self._got for share in self._wanted)
 
     async def run(self) -> dict[int, Fetched]:
         async with open_tasks() as tasks:
@@ -211,7 +225,7 @@ class _StripeFetch:
             while not self._is_enough:
                 if not self._running:
                     self._release(self._got)
-                    raise ShareUnavailable(self._reasons)
+                    raise ShareUnavailable(list(self._reasons))
                 with trio.move_on_after(self._fetcher.patience_seconds()) as waiting:
                     share, outcome = await self._arrivals.receive()
                 if waiting.cancelled_caught:
@@ -225,7 +239,7 @@ class _StripeFetch:
 
     def _launch(self, tasks: trio.Nursery) -> None:
         """Ask for as many more shares as it takes, not counting on the slow ones."""
-        goal = self._needed if self._any_will_do else len(self._stripe.wanted)
+        goal = self._needed if self._any_will_do else len(self._wanted)
         while self._untried and len(self._got) + len(self._running - self._slow) < goal:
             share = self._untried.pop(0)
             self._running.add(share)
@@ -235,7 +249,7 @@ class _StripeFetch:
         self._running.discard(share)
         self._slow.discard(share)
         if isinstance(outcome, ShareUnavailable):
-            self._reasons += [f"share {share}: {reason}" for reason in outcome.reasons]
+            self._reasons |= dict.fromkeys(outcome.reasons)
             self._any_will_do = True
         else:
             self._got[share] = outcome
@@ -244,21 +258,12 @@ class _StripeFetch:
         self._any_will_do = True
         for share in self._running - self._slow:
             self._slow.add(share)
-            node_id = self._fetcher.first_choice(self._number, self._segment, share)
-            if node_id is not None:
-                self._fetcher.avoid(node_id)
+            self._fetcher.avoid(self._nodes[share][0])
 
     async def _fetch(self, share: int) -> None:
         outcome: Fetched | ShareUnavailable
         try:
-            outcome = await self._fetcher.share(
-                self._segment.share_ids[share],
-                segment=self._number,
-                number=share,
-                share_bytes=self._segment.share_bytes,
-                start=self._stripe.start,
-                end=self._stripe.end,
-            )
+            outcome = await self._fetcher.share(self._share_ids[share], self._nodes[share], self._part)
         except ShareUnavailable as exc:
             outcome = exc
         self._results.send_nowait((share, outcome))
@@ -278,7 +283,7 @@ class _StripeFetch:
             self._fetcher.release(part)
 
 
-def _verify(reply: GetShareReply, share_id: ShareId, share_bytes: int | None, start: int, end: int) -> None:
+def _verify(reply: GetShareReply, share_id: ShareId, share_bytes: int | None, *, start: int, end: int) -> None:
     """RemoteProtocolError unless the reply holds bytes `start` to `end` of the share. Blocking."""
     if share_bytes is not None and reply.share_bytes != share_bytes:
         raise RemoteProtocolError("of another size", ErrorCode.ROOT_MISMATCH)

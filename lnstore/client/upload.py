@@ -22,7 +22,7 @@ from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
 from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes
-from lnstore.client.source import Source
+from lnstore.client.source import Source, SourceError
 from lnstore.client.standing import Fit, format_bytes
 from lnstore.client.tasks import open_tasks
 from lnstore.client.transport import NodePool
@@ -126,6 +126,7 @@ class Upload:
         self._placement = Placement(placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()})
         self._nodes = {n: NodeShares(f.node.petname) for n, f in self._fit.items()}
         self._segments: dict[int, SegmentShares] = {}
+        self._failure: _SegmentUnhappy | SourceError | None = None
         self._missing = 0
         self._bytes_done = 0
         self._shares_done = 0
@@ -174,11 +175,22 @@ class Upload:
     # --- segments ---------------------------------------------------------------------------------------------------
 
     async def _send_segments(self, filler: SegmentFiller) -> None:
+        """Send all segments.
+
+        After a failure those under way are still brought to their end: what nodes acknowledge is then known, and can
+        be continued from or given back.
+        """
         async with open_tasks() as tasks:
-            while not filler.is_done:
+            while not filler.is_done and self._failure is None:
                 buffer = await self._next_buffer()
-                filled = await trio.to_thread.run_sync(filler.fill, buffer, limiter=self._reading)
+                try:
+                    filled = await trio.to_thread.run_sync(filler.fill, buffer, limiter=self._reading)
+                except SourceError as exc:
+                    self._failure = exc
+                    break
                 tasks.start_soon(self._send_segment, filled)
+        if self._failure is not None:
+            raise self._failure
 
     async def _next_buffer(self) -> SegmentBuffer:
         """A free buffer, a new one while there may be more."""
@@ -194,7 +206,10 @@ class Upload:
         coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
         self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
         sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
-        await self._send(sending, self._file.total)
+        try:
+            await self._send(sending, self._file.total)
+        except _SegmentUnhappy as exc:
+            self._failure = self._failure or exc
         self._missing += self._file.total - len(sending.holders)
         self._bytes_done += filled.plain_bytes
         self._progress.advance(self._bytes_done, self._shares_done)

@@ -142,7 +142,10 @@ class TinyNode:
         share = self.shares.get(bytes(share_id))
         if share is None:
             return ErrorReply(code=ErrorCode.SHARE_UNKNOWN, message="")
-        first, last = merkle.leaf_range(len(share), offset, length)
+        try:
+            first, last = merkle.leaf_range(len(share), offset, length)
+        except RemoteProtocolError:
+            return ErrorReply(code=ErrorCode.RANGE_INVALID, message="")
         start, end = merkle.leaf_span(len(share), first, last)
         proof = merkle.range_proof(merkle.leaf_hashes(share), first, last)
         return GetShareReply(offset=start, share_bytes=len(share), proof=proof, payload=share[start:end])
