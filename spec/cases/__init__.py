@@ -1,0 +1,1 @@
+"""The cases of spec/vectors, by what they are about."""

@@ -1,0 +1,166 @@
+"""03: share ids, range proofs, and the proofs of rent."""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+from cases.common import (
+    LEAF,
+    NODE_ID,
+    Case,
+    hex_of,
+    key,
+    material,
+)
+from lnstore_protocol import merkle, messages, proofs
+from lnstore_protocol.ids import ShareId
+
+
+def merkle_cases() -> list[Case]:
+    """Share ids over the sizes where the tree changes shape; range proofs; and each way a proof can be wrong."""
+    cases: list[Case] = []
+    for size in (1, LEAF - 1, LEAF, LEAF + 1, 2 * LEAF, 3 * LEAF, 5 * LEAF + 7, 8 * LEAF, messages.MAX_SHARE_BYTES):
+        data = {"seed": "share", "bytes": size}
+        cases.append(
+            {"name": f"id of {size} bytes", "op": "id", "data": data, "id": merkle.share_id(material(data)).hex()}
+        )
+    whole: Case = {"seed": "share", "bytes": 5 * LEAF + 7}
+    size, hashes = whole["bytes"], merkle.leaf_hashes(material(whole))
+    share_id = merkle.share_id(material(whole)).hex()
+
+    def cut(first: int, last: int) -> Case:
+        start, end = merkle.leaf_span(size, first, last)
+        return {
+            "op": "range",
+            "id": share_id,
+            "share_bytes": size,
+            "offset": start,
+            "payload": {**whole, "slice": [start, end]},
+            "proof": merkle.range_proof(hashes, first, last).hex(),
+        }
+
+    for first, last in ((0, 0), (0, 5), (1, 3), (4, 4), (5, 5), (2, 5)):
+        cases.append({"name": f"leaves {first} to {last} of 6", **cut(first, last)})
+    good = cut(1, 3)
+    proof = good["proof"]
+    wrong: list[tuple[str, Case, str]] = [
+        ("another id", {"id": key("other").hex()}, "ROOT_MISMATCH"),
+        ("a byte of the first leaf changed", {"payload": {**good["payload"], "flip": 0}}, "ROOT_MISMATCH"),
+        ("a byte of the last leaf changed", {"payload": {**good["payload"], "flip": 3 * LEAF - 1}}, "ROOT_MISMATCH"),
+        ("proof without its last hash", {"proof": proof[:-64]}, "ROOT_MISMATCH"),
+        ("proof with a hash too many", {"proof": proof + "00" * 32}, "ROOT_MISMATCH"),
+        ("proof with a byte too many", {"proof": proof + "00"}, "ROOT_MISMATCH"),
+        ("proof with its hashes exchanged", {"proof": proof[64:128] + proof[:64] + proof[128:]}, "ROOT_MISMATCH"),
+        ("empty proof", {"proof": ""}, "ROOT_MISMATCH"),
+        ("one byte less claimed", {"share_bytes": size - 1}, "ROOT_MISMATCH"),
+        ("one leaf less claimed", {"share_bytes": 5 * LEAF}, "ROOT_MISMATCH"),
+        ("one leaf more claimed", {"share_bytes": 6 * LEAF + 7}, "ROOT_MISMATCH"),
+        ("leaves of another offset", {"offset": 0}, "ROOT_MISMATCH"),
+        ("offset not a multiple of a leaf", {"offset": LEAF + 1}, "RANGE_INVALID"),
+        ("no payload", {"payload": {**whole, "slice": [0, 0]}}, "RANGE_INVALID"),
+        ("payload cut within a leaf", {"payload": {**whole, "slice": [LEAF, 4 * LEAF - 1]}}, "RANGE_INVALID"),
+        ("range beyond the share", {"offset": 4 * LEAF}, "RANGE_INVALID"),
+        ("share above 4 MiB claimed", {"share_bytes": messages.MAX_SHARE_BYTES + 1}, "RANGE_INVALID"),
+        ("empty share claimed", {"share_bytes": 0}, "RANGE_INVALID"),
+    ]
+    return cases + [{"name": name, **good, **change, "error": error} for name, change, error in wrong]
+
+
+def proof_cases() -> list[Case]:
+    """Nonces, positions, answers, tokens; the sample and its checks; the fold."""
+    secret = blake3(key("account"), derive_key_context="lnstore account secret v1").digest()
+    audit, token = proofs.audit_key(secret), proofs.token_key(secret)
+    keys = {"op": "keys", "seed": key("account").hex(), "audit_key": audit.hex(), "token_key": token.hex()}
+    cases: list[Case] = [{"name": "keys from the account's seed", **keys}]
+    nonces = [proofs.audit_nonce(audit, NODE_ID, t) for t in range(3)]
+    cases += [
+        {
+            "name": f"nonce {t}",
+            "op": "nonce",
+            "audit_key": audit.hex(),
+            "node_id": NODE_ID.hex(),
+            "t": t,
+            "nonce": nonces[t].hex(),
+        }
+        for t in range(3)
+    ]
+    shares = [
+        {"seed": f"proof {i}", "bytes": size} for i, size in enumerate((1, 511, 512, 513, 16_384, 100_000, 1 << 20))
+    ]
+    folded = []
+    for data in shares:
+        share = material(data)
+        share_id = merkle.share_id(share)
+        answer = proofs.answer(nonces[1], share_id, share)
+        tokens = proofs.make_tokens(share, share_id, audit, token, NODE_ID, start=0, count=3)
+        folded.append((share_id, answer))
+        cases.append(
+            {
+                "name": f"a share of {len(share)} bytes",
+                "op": "answer",
+                "nonce": nonces[1].hex(),
+                "t": 1,
+                "data": data,
+                "id": share_id.hex(),
+                "positions": proofs.challenge_positions(nonces[1], share_id, len(share)),
+                "answer": answer.hex(),
+                "audit_key": audit.hex(),
+                "token_key": token.hex(),
+                "node_id": NODE_ID.hex(),
+                "tokens": tokens.hex(),
+            }
+        )
+    ids = [share_id for share_id, _ in folded]
+    sample = proofs.select_sample(nonces[1], ids)
+    answers = dict(folded)
+    preimage = proofs.fold(nonces[1], [(share_id, answers[share_id]) for share_id in sample])
+    good: Case = {
+        "op": "sample",
+        "nonce": nonces[1].hex(),
+        "expected": hex_of(sorted(ids)),
+        "sample": hex_of(sample),
+        "lost": [],
+        "missing": [],
+    }
+    cases += [
+        {
+            "name": "the fold of all seven",
+            "op": "fold",
+            "nonce": nonces[1].hex(),
+            "answers": [[share_id.hex(), answers[share_id].hex()] for share_id in sample],
+            "preimage": preimage.hex(),
+            "payment_hash": proofs.payment_hash(preimage).hex(),
+        },
+        {
+            "name": "the fold of nothing",
+            "op": "fold",
+            "nonce": nonces[1].hex(),
+            "answers": [],
+            "preimage": proofs.fold(nonces[1], []).hex(),
+            "payment_hash": proofs.payment_hash(proofs.fold(nonces[1], [])).hex(),
+        },
+        {"name": "the whole sample", **good},
+        {"name": "nothing expected, nothing sampled", **good, "expected": [], "sample": []},
+        {"name": "the node holds one that the client does not know", **good, "expected": hex_of(sorted(ids)[1:])},
+        {"name": "one admitted as lost", **good, "sample": hex_of(sample[1:]), "lost": hex_of(sample[:1])},
+        {"name": "one left out", **good, "sample": hex_of(sample[:3] + sample[4:]), "missing": hex_of(sample[3:4])},
+        {"name": "all left out", **good, "sample": [], "missing": hex_of(sample)},
+        {"name": "in order of ids", **good, "sample": hex_of(sorted(ids)), "error": "MALFORMED"},
+        {"name": "two exchanged", **good, "sample": hex_of([sample[1], sample[0], *sample[2:]]), "error": "MALFORMED"},
+        {"name": "one twice", **good, "sample": hex_of([sample[0], *sample]), "error": "MALFORMED"},
+        {"name": "one both sampled and lost", **good, "lost": hex_of(sample[2:3]), "error": "MALFORMED"},
+    ]
+    crowd = sorted((ShareId(key(f"crowd {i}")) for i in range(600)), key=lambda x: proofs.sample_key(nonces[2], x))
+    many: Case = {"op": "sample", "nonce": nonces[2].hex(), "crowd": 600, "lost": [], "missing": []}
+    cases += [
+        {"name": "512 of 600", **many, "take": [0, 512]},
+        {
+            "name": "the 511 smallest of 600 and the 513th",
+            **many,
+            "take": [0, 511],
+            "and": 512,
+            "missing": hex_of(crowd[511:512]),
+        },
+        {"name": "513 of 600", **many, "take": [0, 513], "error": "MALFORMED"},
+    ]
+    return cases

@@ -1,0 +1,327 @@
+"""The vectors are what the generator makes, mostly invalid, and the code does with each case what the case says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from spec_documents import SPEC
+
+from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms
+from lnstore_protocol.connection import Connection, Role
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
+from lnstore_protocol.events import ReplyReceived, RequestReceived
+from lnstore_protocol.frames import FrameReader
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import NodeId, ShareId
+from lnstore_protocol.messages import SAMPLE_SHARES
+
+sys.path.insert(0, str(SPEC))
+from cases.common import key, material
+
+Case = dict[str, Any]
+NEVER_INVALID = {"rent.json", "session.json"}
+"""The arithmetic takes what was validated before, and a transcript is one good session."""
+
+
+@cache
+def vectors() -> dict[str, Any]:
+    return {path.name: json.loads(path.read_text()) for path in sorted((SPEC / "vectors").glob("*.json"))}
+
+
+def test_vectors_are_what_the_generator_makes() -> None:
+    """When this fails: uv run python spec/generate.py, and look at the difference."""
+    from generate import generate  # noqa: PLC0415 - spec/ is no package
+
+    made = generate()
+    assert set(vectors()) == set(made)
+    for name, text in made.items():
+        assert (SPEC / "vectors" / name).read_text() == text, name
+
+
+@pytest.mark.parametrize("name", sorted(set(vectors()) - NEVER_INVALID))
+def test_most_cases_are_invalid_and_names_are_unique(name: str) -> None:
+    cases = vectors()[name]["cases"]
+    assert len({case["name"] for case in cases}) == len(cases)
+    invalid = [case for case in cases if "error" in case]
+    assert all(case["error"] in ErrorCode.__members__ for case in invalid)
+    if name != "proofs.json":  # what is computed there can not be malformed; what a node claims can
+        assert len(invalid) > len(cases) - len(invalid)
+
+
+# --- replaying: each returns what the code makes of a case -----------------------------------------------------------
+
+
+def _data(spec: Case) -> bytes:
+    return material(spec)
+
+
+def _merkle(case: Case) -> Case:
+    payload = _data(case["data"] if case["op"] == "id" else case["payload"])
+    if case["op"] == "id":
+        return {"id": merkle.share_id(payload).hex()}
+    size, offset = case["share_bytes"], case["offset"]
+    merkle.verify_range(bytes.fromhex(case["id"]), size, offset, payload, bytes.fromhex(case["proof"]))
+    whole = {name: value for name, value in case["payload"].items() if name != "slice"}
+    first, last = merkle.leaf_range(size, offset, len(payload))
+    return {"proof": merkle.range_proof(merkle.leaf_hashes(_data(whole)), first, last).hex()}
+
+
+def _codec(case: Case) -> Case:
+    """As a connection does: type and request id are looked at first."""
+    head = bytes.fromhex(case["head"])
+    codec.peek(head[: codec.PEEK_BYTES])
+    request_id, message = codec.decode_head(head, memoryview(b""))
+    fields = {}
+    for field in type(message).__dataclass_fields__:
+        value = getattr(message, field)
+        fields[field] = value.hex() if isinstance(value, bytes) else int(value) if isinstance(value, int) else value
+    return {"request_id": request_id, "type": message.TYPE, "fields": fields}
+
+
+def _frames(case: Case) -> Case:
+    """Fed whole, and byte by byte: the same."""
+    stream = bytes.fromhex(case["stream"])
+    whole = _read_frames([stream])
+    assert whole == _read_frames([stream[at : at + 1] for at in range(len(stream))])
+    return {"frames": whole}
+
+
+def _read_frames(pieces: list[bytes]) -> list[Case]:
+    reader = FrameReader()
+    for piece in pieces:
+        reader.feed(memoryview(piece))
+    frames = iter(reader.next_frame, None)
+    return [{"type": frame.type, "head": frame.head.hex(), "payload": bytes(frame.payload).hex()} for frame in frames]
+
+
+_STRUCTURES: dict[str, Callable[[bytes], Any]] = {
+    "terms": terms.SignedTerms.decode,
+    "agreement": terms.Agreement.decode,
+    "record": terms.Record.decode,
+}
+
+
+def _structures(case: Case) -> Case:
+    _STRUCTURES[case["kind"]](bytes.fromhex(case["encoded"]))
+    return {}
+
+
+def _rent(case: Case) -> Case:
+    match case["op"]:
+        case "rent":
+            return {"msat": str(terms.rent_msat(case["capacity_bytes"], case["seconds"], case["price"]))}
+        case "traffic":
+            return {"msat": str(terms.traffic_msat(case["bytes"], case["price"]))}
+        case _:
+            return {"period": terms.period_at(case["anchor_at"], case["period_seconds"], case["at"])}
+
+
+def _proof_keys(case: Case) -> Case:
+    from blake3 import blake3  # noqa: PLC0415 - only here
+
+    secret = blake3(bytes.fromhex(case["seed"]), derive_key_context="lnstore account secret v1").digest()
+    return {"audit_key": proofs.audit_key(secret).hex(), "token_key": proofs.token_key(secret).hex()}
+
+
+def _proof_answer(case: Case) -> Case:
+    """Both sides of a proof: the node's from the share, the client's from the token."""
+    share, share_id, nonce = _data(case["data"]), ShareId.from_hex(case["id"]), bytes.fromhex(case["nonce"])
+    audit, token, node = (bytes.fromhex(case[name]) for name in ("audit_key", "token_key", "node_id"))
+    tokens = proofs.make_tokens(share, share_id, audit, token, NodeId(node), 0, 3)
+    t = case["t"]
+    answer = proofs.answer_reading(nonce, share_id, len(share), lambda at, count: share[at : at + count])
+    assert proofs.unmask(tokens[16 * t : 16 * (t + 1)], token, share_id, t) == answer
+    return {
+        "positions": proofs.challenge_positions(nonce, share_id, len(share)),
+        "answer": answer.hex(),
+        "tokens": tokens.hex(),
+    }
+
+
+def _proof_fold(case: Case) -> Case:
+    pairs = [(ShareId.from_hex(share_id), bytes.fromhex(answer)) for share_id, answer in case["answers"]]
+    preimage = proofs.fold(bytes.fromhex(case["nonce"]), pairs)
+    return {"preimage": preimage.hex(), "payment_hash": proofs.payment_hash(preimage).hex()}
+
+
+def _proof_sample(case: Case) -> Case:
+    nonce = bytes.fromhex(case["nonce"])
+    if "crowd" in case:
+        ids = [ShareId(key(f"crowd {i}")) for i in range(case["crowd"])]
+        crowd = sorted(ids, key=lambda share_id: proofs.sample_key(nonce, share_id))
+        first, last = case["take"]
+        sample = crowd[first:last] + ([crowd[case["and"]]] if "and" in case else [])
+        expected = crowd[:SAMPLE_SHARES]
+    else:
+        expected, sample = ([ShareId.from_hex(text) for text in case[name]] for name in ("expected", "sample"))
+    lost = [ShareId.from_hex(text) for text in case["lost"]]
+    return {"missing": [share_id.hex() for share_id in proofs.check_sample(nonce, expected, sample, lost)]}
+
+
+def _proof_nonce(case: Case) -> Case:
+    audit, node = bytes.fromhex(case["audit_key"]), NodeId.from_hex(case["node_id"])
+    return {"nonce": proofs.audit_nonce(audit, node, case["t"]).hex()}
+
+
+_PROOFS = {
+    "keys": _proof_keys,
+    "nonce": _proof_nonce,
+    "answer": _proof_answer,
+    "fold": _proof_fold,
+    "sample": _proof_sample,
+}
+
+
+def _proofs(case: Case) -> Case:
+    return _PROOFS[case["op"]](case)
+
+
+def _caps(case: Case) -> Case:
+    cap = caps.parse_cap(case["text"])
+    assert cap.to_text() == case["text"].lower()
+    if isinstance(cap, caps.ReadCap):
+        return {"kind": "read", "key": cap.file_key.hex(), "manifest_id": cap.manifest_id.hex()}
+    return {"kind": "verify", "key": cap.verify_key.hex(), "manifest_id": cap.manifest_id.hex()}
+
+
+def _content(case: Case) -> Case:
+    from blake3 import blake3  # noqa: PLC0415 - only here
+
+    plaintext = _data(case["plaintext"])
+    right_key = key("file") if "error" in case else bytes.fromhex(case["file_key"])
+    sealed = bytearray(content.ciphertext_bytes(len(plaintext)))
+    content.RecordSealer(right_key).seal_into(plaintext, memoryview(sealed), first_record=0, last=True)
+    digest = blake3(bytes(sealed)).hexdigest()
+    unit = content.SEALED_RECORD_BYTES
+    if "order" in case:
+        sealed = bytearray(b"".join(sealed[unit * i : unit * (i + 1)] for i in case["order"]))
+    if "flip" in case:
+        sealed[case["flip"]] ^= 1
+    first, last = case.get("keep", (0, len(sealed)))
+    sealed = sealed[first:last]
+    opened = bytearray(len(sealed))
+    opener = content.RecordOpener(bytes.fromhex(case["file_key"]))
+    size = opener.open_into(bytes(sealed), memoryview(opened), first_record=0, last=True)
+    assert bytes(opened[:size]) == plaintext
+    return {"blake3": digest}
+
+
+def _manifest(case: Case) -> Case:
+    blob, file_key = bytes.fromhex(case["blob"]), bytes.fromhex(case["file_key"])
+    whole = manifest.decode(blob, file_key)
+    assert manifest.decode_verify(blob, bytes.fromhex(case["verify_key"])) == whole.verify_part()
+    return {
+        "needed": whole.needed,
+        "total": whole.total,
+        "file_bytes": whole.file_bytes,
+        "segments": [[s.size_bytes, s.share_bytes, [i.hex() for i in s.share_ids]] for s in whole.segments],
+    }
+
+
+_REPLAY = {
+    "caps.json": _caps,
+    "codec.json": _codec,
+    "content.json": _content,
+    "frames.json": _frames,
+    "manifest.json": _manifest,
+    "merkle.json": _merkle,
+    "proofs.json": _proofs,
+    "rent.json": _rent,
+    "structures.json": _structures,
+}
+
+
+def test_every_file_is_replayed() -> None:
+    assert set(_REPLAY) | {"session.json"} == set(vectors())
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, case, id=f"{name}: {case.get('name', number)}")
+        for name in _REPLAY
+        for number, case in enumerate(vectors()[name]["cases"])
+    ],
+)
+def test_case(name: str, case: Case) -> None:
+    if "error" not in case:
+        found = _REPLAY[name](case)
+        assert found == {field: case[field] for field in found}
+        return
+    try:
+        found_error = f"none: {_REPLAY[name](case)}"
+    except RemoteProtocolError as exc:
+        found_error = exc.code.name
+    except ValueError:  # what never came in a message: a capability, the size of a ciphertext
+        found_error = "MALFORMED"
+    assert found_error == case["error"]
+
+
+# --- the transcript --------------------------------------------------------------------------------------------------
+
+
+def _sides() -> dict[str, Connection]:
+    keys = {name: bytes.fromhex(value) for name, value in vectors()["session.json"]["keys"].items()}
+    node, account = Identity(keys["node_seed"]), Identity(keys["client_seed"])
+    remote = NodeId(node.public_key)
+    return {
+        "client": Connection(Role.CLIENT, account, remote=remote, ephemeral_private=keys["client_ephemeral"]),
+        "node": Connection(Role.NODE, node, ephemeral_private=keys["node_ephemeral"]),
+    }
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+@pytest.mark.parametrize("side", ["client", "node"])
+def test_session_is_replayed_for_each_side(side: str, piece: int) -> None:
+    """What this side writes is the transcript's bytes; what the other wrote is read, whole or in pieces."""
+    here = _sides()[side]
+    due = here.initiate() if side == "client" else b""
+    replies: list[tuple[int, Any]] = []
+    for step in vectors()["session.json"]["steps"]:
+        wire = bytes.fromhex(step["wire"])
+        is_act = "head" not in step
+        if step["from"] == side:
+            if is_act:
+                assert (due or here.data_to_send()) == wire
+                due = b""
+            else:
+                _, message = codec.decode_head(bytes.fromhex(step["head"]), memoryview(bytes.fromhex(step["payload"])))
+                chunks = (
+                    here.send_request(message)[1]  # type: ignore[arg-type]  # the transcript says which it is
+                    if side == "client"
+                    else here.send_reply(step["request_id"], message)  # type: ignore[arg-type]
+                )
+                assert b"".join(bytes(chunk) for chunk in chunks) == wire
+            continue
+        events = []
+        for at in range(0, len(wire), piece):
+            here.receive_data(wire[at : at + piece])
+            event = here.next_event()
+            if isinstance(event, RequestReceived | ReplyReceived):
+                events.append(event)
+        if not is_act:
+            (received,) = events
+            head = codec.encode_head(received.request_id, received.message)
+            assert (received.request_id, head.hex()) == (step["request_id"], step["head"])
+            assert bytes(codec.payload_of(received.message)).hex() == step["payload"]
+            replies.append((received.request_id, received.message))
+    assert len(replies) == 9
+
+
+def test_rent_of_the_transcript_is_locked_to_its_proof() -> None:
+    """The client's preimage, from the reply's token, is the one that the transcript names."""
+    session = vectors()["session.json"]
+    last = session["steps"][-1]
+    _, reply = codec.decode_head(bytes.fromhex(last["head"]), memoryview(b""))
+    _, request = codec.decode_head(bytes.fromhex(session["steps"][-2]["head"]), memoryview(b""))
+    (keys,) = (case for case in vectors()["proofs.json"]["cases"] if case["op"] == "keys")
+    assert keys["seed"] == session["keys"]["client_seed"]
+    nonce, sample = getattr(request, "nonce", b""), getattr(reply, "sample", b"")
+    answer = proofs.unmask(sample[32:], bytes.fromhex(keys["token_key"]), ShareId(sample[:32]), 0)
+    preimage = proofs.fold(nonce, [(ShareId(sample[:32]), answer)])
+    assert session["rent"] == {"preimage": preimage.hex(), "payment_hash": proofs.payment_hash(preimage).hex()}
