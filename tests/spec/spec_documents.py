@@ -62,6 +62,12 @@ def documents() -> dict[str, str]:
 
 
 @cache
+def prose(number: str) -> str:
+    """A document's text as one line, for looking up what a line break may cut."""
+    return " ".join(documents()[number].split())
+
+
+@cache
 def message_tables() -> dict[str, MessageTable]:
     """All messages of 02, 02a and 02b by name."""
     tables = {}

@@ -9,7 +9,7 @@ from math import comb
 
 import pytest
 import zfec
-from spec_documents import documents, tables_with
+from spec_documents import documents, prose, tables_with
 
 from lnstore.books.states import NEXT_STATE, Due
 from lnstore.node.limits import ANCHOR_SKEW_SECONDS, GROWTH_EXPIRY_SECONDS, GROWTH_FRESH_SECONDS, MAXIMUM_DEPOSIT_MSAT
@@ -23,8 +23,8 @@ GIB = 1 << 30
 
 
 def test_transport_constants_are_those_of_the_code() -> None:
-    text = documents()["01"]
-    acts = [int(row[2]) for row in tables_with("| act | direction | bytes | content |", text)[0]]
+    text = prose("01")
+    acts = [int(row[2]) for row in tables_with("| act | direction | bytes | content |", documents()["01"])[0]]
     assert tuple(acts) == ACT_BYTES
     assert f"`{PROLOGUE.decode()}`" in text
     assert f'"{PROTOCOL_NAME.decode()}"' in text
@@ -34,19 +34,16 @@ def test_transport_constants_are_those_of_the_code() -> None:
 
 
 def test_sizes_in_the_documents_are_those_of_the_code() -> None:
-    assert f"1 to {MAX_SHARE_BYTES:,} bytes" in documents()["03"]
-    assert f"leaves of {LEAF_BYTES:,} bytes" in documents()["03"]
-    assert f"the {SAMPLE_SHARES} smallest sample keys" in documents()["03"]
-    assert f"A sector is {proofs.SECTOR_BYTES} bytes" in documents()["03"]
-    assert f"records of {content.RECORD_BYTES:,} bytes" in documents()["04"]
-    assert f"The text has {caps.CAP_CHARACTERS} characters" in documents()["04"]
-    assert f"more than {ANCHOR_SKEW_SECONDS} seconds from its own clock" in documents()["02a"]
-    assert (
-        f"at most {GROWTH_EXPIRY_SECONDS:,} seconds, and SHOULD, from {GROWTH_FRESH_SECONDS} seconds"
-        in documents()["05"]
-    )
+    assert f"1 to {MAX_SHARE_BYTES:,} bytes" in prose("03")
+    assert f"leaves of {LEAF_BYTES:,} bytes" in prose("03")
+    assert f"the {SAMPLE_SHARES} smallest sample keys" in prose("03")
+    assert f"A sector is {proofs.SECTOR_BYTES} bytes" in prose("03")
+    assert f"records of {content.RECORD_BYTES:,} bytes" in prose("04")
+    assert f"The text has {caps.CAP_CHARACTERS} characters" in prose("04")
+    assert f"more than {ANCHOR_SKEW_SECONDS} seconds from its own clock" in prose("02a")
+    assert f"at most {GROWTH_EXPIRY_SECONDS:,} seconds, and SHOULD, from {GROWTH_FRESH_SECONDS} seconds" in prose("05")
     assert MAXIMUM_DEPOSIT_MSAT == 10**12
-    assert "1 to 10^12" in documents()["02a"]
+    assert "1 to 10^12" in prose("02a")
 
 
 def test_account_states_are_those_of_the_books() -> None:
@@ -64,7 +61,7 @@ def test_account_states_are_those_of_the_books() -> None:
 
 
 def test_examples_of_the_rent_arithmetic_are_right() -> None:
-    assert "20 GiB, 30 days, 2,000 msat per GiB-month are 40,000 msat" in documents()["05"]
+    assert "20 GiB, 30 days, 2,000 msat per GiB-month are 40,000 msat" in prose("05")
     assert rent_msat(20 * GIB, 2_592_000, 2000) == 40_000
     assert rent_msat(1, 1, 1) == 1
     assert rent_msat(0, 1, 1) == rent_msat(1, 0, 1) == rent_msat(1, 1, 0) == 0

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from spec_documents import MessageTable, Row, documents, message_tables, structure_tables, tables_with
+from spec_documents import MessageTable, Row, documents, message_tables, prose, structure_tables, tables_with
 
 from lnstore_protocol import codec, terms
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode
@@ -80,19 +80,19 @@ def test_required_fields_have_even_keys_and_optional_ones_odd_keys(name: str) ->
 @pytest.mark.parametrize("enum", [AccountState, InvoicePurpose])
 def test_enumerations_are_those_of_the_code(enum: type[IntEnum]) -> None:
     listed = ", ".join(f"{member.value} {member.name}" for member in enum)
-    assert f"| {_ENUMS[enum.__name__]} | unsigned integer | {listed} |" in documents()["02"]
+    assert f"| {_ENUMS[enum.__name__]} | unsigned integer | {listed} |" in prose("02")
 
 
 def test_channel_policies_are_those_of_the_code() -> None:
-    assert ", ".join(f"{member.value} {member.name}" for member in terms.ChannelPolicy) in documents()["05"]
+    assert ", ".join(f"{member.value} {member.name}" for member in terms.ChannelPolicy) in prose("05")
 
 
 def test_limits_of_unknown_types_and_of_list_elements_are_those_of_the_code() -> None:
     assert (
         f"the limits {UNKNOWN_LIMIT.head_bytes:,} bytes of head and {UNKNOWN_LIMIT.payload_bytes} of payload"
-        in documents()["01"]
+        in prose("01")
     )
-    assert f"each element at most {codec.MAX_ELEMENT_BYTES} bytes" in documents()["02"]
+    assert f"each element at most {codec.MAX_ELEMENT_BYTES} bytes" in prose("02")
 
 
 @pytest.mark.parametrize(
