@@ -58,7 +58,10 @@ class Billing:
                 self._node.sweep_wanted.set()
 
     def heartbeat(self) -> None:
-        """Write down that the node is there and that it can be paid."""
-        if self._collector.is_caught_up:
-            self._seen_at = self._node.clock.now()
-            write_seen(self._node.config.directory, self._seen_at)
+        """Write down that the node is there and can be paid; not before an absence is made up for, lest a restart
+        forget it.
+        """
+        now = self._node.clock.now()
+        if self._collector.is_caught_up and now >= self._not_before_at:
+            self._seen_at = now
+            write_seen(self._node.config.directory, now)

@@ -96,8 +96,7 @@ class Payload:
     view: memoryview | None = field(repr=False)
     granted: bool
 
-    @property
-    def in_use(self) -> bool:
+    def is_used(self) -> bool:
         """Whether somebody still writes or reads it."""
         return self.view is not None
 
@@ -153,9 +152,9 @@ class PayloadBuffers:
         """Wait until every payload that is still in use has its share of the budget."""
         while self._ungranted:
             payload = self._ungranted[0]
-            if payload.in_use:
+            if payload.is_used():
                 await self._budget.take(payload.size_bytes)
-                payload.granted = payload.in_use
+                payload.granted = payload.is_used()
                 if not payload.granted:
                     self._budget.give(payload.size_bytes)
             self._ungranted.pop(0)

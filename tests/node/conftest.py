@@ -1,0 +1,13 @@
+"""Fixtures of the node's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from node_world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)

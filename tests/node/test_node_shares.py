@@ -1,0 +1,270 @@
+"""Putting, reading, listing and dropping shares, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from node_world import MIB, Client, World, eventually, some_bytes
+
+from lnstore.ports import StorageFull
+from lnstore.storage.files import FileShares
+from lnstore_protocol import merkle
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.messages import (
+    LEAF_BYTES,
+    MAX_SHARE_BYTES,
+    AuditShare,
+    AuditShareReply,
+    Buffer,
+    DropShares,
+    DropSharesReply,
+    GetShare,
+    GetShareReply,
+    HaveShares,
+    HaveSharesReply,
+    ListShares,
+    ListSharesReply,
+    PutShare,
+    PutShareReply,
+)
+
+DEPOSIT_MSAT = 100_000
+
+
+async def _renter(client: Client, capacity: int = 64 * MIB) -> Client:
+    await client.rent(capacity)
+    await client.deposit(DEPOSIT_MSAT)
+    return client
+
+
+@pytest.mark.parametrize("size", [1, LEAF_BYTES, LEAF_BYTES + 1, 1_000_001, MAX_SHARE_BYTES])
+async def test_a_share_comes_back_as_it_was_put(world: World, size: int) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(size)
+        share_id = await client.put(data)
+        assert (await client.status()).used_bytes == size
+        reply = await client.ask(GetShare(share_id=share_id, offset=0, length=0), GetShareReply)
+        assert bytes(reply.payload) == data
+        assert (reply.offset, reply.share_bytes, reply.proof) == (0, size, b"")
+
+
+async def test_a_range_comes_as_whole_leaves_with_a_proof(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(10 * LEAF_BYTES + 77)
+        share_id = await client.put(data)
+        for offset, length, first, last in (
+            (0, 1, 0, 0),
+            (LEAF_BYTES - 1, 2, 0, 1),
+            (5 * LEAF_BYTES, 0, 5, 10),
+            (10 * LEAF_BYTES + 76, 1, 10, 10),
+        ):
+            reply = await client.ask(GetShare(share_id=share_id, offset=offset, length=length), GetShareReply)
+            start, end = merkle.leaf_span(len(data), first, last)
+            assert (reply.offset, bytes(reply.payload)) == (start, data[start:end])
+            merkle.verify_range(share_id, reply.share_bytes, reply.offset, reply.payload, reply.proof)
+        for offset, length in ((0, len(data) + 1), (len(data), 0), (len(data), 1)):
+            bad = GetShare(share_id=share_id, offset=offset, length=length)
+            assert await client.refused(bad) is ErrorCode.RANGE_INVALID
+        unknown = GetShare(share_id=ShareId(bytes(32)), offset=0, length=0)
+        assert await client.refused(unknown) is ErrorCode.SHARE_UNKNOWN
+
+
+async def test_bytes_with_another_root_are_refused_and_leave_nothing(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(3 * LEAF_BYTES)
+        forged = PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data[:-1] + b"!")
+        assert await client.refused(forged) is ErrorCode.ROOT_MISMATCH
+        assert list(world.shares.share_ids()) == []
+        assert (await client.status()).used_bytes == 0
+
+
+async def test_malformed_puts_are_refused(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        share_id = merkle.share_id(b"x")
+        empty = PutShare(share_id=share_id, token_start=0, tokens=b"", payload=b"")
+        half_token = PutShare(share_id=share_id, token_start=0, tokens=b"x" * 15, payload=b"x")
+        assert await client.refused(empty) is ErrorCode.MALFORMED
+        assert await client.refused(half_token) is ErrorCode.MALFORMED
+
+
+async def test_writing_needs_an_account_and_capacity(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        data = some_bytes(2048)
+        put = PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data)
+        assert await client.refused(put) is ErrorCode.NO_ACCOUNT
+        await client.open_account()
+        assert await client.refused(put) is ErrorCode.CAPACITY_EXCEEDED
+        await client.rent(3000)
+        await client.ask(put, PutShareReply)
+        other = some_bytes(1000)
+        too_much = PutShare(share_id=merkle.share_id(other), token_start=0, tokens=b"", payload=other)
+        assert await client.refused(too_much) is ErrorCode.CAPACITY_EXCEEDED
+        assert len(list(world.shares.share_ids())) == 1
+
+
+async def test_puts_at_once_that_do_not_fit_together_leave_no_file_behind(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await client.rent(3 * MIB)
+        puts = []
+        for _ in range(6):
+            data = some_bytes(MIB)
+            puts.append(
+                await client.send(PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data))
+            )
+        replies = [await client.receive(request_id) for request_id in puts]
+        assert sum(isinstance(reply, PutShareReply) for reply in replies) == 3
+        assert len(list(world.shares.share_ids())) == 3
+        assert (await client.status()).used_bytes == 3 * MIB
+
+
+async def test_putting_again_costs_nothing_and_replaces_tokens(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(5000)
+        share_id = await client.put(data, tokens=b"a" * 32)
+        await client.put(data, token_start=2, tokens=b"b" * 16)
+        assert (await client.status()).used_bytes == 5000
+        lease = (await node.books.lease_tokens(client.account_id, [share_id]))[share_id]
+        assert (lease.token_start, lease.tokens) == (2, b"b" * 16)
+
+
+async def test_have_and_list_speak_only_of_the_accounts_own_leases(world: World) -> None:
+    async with world.running() as node, world.client(node) as one, world.client(node) as two:
+        await _renter(one)
+        await _renter(two)
+        mine = sorted([await one.put(some_bytes(100 + i)) for i in range(9)])
+        theirs = await two.put(some_bytes(50))
+        asked = b"".join([*mine[:4], theirs, bytes(32), *mine[4:]])
+        reply = await one.ask(HaveShares(payload=asked), HaveSharesReply)
+        assert reply.held == bytes([0b11110011, 0b11100000])
+        listed = bytes((await one.ask(ListShares(limit=5), ListSharesReply)).payload)
+        assert [ShareId(listed[at : at + 32]) for at in range(0, len(listed), 36)] == mine[:5]
+        rest = bytes((await one.ask(ListShares(limit=5, after=mine[4]), ListSharesReply)).payload)
+        assert [rest[at : at + 32] for at in range(0, len(rest), 36)] == mine[5:]
+        assert sorted(int.from_bytes((listed + rest)[at + 32 : at + 36]) for at in range(0, 9 * 36, 36)) == list(
+            range(100, 109)
+        )
+        assert await one.refused(HaveShares(payload=b"x" * 33)) is ErrorCode.MALFORMED
+        for limit in (0, 16_385):
+            assert await one.refused(ListShares(limit=limit)) is ErrorCode.TOO_LARGE
+
+
+async def test_dropped_shares_are_free_at_once_and_swept_soon(world: World) -> None:
+    async with world.running() as node, world.client(node) as one, world.client(node) as two:
+        await _renter(one)
+        await _renter(two)
+        kept, dropped, shared = some_bytes(100), some_bytes(200), some_bytes(300)
+        for data in (kept, dropped, shared):
+            await one.put(data)
+        await two.put(shared)
+        ids = merkle.share_id(dropped) + merkle.share_id(shared) + bytes(32)
+        reply = await one.ask(DropShares(payload=ids), DropSharesReply)
+        assert (reply.dropped, reply.used_bytes) == (2, 100)
+        await eventually(lambda: world.shares.size(merkle.share_id(dropped)) is None)
+        assert world.shares.size(merkle.share_id(shared)) == 300
+        assert (await one.ask(DropShares(payload=ids), DropSharesReply)).dropped == 0
+
+
+async def test_a_leaf_of_an_own_share_is_shown_with_its_path(world: World) -> None:
+    async with world.running() as node, world.client(node) as client, world.client(node) as other:
+        await _renter(client)
+        await other.open_account()
+        data = some_bytes(3 * LEAF_BYTES + 5)
+        share_id = await client.put(data)
+        for leaf in range(4):
+            reply = await client.ask(AuditShare(share_id=share_id, leaf=leaf), AuditShareReply)
+            merkle.verify_range(share_id, reply.share_bytes, leaf * LEAF_BYTES, reply.payload, reply.proof)
+        assert await client.refused(AuditShare(share_id=share_id, leaf=4)) is ErrorCode.RANGE_INVALID
+        assert await other.refused(AuditShare(share_id=share_id, leaf=0)) is ErrorCode.SHARE_UNKNOWN
+
+
+async def test_any_account_reads_any_share_from_its_own_deposit(world: World) -> None:
+    async with world.running() as node, world.client(node) as owner, world.client(node) as reader:
+        await _renter(owner)
+        share_id = await owner.put(some_bytes(MAX_SHARE_BYTES))
+        get = GetShare(share_id=share_id, offset=0, length=0)
+        assert await reader.refused(get) is ErrorCode.NO_ACCOUNT
+        await reader.open_account()
+        assert await reader.refused(get) is ErrorCode.PAYMENT_REQUIRED
+        await reader.deposit(10)
+        await reader.ask(get, GetShareReply)
+        await reader.ask(get, GetShareReply)
+        assert await reader.refused(get) is ErrorCode.PAYMENT_REQUIRED
+        assert (await owner.status()).deposit_msat == DEPOSIT_MSAT
+
+
+async def test_a_share_whose_file_is_gone_is_unknown_and_can_be_put_again(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(5000)
+        share_id = await client.put(data)
+        world.shares.delete(share_id)
+        get = GetShare(share_id=share_id, offset=0, length=0)
+        assert await client.refused(get) is ErrorCode.SHARE_UNKNOWN
+        await client.put(data)
+        await client.ask(get, GetShareReply)
+
+
+class FullShares(FileShares):
+    """A disk without room for shares above 1,000 bytes."""
+
+    def put(self, share_id: ShareId, data: Buffer) -> None:
+        if len(data) > 1000:
+            raise StorageFull("there is no room left")
+        super().put(share_id, data)
+
+
+async def test_a_full_disk_is_told_and_the_node_goes_on(world: World) -> None:
+    world.shares = FullShares(world.directory / "shares")
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(2000)
+        put = PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data)
+        assert await client.refused(put) is ErrorCode.STORAGE_FULL
+        assert (await client.status()).used_bytes == 0
+        await client.put(some_bytes(900))
+
+
+class ForgetfulShares(FileShares):
+    """A disk whose sweeper is always just quicker: each share is swept `times` times before its lease."""
+
+    def __init__(self, directory: Path, times: int) -> None:
+        super().__init__(directory)
+        self.times = times
+
+    def put(self, share_id: ShareId, data: Buffer) -> None:
+        super().put(share_id, data)
+        if self.times:
+            self.times -= 1
+            self.delete(share_id)
+
+
+async def test_a_share_swept_before_its_lease_is_written_again(world: World) -> None:
+    world.shares = ForgetfulShares(world.directory / "shares", times=2)
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        share_id = await client.put(some_bytes(100))
+        assert world.shares.size(share_id) == 100
+
+
+async def test_orphans_of_a_crash_are_found_and_leased_shares_stay(world: World) -> None:
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        kept = await client.put(some_bytes(100))
+        orphans = [some_bytes(200 + i) for i in range(5)]
+        await trio.to_thread.run_sync(_put_all, world.shares, orphans)
+        assert await node.node.sweeper.scan_orphans() == 5
+        assert list(world.shares.share_ids()) == [kept]
+
+
+def _put_all(shares: FileShares, blobs: Sequence[bytes]) -> None:
+    for data in blobs:
+        shares.put(merkle.share_id(data), data)
