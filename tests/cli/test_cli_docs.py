@@ -1,0 +1,120 @@
+"""Every example in the README and the guides runs as it stands there, but for where things are."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, RunningNet, last_json, lnstore  # type: ignore[import-not-found]  # isort: skip  # tests are no package
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_SECONDS = 20
+
+
+def blocks(document: str) -> list[str]:
+    """The indented blocks of a Markdown document that hold commands."""
+    text = (ROOT / document).read_text()
+    found = re.findall(r"(?:^    \S.*\n(?:^ *\n(?=    ))?)+", text, flags=re.MULTILINE)
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+
+
+def run_shell(script: str, place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in `place`, with `lnstore` being this checkout's."""
+    (place / "bin").mkdir(exist_ok=True)
+    command = place / "bin" / "lnstore"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    return subprocess.run(
+        ["bash", "-euxc", script],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "HOME": str(place), **environment},
+        check=False,
+    )
+
+
+def test_readme_as_separate_programs(net: RunningNet, tmp_path: Path) -> None:
+    """The README's second terminal, line by line, against a running network."""
+    (script,) = [block for block in blocks("README.md") if "LNSTORE_HOME" in block]
+    script = script.replace("/tmp/net", str(net.directory)).replace("uv run lnstore", "lnstore")
+    (tmp_path / "photos.tar").write_bytes(os.urandom(200_000))
+    done = run_shell(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "photos.tar").read_bytes()
+
+
+def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
+    """The client guide's commands, with real names for NODE, the address and the capability."""
+    home = tmp_path / "home"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one").write_bytes(os.urandom(50_000))
+    run = run_shell("tar cf photos.tar photos", tmp_path)
+    assert run.returncode == 0
+    first, rent, files = blocks("docs/guides/client.md")
+    first = first.replace("~/.lightning/bitcoin/lightning-rpc", str(net.lightning_rpc))
+    coding = "--needed 1 --happy 2 --total 2"
+    done = run_shell(f"{first.strip()} --clock-file {net.clock_file} {coding}", tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    for number, address in enumerate(net.addresses[:2]):
+        words = rent.replace("lnstore://<node id>@host:port", f"{address} --petname n{number}")
+        done = run_shell(re.sub(r"\bNODE\b", f"n{number}", words), tmp_path, LNSTORE_HOME=str(home))
+        assert done.returncode == 0, done.stderr
+    lines = files.splitlines()
+    assert [line for line in lines if "put -" in line and "--name photos.tar" in line]
+    script = "\n".join(line.replace("--name photos.tar", "--name piped.tar") for line in lines if "lnsr1" not in line)
+    done = run_shell(script, tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    cap = next(line for line in done.stdout.splitlines() if line.startswith("lnsr1"))
+    (by_cap,) = [line for line in lines if "lnsr1" in line]
+    done = run_shell(by_cap.replace("lnsr1…", cap).replace("copy.tar", "again.tar"), tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    original = (tmp_path / "photos.tar").read_bytes()
+    assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "again.tar").read_bytes() == original
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guides/node.md"])
+def test_node_of_your_own(net: RunningNet, tmp_path: Path, document: str) -> None:
+    """`node init` and `node run` as the documents show them; SIGTERM stops the node in order."""
+    (block,) = [block for block in blocks(document) if "lnstore node init" in block]
+    *preparation, run = [line for line in block.splitlines() if line.strip()]
+    assert run == "lnstore node run ~/lnstore-node"
+    script = "\n".join(preparation).replace("~/.lightning/bitcoin/lightning-rpc", str(net.lightning_rpc))
+    done = run_shell(script, tmp_path, EDITOR="true")
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "lnstore-node"
+    config = directory / "node.toml"
+    text = config.read_text().replace("listen_port = 7460", "listen_port = 0")
+    # The network's clock was advanced by other examples; a node of one's own has no such clock.
+    config.write_text(text.replace('clock_file = ""', f'clock_file = "{net.clock_file}"'))
+    process = subprocess.Popen([*COMMAND, "node", "run", str(directory)], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (directory / "address").exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        address = (directory / "address").read_text().strip()
+        added = last_json(lnstore("nodes", "add", address, "--json", home=net.profile(f"guest-{document[:6]}")))
+        assert added["address"] == address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, errors.decode()
+    assert b"Traceback" not in errors
+
+
+def test_the_first_two_commands_stand_in_the_readme() -> None:
+    """The commands that CI and a new user run are the ones that the README shows."""
+    shown = "\n".join(blocks("README.md"))
+    assert "pip install uv && uv run lnstore demo FILE" in shown
+    assert "pip install uv && uv run just check" in shown
+    assert "pip install uv && uv run just check" in (ROOT / ".ci" / "run").read_text()
+    assert sys.version_info >= (3, 11)
