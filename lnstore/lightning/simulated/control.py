@@ -26,8 +26,9 @@ class SimulatedNetwork:
 
     simulated = True
 
-    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, names: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         self.directory = directory
+        self._names = list(names)
         self._options = list(options)
         self._process: trio.Process | None = None
 
@@ -48,12 +49,12 @@ class SimulatedNetwork:
         """
         network = cls(
             Path(directory),
+            names,
             [
                 "--block-seconds",
                 str(-1 if block_seconds is None else block_seconds),
                 "--payment-seconds",
                 str(payment_seconds),
-                *(word for name in names for word in ("--node", name)),
             ],
         )
         await network.launch()
@@ -76,10 +77,11 @@ class SimulatedNetwork:
     # --- the process --------------------------------------------------------------------------------------------
 
     async def launch(self) -> None:
-        """Starts the process (again) and waits until every node listens."""
+        """Starts the process and waits until every node listens; later launches leave dead nodes dead."""
         command = [sys.executable, "-m", "lnstore.lightning.simulated", "--dir", str(self.directory)]
+        names = [word for name in self._names for word in ("--node", name)]
         process = await trio.lowlevel.open_process(
-            [*command, "--until-stdin-ends", *self._options],
+            [*command, "--until-stdin-ends", *self._options, *names],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,6 +94,7 @@ class SimulatedNetwork:
             while not line.endswith(b"\n") and (data := await process.stdout.receive_some()):
                 line += data
         if line.endswith(b"\n"):
+            self._names = []
             return
         if patience.cancelled_caught:
             await self.kill()

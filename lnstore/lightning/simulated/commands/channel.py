@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
-from lnstore.lightning.simulated import chain, channels, nodes, params
+from lnstore.lightning.simulated import chain, channels, crypto, nodes, params
 from lnstore.lightning.simulated.commands import LIGHTNINGD
 from lnstore.lightning.simulated.database import Database
 from lnstore.lightning.simulated.failure import RpcFailure
@@ -206,6 +207,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "fee_proportional_millionths": channels.FEE_PPM,
     }
     untrimmed = sum(htlc["amount_msat"] >= channels.DUST_MSAT for htlc in side.htlcs)
+    close_to = crypto.witness_script(1, _filler(row["channel_id"], side.node))
     entry: dict[str, Any] = {
         "peer_id": nodes.by_name(db, side.peer).node_id,
         "peer_connected": connected,
@@ -222,6 +224,9 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "funding_txid": row["funding_txid"],
         "funding_outnum": row["funding_outnum"],
         "feerate": {"perkw": channels.FEERATE_PER_KW, "perkb": 4 * channels.FEERATE_PER_KW},
+        "scratch_txid": row["close_txid"] or _filler(row["channel_id"], side.to_us).hex(),
+        "close_to": close_to.script,
+        "close_to_addr": close_to.address,
         "last_tx_fee_msat": channels.commitment_fee_sat(untrimmed) * 1000,
         "private": not row["public"],
         "opener": "local" if side.opener else "remote",
@@ -266,6 +271,11 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "htlcs": [_htlc(htlc, outgoing=bool(htlc["forth"]) == side.opener) for htlc in side.htlcs],
     }
     return {key: value for key, value in entry.items() if value is not None}
+
+
+def _filler(channel_id: str, about: object) -> bytes:
+    """32 bytes where lightningd shows something that only exists in a real commitment transaction."""
+    return hashlib.sha256(f"{channel_id} {about}".encode()).digest()
 
 
 def _direction(db: Database, side: channels.Side) -> bool:
