@@ -144,6 +144,36 @@ async def test_no_route(pair: Pair) -> None:
     assert (await pair.a.payment(reply["bolt11"])).outcome is Outcome.FAILED
 
 
+async def test_over_two_hops(pair: Pair) -> None:
+    """A payment through another node costs that node's fee, and not more than allowed."""
+    mallory = await pair.network.add_node("mallory")
+    info = await mallory.info()
+    await pair.network.fund("bob", 2_000_000)
+    await ensure_channel(pair.b, info.lightning_id, *info.addresses[0], amount_sat=500_000, timeout_seconds=60)
+    await pair.network.mine(6)  # deep enough for the channels to be announced
+
+    async def invoice() -> str:
+        reply = await mallory.call("invoice", amount_msat=1_000_000, label=os.urandom(8).hex(), description="x")
+        return str(reply["bolt11"])
+
+    free = await invoice()
+    costly = await invoice()
+    payment = Payment(Outcome.FAILED)
+
+    async def routed() -> bool:
+        # Gossip takes a moment to tell the payer of the second channel.
+        nonlocal payment
+        payment = await pair.a.pay(costly, max_fee_msat=FEE, retry_for_seconds=5)
+        return payment.outcome is Outcome.SETTLED
+
+    await eventually(routed)
+    assert payment.amount_msat == 1_000_000
+    assert payment.sent_msat == 1_000_011
+    refused = await pair.a.pay(free, max_fee_msat=Msat(0), retry_for_seconds=5)
+    assert refused.outcome is Outcome.FAILED
+    assert "206" in refused.reason
+
+
 async def test_exactly_what_can_be_spent(pair: Pair) -> None:
     """All that is spendable can be paid in one payment; afterwards nothing is."""
     erin = await pair.network.add_node("erin")

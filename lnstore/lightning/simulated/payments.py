@@ -228,6 +228,8 @@ def as_json(row: Row) -> dict[str, Any]:
         "created_index": row["created_index"],
         "updated_index": row["updated_index"],
     }
+    if row["status"] == "failed":
+        entry |= {"amount_msat": None, "completed_at": None, "amount_sent_msat": 0}
     if row["status"] == "complete":
         entry["preimage"] = row["preimage"].hex()
         if row["parts"] > 1:
