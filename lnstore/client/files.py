@@ -43,9 +43,15 @@ class CapInvalid(LnstoreError):
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
 
+class CodingInvalid(LnstoreError):
+    """These numbers of shares make no erasure code."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """Any `needed` of `total` shares give a segment back; a put succeeds with `happy` of them. ValueError."""
+    """Any `needed` of `total` shares give a segment back; a put succeeds with `happy` of them. CodingInvalid."""
 
     needed: int
     total: int
@@ -53,7 +59,8 @@ class Coding:
 
     def __post_init__(self) -> None:
         if not 1 <= self.needed <= self.happy <= self.total <= MAX_TOTAL:
-            raise ValueError(f"1 ≤ needed ≤ happy ≤ total ≤ {MAX_TOTAL} must hold")
+            given = f"--needed {self.needed}, --happy {self.happy}, --total {self.total}"
+            raise CodingInvalid(f"1 ≤ needed ≤ happy ≤ total ≤ {MAX_TOTAL} must hold; these are {given}")
 
 
 class Client:
@@ -95,7 +102,7 @@ class Client:
         """Store a file, or a stream under a name; the profile's coding unless told otherwise.
 
         An interrupted put of the same unchanged file is continued. Raises TooFewNodes, PutFailed, SourceError,
-        CatalogError (the name is taken), ProfileBusy; ValueError for a coding that is none.
+        CatalogError (the name is taken), CodingInvalid, ProfileBusy.
         """
         config = self.profile.config
         coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
@@ -137,7 +144,8 @@ class Client:
             share_seconds=self._share_seconds,
         )
         try:
-            return await upload.run(source)
+            with self.catalog.uploading():
+                return await upload.run(source)
         except SourceChanged:
             self.catalog.not_resumable(file.file_id)
             raise

@@ -241,6 +241,7 @@ class Upload:
             for number in left:
                 node_id = self._placement.choose(rank, sending.size.share_bytes, taken)
                 if node_id is None:
+                    self._note_full(taken)
                     break
                 taken.add(node_id)
                 tasks.start_soon(self._send_share, sending, number, node_id, taken)
@@ -303,6 +304,13 @@ class Upload:
                 tally.fault += f" Rent more with: lnstore rent buy {tally.petname} SIZE"
         if isinstance(error, NodeTimeout):
             self._pool.drop(self._fit[node_id].node.address, "was too slow")
+
+    def _note_full(self, taken: set[NodeId]) -> None:
+        """No node was left for a share: those still in use have no room for it."""
+        for node_id in self._placement.nodes:
+            tally = self._nodes[node_id]
+            if node_id not in taken and tally.fault is None:
+                tally.fault = f"no room for another share; rent more with: lnstore rent buy {tally.petname} SIZE"
 
     # --- a second run -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from transfer_fixtures import Bed, bed_of, content, read_back
 
 from lnstore.client.catalog import CatalogError
 from lnstore.client.download import AHEAD_SEGMENTS, FileUnreadable
-from lnstore.client.files import CapInvalid, cap_of
+from lnstore.client.files import CapInvalid, CodingInvalid, cap_of
 from lnstore.client.segments import full_share_bytes
 from lnstore.client.sink import SinkError
 from lnstore.client.source import SourceError
@@ -324,6 +324,13 @@ async def test_a_name_is_used_once_and_a_stream_needs_one(tmp_path: Path, nurser
         assert await read_back(client, result.cap) == b"from a pipe"
         assert [(f.name, f.complete) for f in client.ls()] == [("piped", True), ("report.bin", True)]
         assert cap_of(client.ls()[0]) == result.cap
+
+
+async def test_a_coding_that_is_none_is_refused(tmp_path: Path, nursery: trio.Nursery) -> None:
+    bed = bed_of(tmp_path, nursery, nodes=1, needed=1)
+    async with bed.client() as client:
+        with pytest.raises(CodingInvalid, match="--needed 3, --happy 1, --total 5"):
+            await client.put(bed.file(b"x"), needed=3, total=5)
 
 
 @pytest.mark.parametrize("make", ["missing", "directory"])
