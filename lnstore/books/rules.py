@@ -93,10 +93,11 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
         return BooksRefused(ErrorCode.IN_GRACE, "rent is overdue; pay it before you rent more")
     if planned.index != expected:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, f"the account's next {what} is {expected}, not {planned.index}")
-    if planned.purpose is InvoicePurpose.RENT and planned.token_index != account.token_index:
+    if planned.purpose is InvoicePurpose.RENT and (planned.token_index or 0) < account.token_index:
+        # A higher one is the client's right: it may have revealed a nonce that never arrived here.
         return BooksRefused(
             ErrorCode.PERIOD_REFUSED,
-            f"the account's next token index is {account.token_index}, not {planned.token_index}",
+            f"the account's next token index is {account.token_index}, {planned.token_index} is used up",
         )
     if planned.purpose is InvoicePurpose.RENT and planned.capacity_bytes != account.capacity_bytes:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's capacity has changed meanwhile; ask again")

@@ -96,6 +96,7 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._lock = threading.RLock()
+        self._uploads = 0
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -129,6 +130,22 @@ class Catalog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def uploads_running(self) -> bool:
+        """Whether some node may hold a share that it acknowledged and that is not written here yet."""
+        return self._uploads > 0
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Marks the time in which shares are sent."""
+        with self._lock:
+            self._uploads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uploads -= 1
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -64,6 +64,12 @@ def compute_proof(
         raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{_ADVICE}") from exc
     if len(tokens) * _ENTRY != len(sample):
         raise ProofFailed(f"{petname} proves a share twice; nothing was paid{_ADVICE}", differs=True)
+    if strange := [share_id for share_id in tokens if share_id not in ours and share_id not in expected]:
+        raise ProofFailed(
+            f"{petname} proves shares that are not yours ({_named(strange)}), in the place of yours; "
+            f"nothing was paid{_ADVICE}",
+            differs=True,
+        )
     if missing:
         raise ProofFailed(
             f"{petname} left {_named(missing)} out of its proof; nothing was paid{_ADVICE}", missing=missing
@@ -87,6 +93,7 @@ _ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store
 
 
 def _named(ids: list[ShareId]) -> str:
+    """`3 shares (…)`."""
     shown = ", ".join(share_id.hex()[:16] for share_id in ids[:_SHOWN])
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"{len(ids)} of your shares ({shown}{more})" if ids else "no share"
+    return f"{len(ids)} share{'s' if len(ids) > 1 else ''} ({shown}{more})"

@@ -27,6 +27,7 @@ from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
+from lnstore.client.tidy import drop_unknown
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat, NodeId
@@ -221,12 +222,16 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     check_prices(agreement.terms.terms, purse.config, node.petname)
     check_indices(agreement, status, ours, node.petname)
-    now, period, t = purse.clock.now(), status.next_period, status.token_index
+    # Before this agreement a nonce may have been revealed in vain: it is passed over, whatever the node asks for.
+    now, period, t = purse.clock.now(), status.next_period, ours.latest_proof
     latest = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, now + CLOCK_TOLERANCE_SECONDS)
     if period > latest + MAXIMUM_AHEAD:
         raise NodeUntrusted(f"{node.petname} wants rent for period {period}, which is not due; nothing was paid")
     secret = purse.account_secret
     nonce = audit_nonce(audit_key(secret), node.node_id, t)
+    ids = _ids_at(purse, node)
+    if status.shares > len(ids):
+        await drop_unknown(purse, node, ids)
     challenge = await purse.write(_challenge, purse, node, nonce, period, t)
     request = RequestInvoice(purpose=InvoicePurpose.RENT, period=period, token_index=t, nonce=nonce)
     reply = await purse.ask(node, request, InvoiceReply)

@@ -50,11 +50,15 @@ from lnstore_protocol.messages import (
     AuditShareReply,
     ChannelInfo,
     ChannelInfoReply,
+    DropShares,
+    DropSharesReply,
     ErrorReply,
     GetTerms,
     HelloReply,
     InvoicePurpose,
     InvoiceReply,
+    ListShares,
+    ListSharesReply,
     OpenAccount,
     OpenAccountReply,
     Request,
@@ -403,6 +407,13 @@ class HonestNode:
                 reply = ChannelInfoReply(
                     lightning_id=self.lightning_id, addresses=self.places, minimum_sat=self._terms().minimum_channel_sat
                 )
+            case ListShares(after=after, limit=limit):
+                held = sorted(share_id for share_id in self.shares if after is None or share_id > after)[:limit]
+                reply = ListSharesReply(payload=b"".join(i + len(self.shares[i][0]).to_bytes(4, "big") for i in held))
+            case DropShares(payload=payload):
+                ids = [ShareId(bytes(payload[at : at + 32])) for at in range(0, len(payload), 32)]
+                dropped = sum(self.shares.pop(share_id, None) is not None for share_id in ids)
+                reply = DropSharesReply(dropped=dropped, used_bytes=0)
             case AuditShare(share_id=share_id, leaf=leaf):
                 reply = self._audit(share_id, leaf)
             case _:
@@ -503,13 +514,14 @@ class HonestNode:
         account = self.open
         assert message.nonce is not None
         assert message.period is not None
-        if message.period != self._period(account.paid_until_at) or message.token_index != account.token_index:
+        assert message.token_index is not None
+        if message.period != self._period(account.paid_until_at) or message.token_index < account.token_index:
             raise NodeRefused(self.address, ErrorReply(code=ErrorCode.PERIOD_REFUSED, message="period"))
         amount = rent_msat(account.capacity_bytes, self.agreed.period_seconds, self.agreed.price_msat_per_gib_month)
         ids = proofs.select_sample(message.nonce, self.shares)
         held = [share_id for share_id in ids if share_id not in self.lost]
         answers = [(share_id, proofs.answer(message.nonce, share_id, self.shares[share_id][0])) for share_id in held]
-        at = account.token_index * TOKEN_BYTES
+        at = message.token_index * TOKEN_BYTES
         return await self._invoice(
             InvoiceReply,
             message,
@@ -567,7 +579,7 @@ class HonestNode:
                     account.deposit_index += 1
                 case RequestInvoice():
                     account.paid_until_at = pending.reply.until_at
-                    account.token_index += 1
+                    account.token_index = (pending.request.token_index or 0) + 1
 
     def _audit(self, share_id: ShareId, leaf: int) -> AuditShareReply:
         if share_id not in self.shares or share_id in self.lost:
@@ -642,6 +654,11 @@ class World:
         """What all nodes' daemons got."""
         daemons = self.network.daemons.values()
         return sum(i.received_msat or 0 for daemon in daemons for i in daemon.invoices.values())
+
+    def forget(self, share_id: ShareId) -> None:
+        """Take a share out of the catalog alone."""
+        with self.purse.catalog.transaction() as db:
+            db.execute("DELETE FROM shares WHERE share_id = ?", (bytes(share_id),))
 
     def store(self, *, shares: int, node: HonestNode | None = None, size: int = 40_000) -> list[ShareId]:
         """Shares that the node acknowledged and the catalog knows."""

@@ -22,6 +22,7 @@ from lnstore.client.money_errors import (
     PaymentOpen,
     ProofFailed,
     TokensUsedUp,
+    UploadRunning,
 )
 from lnstore.client.node_channels import list_channels, open_channel
 from lnstore.client.node_errors import NodeRefused
@@ -137,12 +138,37 @@ async def test_more_shares_than_a_sample_are_proven_by_512_of_them(world: World)
     assert (paid.sampled, paid.shares) == (512, 607)
 
 
-async def test_shares_that_only_the_node_knows_of_do_no_harm(world: World) -> None:
+async def test_shares_that_only_the_node_knows_of_are_given_up_before_the_proof(world: World) -> None:
     """An upload was interrupted after the node stored the share and before our catalog knew."""
     share_ids = world.store(shares=2)
-    with world.purse.catalog.transaction() as db:
-        db.execute("DELETE FROM shares WHERE share_id = ?", (bytes(share_ids[0]),))
-    assert (await pay_one(world)).sampled == 9
+    world.forget(share_ids[0])
+    assert (await pay_one(world)).sampled == 8
+    assert share_ids[0] not in world.node.shares
+
+
+async def test_while_a_put_is_running_such_shares_are_not_touched(world: World) -> None:
+    """What a node has acknowledged may not be in the catalog yet."""
+    share_ids = world.store(shares=2)
+    world.forget(share_ids[0])
+    with world.purse.catalog.uploading():
+        assert isinstance(await refusal(world), UploadRunning)
+    assert share_ids[0] in world.node.shares
+
+
+async def test_a_node_cannot_put_shares_it_should_have_dropped_in_the_place_of_ours(world: World) -> None:
+    """A share that we no longer pay for, small, with a genuine token, would push a lost one out of the sample."""
+    (kept,) = world.store(shares=1)
+    tokens = world.node.shares[kept]
+    world.forget(kept)
+
+    def tamper(reply: Any) -> Any:
+        world.node.shares[kept] = tokens
+        return replace(reply, shares=7) if isinstance(reply, AccountStatusReply) else reply
+
+    world.node.tamper = tamper
+    error = await refusal(world)
+    assert isinstance(error, ProofFailed)
+    assert "not yours" in str(error)
 
 
 async def test_a_share_stored_after_the_nonce_was_revealed_is_not_missed_in_its_proof(world: World) -> None:
@@ -157,8 +183,7 @@ async def test_a_share_dropped_after_the_nonce_was_revealed_is_not_missed_either
     world.node.lost.add(gone)
     error = await refusal(world)
     assert isinstance(error, ProofFailed)
-    with world.purse.catalog.transaction() as db:
-        db.execute("DELETE FROM shares WHERE share_id = ?", (bytes(gone),))
+    world.forget(gone)
     assert (await pay_one(world)).sampled == 7
 
 
@@ -351,7 +376,7 @@ async def test_a_lapsed_account_is_named_and_not_paid(world: World) -> None:
 
 @pytest.mark.parametrize("heard", [False, True])
 async def test_an_account_that_lapsed_with_a_nonce_revealed_begins_with_the_next_one(world: World, heard: bool) -> None:
-    """What the nonce asks for may be known since; only a node that never heard of it may ask for it again."""
+    """What the nonce asks for may be known since, whether the node says so or not: it is never revealed again."""
     await pay_one(world)
     world.clock.at += PERIOD
     if heard:
@@ -378,7 +403,9 @@ async def test_an_account_that_lapsed_with_a_nonce_revealed_begins_with_the_next
     for _ in range(2):
         world.clock.at += PERIOD
         assert (await pay_one(world)).sampled == 2
-    assert len(set(nonces(world))) == 3 + heard
+    assert len(set(nonces(world))) == len(nonces(world)) == 3 + heard
+    revealed_in_vain = proofs.audit_nonce(proofs.audit_key(SECRET), world.node.node_id, 1)
+    assert (revealed_in_vain in nonces(world)) is heard
 
 
 # --- interrupted ----------------------------------------------------------------------------------------------------

@@ -62,9 +62,11 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
             f"period {period} is not due: {account.next_period} is the next unpaid one, and it is payable "
             "from the start of the period before it",
         )
-    if token_index != account.token_index:
+    if token_index < account.token_index:
+        # A higher one is the client's right: it may have revealed a nonce that never arrived here.
         raise Refusal(
-            ErrorCode.PERIOD_REFUSED, f"the account's next token index is {account.token_index}, not {token_index}"
+            ErrorCode.PERIOD_REFUSED,
+            f"the account's next token index is {account.token_index}, {token_index} is used up",
         )
     if not rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month):
         raise Refusal(ErrorCode.PERIOD_REFUSED, "this account owes no rent")
