@@ -17,7 +17,7 @@ from pathlib import Path
 from cases import files, rent, shares, transcript, wire
 
 VECTORS = Path(__file__).parent / "vectors"
-SPEC_VERSION = "1.0 draft 1"
+SPEC_VERSION = "1.0 draft 2"
 
 FILES = {
     "merkle": ("03", shares.merkle_cases),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lnstore.client.money_errors import ProofFailed
 from lnstore_protocol.errors import RemoteProtocolError
-from lnstore_protocol.ids import PaymentHash, ShareId
+from lnstore_protocol.ids import NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES
 from lnstore_protocol.proofs import check_sample, fold, payment_hash, unmask
 
@@ -32,6 +32,7 @@ class Proof:
 def compute_proof(
     *,
     nonce: bytes,
+    node_id: NodeId,
     token_index: int,
     token_key: bytes,
     expected: tuple[ShareId, ...],
@@ -76,7 +77,9 @@ def compute_proof(
         )
     if not tokens:
         return None
-    answers = [(share_id, unmask(token, token_key, share_id, token_index)) for share_id, token in tokens.items()]
+    answers = [
+        (share_id, unmask(token, token_key, node_id, share_id, token_index)) for share_id, token in tokens.items()
+    ]
     return Proof(fold(nonce, answers), len(answers))
 
 

@@ -240,6 +240,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     )
     proof = compute_proof(
         nonce=nonce,
+        node_id=node.node_id,
         token_index=t,
         token_key=token_key(secret),
         expected=challenge.expected,

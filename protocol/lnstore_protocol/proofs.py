@@ -5,14 +5,15 @@
     c        = H(r_t, share id)                                 the challenge for one share
     p_j      = u64 j of H(c, "positions") extended to 256 bytes, mod the number of sectors, j = 0..31
     answer   = H(c, sector p_0 ‖ … ‖ sector p_31)[:16]          512-byte sectors, the share's last padded with zeros
-    token    = answer xor H(token key, share id ‖ u32 t)[:16]
+    token    = answer xor H(token key, node id ‖ share id ‖ u32 t)[:16]
     sample   = the 512 (or all) shares with the smallest H(r_t, "sample" ‖ share id), in ascending order of that hash
     preimage = BLAKE3 in derive-key mode, context "lnstore rent preimage v1", of r_t ‖ id_1 ‖ answer_1 ‖ id_2 ‖ …
 
 Source: precomputed tokens after Ateniese, Di Pietro, Mancini, Tsudik, "Scalable and Efficient Provable Data
 Possession" (2008); the fold binds them to an HTLC. A node that lacks a sampled sector cannot compute the preimage and
 so cannot claim the rent. Answers and challenges have inputs of different lengths under the same key c, so neither can
-be taken for the other.
+be taken for the other. The node id in the mask keeps nodes that hold the same share from
+cancelling each other's masks (docs/adr/0006-the-mask-of-a-token-names-its-node.md).
 """
 
 from __future__ import annotations
@@ -111,15 +112,15 @@ def make_tokens(  # noqa: PLR0917 - the order is the one they are derived in
     tokens = []
     for t in range(start, start + count):
         challenge = _challenge(audit_nonce(audit_key, node_id, t), share_id)
-        tokens.append(_xor(_answer(challenge, view, sectors), _mask(token_key, share_id, t)))
+        tokens.append(_xor(_answer(challenge, view, sectors), _mask(token_key, node_id, share_id, t)))
     return b"".join(tokens)
 
 
-def unmask(token: bytes, token_key: bytes, share_id: ShareId, t: int) -> bytes:
-    """The 16-byte answer that a stored token hides; ValueError for a token of another length."""
+def unmask(token: bytes, token_key: bytes, node_id: NodeId, share_id: ShareId, t: int) -> bytes:
+    """The 16-byte answer that a token stored at this node hides; ValueError for a token of another length."""
     if len(token) != TOKEN_BYTES:
         raise ValueError(f"a token has {TOKEN_BYTES} bytes")
-    return _xor(token, _mask(token_key, share_id, t))
+    return _xor(token, _mask(token_key, node_id, share_id, t))
 
 
 # --- the sample and the preimage --------------------------------------------------------------------------------------
@@ -204,8 +205,8 @@ def _answer(challenge: bytes, view: memoryview, sectors: int) -> bytes:
     return blake3(b"".join(parts), key=challenge).digest(ANSWER_BYTES)
 
 
-def _mask(token_key: bytes, share_id: bytes, t: int) -> bytes:
-    return blake3(share_id + _u32(t), key=token_key).digest(TOKEN_BYTES)
+def _mask(token_key: bytes, node_id: bytes, share_id: bytes, t: int) -> bytes:
+    return blake3(node_id + share_id + _u32(t), key=token_key).digest(TOKEN_BYTES)
 
 
 def _xor(left: bytes, right: bytes) -> bytes:

@@ -159,5 +159,5 @@ async def test_tokens_begin_at_the_accounts_next_rent_and_answer_for_their_own_n
             first, tokens = node.tokens[share_id]
             assert first == start
             nonce = proofs.audit_nonce(proofs.audit_key(secret), node_id, start)
-            answer = proofs.unmask(tokens[:16], proofs.token_key(secret), ShareId(share_id), start)
+            answer = proofs.unmask(tokens[:16], proofs.token_key(secret), node_id, ShareId(share_id), start)
             assert answer == proofs.answer(nonce, ShareId(share_id), share)

@@ -62,7 +62,8 @@ async def test_the_preimage_is_what_the_client_computes_from_its_tokens_and_from
             sample = _sampled(reply)
             assert proofs.check_sample(nonce, shares, [share_id for share_id, _ in sample], []) == []
             key = proofs.token_key(client.identity.seed)
-            unmasked = [(share_id, proofs.unmask(token, key, share_id, t)) for share_id, token in sample]
+            at = node.address.node_id
+            unmasked = [(share_id, proofs.unmask(token, key, at, share_id, t)) for share_id, token in sample]
             computed = [(share_id, proofs.answer(nonce, share_id, shares[share_id])) for share_id, _ in sample]
             assert unmasked == computed
             assert hashlib.sha256(proofs.fold(nonce, computed)).digest() == _payment_hash(world, reply)

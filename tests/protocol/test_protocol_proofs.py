@@ -44,10 +44,10 @@ def test_the_definition_written_out() -> None:
     assert proofs.audit_nonce(AUDIT, NODE_ID, t) == nonce
     answer = defined_answer(nonce, SHARE_ID, SHARE)
     assert proofs.answer(nonce, SHARE_ID, SHARE) == answer
-    mask = H(TOKEN, SHARE_ID + t.to_bytes(4, "big"))[:16]
+    mask = H(TOKEN, NODE_ID + SHARE_ID + t.to_bytes(4, "big"))[:16]
     token = bytes(a ^ b for a, b in zip(answer, mask, strict=True))
     assert proofs.make_tokens(SHARE, SHARE_ID, AUDIT, TOKEN, NODE_ID, start=t, count=1) == token
-    assert proofs.unmask(token, TOKEN, SHARE_ID, t) == answer
+    assert proofs.unmask(token, TOKEN, NODE_ID, SHARE_ID, t) == answer
     preimage = blake3(nonce + SHARE_ID + answer, derive_key_context="lnstore rent preimage v1").digest()
     assert proofs.fold(nonce, [(SHARE_ID, answer)]) == preimage
     assert proofs.payment_hash(preimage) == hashlib.sha256(preimage).digest()
@@ -75,7 +75,8 @@ def test_tokens_are_made_for_each_index() -> None:
     assert proofs.make_tokens(bytearray(SHARE), SHARE_ID, AUDIT, TOKEN, NODE_ID, start=7, count=2) == tokens[112:144]
     for t in (0, 23):
         nonce = proofs.audit_nonce(AUDIT, NODE_ID, t)
-        assert proofs.unmask(tokens[16 * t : 16 * t + 16], TOKEN, SHARE_ID, t) == proofs.answer(nonce, SHARE_ID, SHARE)
+        token = tokens[16 * t : 16 * t + 16]
+        assert proofs.unmask(token, TOKEN, NODE_ID, SHARE_ID, t) == proofs.answer(nonce, SHARE_ID, SHARE)
 
 
 def test_everything_enters_the_token() -> None:
@@ -92,6 +93,17 @@ def test_everything_enters_the_token() -> None:
     ]
     assert len(set(variants)) == len(variants)
     assert len({AUDIT, TOKEN, SECRET}) == 3
+
+
+def test_nodes_that_hold_the_same_share_can_not_cancel_each_others_masks() -> None:
+    """P-W3: token xor answer is another mask at each node, so that one's nonce and token say nothing of the other's."""
+    masks = set()
+    for node in (NODE_ID, NodeId(b"\x09" * 32)):
+        token = proofs.make_tokens(SHARE, SHARE_ID, AUDIT, TOKEN, node, count=1)
+        answer = proofs.answer(proofs.audit_nonce(AUDIT, node, 0), SHARE_ID, SHARE)
+        assert proofs.unmask(token, TOKEN, node, SHARE_ID, 0) == answer
+        masks.add(bytes(a ^ b for a, b in zip(token, answer, strict=True)))
+    assert len(masks) == 2
 
 
 def test_a_share_that_lacks_a_sampled_sector_gives_another_answer() -> None:
@@ -119,7 +131,7 @@ def test_mistakes_of_the_caller() -> None:
     with pytest.raises(ValueError, match="sectors"):
         proofs.answer_from_sectors(NONCE, SHARE_ID, bytes(100))
     with pytest.raises(ValueError, match="token has"):
-        proofs.unmask(bytes(15), TOKEN, SHARE_ID, 0)
+        proofs.unmask(bytes(15), TOKEN, NODE_ID, SHARE_ID, 0)
     with pytest.raises(ValueError, match="answer has"):
         proofs.fold(NONCE, [(SHARE_ID, bytes(15))])
     with pytest.raises(ValueError, match="empty share"):
@@ -202,7 +214,7 @@ def test_rent_is_locked_to_the_data() -> None:
         return proofs.fold(nonce, [(i, proofs.answer(nonce, i, held[i])) for i in sample])
 
     def client(tokens: dict[ShareId, bytes]) -> bytes:
-        return proofs.fold(nonce, [(i, proofs.unmask(tokens[i][16 * t : 16 * t + 16], TOKEN, i, t)) for i in sample])
+        return proofs.fold(nonce, [(i, proofs.unmask(tokens[i][16 * t : 16 * t + 16], TOKEN, NODE_ID, i, t)) for i in sample])
 
     assert proofs.payment_hash(node(shares)) == proofs.payment_hash(client(stored))
     lost = next(iter(shares))

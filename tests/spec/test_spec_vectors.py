@@ -135,7 +135,7 @@ def _proof_answer(case: Case) -> Case:
     tokens = proofs.make_tokens(share, share_id, audit, token, NodeId(node), 0, 3)
     t = case["t"]
     answer = proofs.answer_reading(nonce, share_id, len(share), lambda at, count: share[at : at + count])
-    assert proofs.unmask(tokens[16 * t : 16 * (t + 1)], token, share_id, t) == answer
+    assert proofs.unmask(tokens[16 * t : 16 * (t + 1)], token, NodeId(node), share_id, t) == answer
     return {
         "positions": proofs.challenge_positions(nonce, share_id, len(share)),
         "answer": answer.hex(),
@@ -322,6 +322,7 @@ def test_rent_of_the_transcript_is_locked_to_its_proof() -> None:
     (keys,) = (case for case in vectors()["proofs.json"]["cases"] if case["op"] == "keys")
     assert keys["seed"] == session["keys"]["client_seed"]
     nonce, sample = getattr(request, "nonce", b""), getattr(reply, "sample", b"")
-    answer = proofs.unmask(sample[32:], bytes.fromhex(keys["token_key"]), ShareId(sample[:32]), 0)
+    node_id = NodeId(Identity(bytes.fromhex(session["keys"]["node_seed"])).public_key)
+    answer = proofs.unmask(sample[32:], bytes.fromhex(keys["token_key"]), node_id, ShareId(sample[:32]), 0)
     preimage = proofs.fold(nonce, [(ShareId(sample[:32]), answer)])
     assert session["rent"] == {"preimage": preimage.hex(), "payment_hash": proofs.payment_hash(preimage).hex()}
