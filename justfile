@@ -31,6 +31,11 @@ test *ARGS:
 # What CI runs.
 check: lint type test
 
+# The live tests, and the main job, on real bitcoind and lightningd from PATH (regtest, loopback).
+live *ARGS:
+    uv run pytest -m live -ra {{ARGS}}
+    uv run lnstore demo README.md --lightning core
+
 # The main job on a file of yours.
 demo FILE *ARGS:
     uv run lnstore demo {{FILE}} {{ARGS}}
