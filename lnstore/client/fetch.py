@@ -284,9 +284,10 @@ class _Race:
 
 
 def _verify(reply: GetShareReply, share_id: ShareId, share_bytes: int | None, *, start: int, end: int) -> None:
-    """RemoteProtocolError unless the reply holds bytes `start` to `end` of the share. Blocking."""
+    """RemoteProtocolError unless the reply is exactly the leaves of bytes `start` to `end` (MB-R11). Blocking."""
     if share_bytes is not None and reply.share_bytes != share_bytes:
         raise RemoteProtocolError("of another size", ErrorCode.ROOT_MISMATCH)
-    if not reply.offset <= start < end <= reply.offset + len(reply.payload):
+    leaves = merkle.leaf_range(reply.share_bytes, start, end - start)
+    if (reply.offset, reply.offset + len(reply.payload)) != merkle.leaf_span(reply.share_bytes, *leaves):
         raise RemoteProtocolError("not the range that was asked for", ErrorCode.RANGE_INVALID)
     merkle.verify_range(share_id, reply.share_bytes, reply.offset, reply.payload, reply.proof)

@@ -30,7 +30,16 @@ from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtoco
 from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import NodeAddress
-from lnstore_protocol.messages import MAX_SHARE_BYTES, ErrorReply, GetShare, Hello, HelloReply, Reply, Request
+from lnstore_protocol.messages import (
+    MAX_SHARE_BYTES,
+    ErrorReply,
+    GetShare,
+    Hello,
+    HelloReply,
+    Reply,
+    Request,
+    demands_a_feature,
+)
 
 VERSION_MAJOR = 1
 VERSION_MINOR = 0
@@ -258,8 +267,10 @@ async def connect(
             )
             left = max(0.0, deadline - trio.current_time())
             connection.hello = await connection.request(hello, timeout_seconds=left)
-            if connection.hello.version_major != VERSION_MAJOR:
+            if connection.hello.version_major != VERSION_MAJOR:  # M-R12
                 raise NodeRefused(address, ErrorReply(code=ErrorCode.UNSUPPORTED_VERSION, message=""))
+            if demands_a_feature(connection.hello.features):
+                raise NodeRefused(address, ErrorReply(code=ErrorCode.UNKNOWN_FEATURE, message=""))
             yield connection
         finally:
             connection.abort("was disconnected by this side")

@@ -39,6 +39,11 @@ def wire(key: int, *, max_len: int = 0, **kwargs: Any) -> Any:
     return field(metadata={"key": key, "max_len": max_len}, **kwargs)
 
 
+def demands_a_feature(features: bytes) -> bool:
+    """Whether the bit field of a hello sets an even bit: a demand, and version 1.0 knows no feature (M-R11, M-R12)."""
+    return any(byte & 0x55 for byte in features)
+
+
 class AccountState(IntEnum):
     """An account's standing. ACTIVE also before any capacity is rented."""
 

@@ -108,6 +108,20 @@ async def test_reading_parts_asks_only_for_the_leaves_that_hold_them(tmp_path: P
         assert await read_back(client, cap, offset=5_000_000, length=1000) == data[5_000_000:5_001_000]
 
 
+async def test_a_range_wider_than_asked_for_is_a_fault(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """MB-R11: more leaves than asked for are refused, although their proof holds: they are charged by the byte."""
+    bed = bed_of(tmp_path, nursery, nodes=3, needed=2)
+    data = content(1_000_000)
+    async with bed.client() as client:
+        cap = (await client.put(bed.file(data))).cap
+    for node in bed.nodes:
+        true_get = node._get
+        node._get = lambda share_id, _offset, _length, true_get=true_get: true_get(share_id, 0, 0)
+    async with bed.client() as client:
+        with pytest.raises(FileUnreadable, match="not the range that was asked for"):
+            await read_back(client, cap, offset=500_000, length=1000)
+
+
 @pytest.mark.parametrize("harm", [lambda s: s[:-1] + bytes([s[-1] ^ 1]), lambda s: s[: len(s) // 2], lambda s: s + s])
 async def test_an_altered_or_cut_share_is_noticed_and_another_used(
     tmp_path: Path, nursery: trio.Nursery, harm: object

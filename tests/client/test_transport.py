@@ -181,7 +181,19 @@ async def test_something_that_accepts_and_stays_silent_is_unreachable(nursery: t
     await listeners[0].aclose()
 
 
-async def test_another_major_version_is_refused(network: TinyNetwork) -> None:
+@pytest.mark.parametrize(
+    ("version", "features", "refusal"),
+    [
+        (2, b"", "no protocol version"),
+        (1, b"\x04", "requires a feature"),
+        (1, b"\x01" + bytes(63), "requires a feature"),
+    ],
+    ids=["another major version", "an even feature bit", "an even bit far up"],
+)
+async def test_a_node_that_can_not_be_understood_is_refused(
+    network: TinyNetwork, version: int, features: bytes, refusal: str
+) -> None:
+    """M-R12: another major version, or a demanded feature that this client lacks."""
     node = network.nodes[0]
     true_answer = node.answer
 
@@ -189,9 +201,9 @@ async def test_another_major_version_is_refused(network: TinyNetwork) -> None:
         reply = true_answer(request)
         return (
             HelloReply(
-                version_major=2,
+                version_major=version,
                 version_minor=0,
-                features=b"",
+                features=features,
                 network="regtest",
                 lightning_id=reply.lightning_id,
                 lightning_signature="",
@@ -202,7 +214,7 @@ async def test_another_major_version_is_refused(network: TinyNetwork) -> None:
         )
 
     node.answer = newer  # type: ignore[method-assign]
-    with pytest.raises(NodeRefused, match="no protocol version"):
+    with pytest.raises(NodeRefused, match=refusal):
         async with connect(node.address, ME, open_stream=network.open_stream):
             pass
 

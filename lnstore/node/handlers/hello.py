@@ -7,19 +7,17 @@ from importlib.metadata import version
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.messages import GetTerms, Hello, HelloReply, TermsReply
+from lnstore_protocol.messages import GetTerms, Hello, HelloReply, TermsReply, demands_a_feature
 
 VERSION_MAJOR = 1
 VERSION_MINOR = 0
 FEATURES = b""
 AGENT = f"lnstore/{version('lnstore')}"
 
-_EVEN_BITS = 0x55
-
 
 def is_understood(message: Hello) -> bool:
     """Whether the two sides can speak: same major version, and no feature required that this node lacks."""
-    return message.version_major == VERSION_MAJOR and not any(byte & _EVEN_BITS for byte in message.features)
+    return message.version_major == VERSION_MAJOR and not demands_a_feature(message.features)
 
 
 async def hello(request: RequestContext, message: Hello) -> HelloReply:
