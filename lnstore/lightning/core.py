@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from lnstore.lightning import replies
 from lnstore.lightning.messages import recover_signer
+from lnstore.lightning.replies import understanding
 from lnstore.lightning.rpc import Call
 from lnstore.ports import (
     Channel,
@@ -88,25 +88,13 @@ class CoreLightning:
     async def info(self) -> LightningInfo:
         """Who the daemon is; `simulated` comes from its version, addresses from what it announces or listens on."""
         reply = await self.call("getinfo")
-        with _understanding("getinfo"):
-            # A daemon that announces nothing (regtest, behind NAT) is still reachable where it listens.
-            places = reply.get("address") or reply.get("binding") or []
-            version = str(reply["version"])
-            return LightningInfo(
-                lightning_id=LightningId.from_hex(reply["id"]),
-                alias=str(reply.get("alias", "")),
-                network=str(reply["network"]),
-                block_height=int(reply["blockheight"]),
-                version=version,
-                synced=not any(name.startswith("warning_") and name.endswith("_sync") for name in reply),
-                simulated="simulated" in version,
-                addresses=tuple((str(place["address"]), int(place["port"])) for place in places if "port" in place),
-            )
+        with understanding("getinfo"):
+            return replies.info(reply)
 
     async def sign_message(self, message: str) -> str:
         """A zbase32 signature of `message` by the daemon's key."""
         reply = await self.call("signmessage", message=message)
-        with _understanding("signmessage"):
+        with understanding("signmessage"):
             return str(reply["zbase"])
 
     async def check_message(self, message: str, zbase: str, signer: LightningId) -> bool:
@@ -142,7 +130,7 @@ class CoreLightning:
             if existing is None or (existing.payment_hash, existing.amount_msat) != (payment_hash, amount_msat):
                 raise
             return existing
-        with _understanding("invoice"):
+        with understanding("invoice"):
             return Invoice(
                 label=label,
                 bolt11=reply["bolt11"],
@@ -155,8 +143,8 @@ class CoreLightning:
     async def find_invoice(self, label: str) -> Invoice | None:
         """The invoice of this label, or None."""
         reply = await self.call("listinvoices", label=label)
-        with _understanding("listinvoices"):
-            return _invoice(reply["invoices"][0]) if reply["invoices"] else None
+        with understanding("listinvoices"):
+            return replies.invoice(reply["invoices"][0]) if reply["invoices"] else None
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Deletes the invoice if it still has `status`; False when it has not, or is unknown."""
@@ -177,30 +165,20 @@ class CoreLightning:
             if refused.code != _WAIT_TIMEOUT:
                 raise
             return None
-        with _understanding("waitanyinvoice"):
-            return _invoice(reply)
+        with understanding("waitanyinvoice"):
+            return replies.invoice(reply)
 
     # --- payments -----------------------------------------------------------------------------------------------
 
     async def decode(self, bolt11: str) -> DecodedInvoice:
         """What a BOLT11 string says, signature checked by the daemon; refused (-32602) for anything else."""
         reply = await self.call("decode", string=bolt11)
-        with _understanding("decode"):
+        with understanding("decode"):
             if reply.get("type") != "bolt11 invoice" or reply.get("valid") is not True:
                 raise LightningRefused(
                     -32602, f"not a valid BOLT11 invoice but a {reply.get('type', 'something else')}"
                 )
-            created_at = int(reply["created_at"])
-            amount = reply.get("amount_msat")
-            return DecodedInvoice(
-                payee=LightningId.from_hex(reply["payee"]),
-                payment_hash=PaymentHash.from_hex(reply["payment_hash"]),
-                amount_msat=None if amount is None else Msat(int(amount)),
-                created_at=created_at,
-                expires_at=created_at + int(reply["expiry"]),
-                network=_NETWORKS.get(reply["currency"], str(reply["currency"])),
-                description=str(reply.get("description", "")),
-            )
+            return replies.decoded(reply)
 
     async def pay(self, bolt11: str, *, max_fee_msat: Msat, retry_for_seconds: int) -> Payment:
         """Pays at most once in all. Never raises for an unreachable daemon: that is UNKNOWN."""
@@ -234,14 +212,14 @@ class CoreLightning:
         """What `listpays` says of this invoice; UNKNOWN when the daemon does not answer."""
         try:
             reply = await self.call("listpays", bolt11=bolt11)
-            with _understanding("listpays"):
+            with understanding("listpays"):
                 by_status = {attempt["status"]: attempt for attempt in reply["pays"]}
                 if "complete" in by_status:
-                    return _payment(Outcome.SETTLED, by_status["complete"])
+                    return replies.payment(Outcome.SETTLED, by_status["complete"])
                 if "pending" in by_status:
                     pending = by_status["pending"]
                     lost = await self._is_lost(pending["payment_hash"], int(pending["created_at"]))
-                    return _LOST if lost else _payment(Outcome.PENDING, pending)
+                    return replies.LOST if lost else replies.payment(Outcome.PENDING, pending)
                 if by_status.keys() - {"failed"}:
                     return Payment(Outcome.UNKNOWN, reason=f"listpays speaks of {sorted(by_status)}")
         except LightningUnavailable as unavailable:
@@ -252,18 +230,13 @@ class CoreLightning:
         """Whether a payment that is listed as pending was recorded, but never put into any channel.
 
         A lightningd that dies between the two (seen with v26.06.6) lists it as pending for ever, and refuses to pay
-        the hash again (-3). It is lost only if it is not new, and if every channel that could carry it is one whose
-        HTLCs lightningd lists: those of a channel that is being closed on chain it does not.
+        the hash again (-3). It is lost only if it is not new and no channel may carry it.
         """
         if time.time() - created_at < self._lost_after_seconds:
             return False
         reply = await self.call("listpeerchannels")
-        with _understanding("listpeerchannels"):
-            return all(
-                entry["state"] in _LISTING_HTLCS
-                and all(htlc["payment_hash"] != payment_hash for htlc in entry.get("htlcs", []))
-                for entry in reply["channels"]
-            )
+        with understanding("listpeerchannels"):
+            return not any(replies.may_carry(entry, payment_hash, created_at) for entry in reply["channels"])
 
     async def _send(self, bolt11: str, max_fee_msat: Msat, retry_for_seconds: int) -> None:
         limits = {"maxfee": int(max_fee_msat), "retry_for": retry_for_seconds}
@@ -298,98 +271,32 @@ class CoreLightning:
             push_msat=int(push_msat) or None,
             announce=announce,
         )
-        with _understanding("fundchannel"):
+        with understanding("fundchannel"):
             return str(reply["channel_id"])
 
     async def channels(self, peer: LightningId | None = None) -> list[Channel]:
         """All channels with all peers, or with one; closed ones stay listed for some 100 blocks."""
         reply = await self.call("listpeerchannels", id=None if peer is None else peer.hex())
-        with _understanding("listpeerchannels"):
-            return [_channel(entry) for entry in reply["channels"]]
+        with understanding("listpeerchannels"):
+            return [replies.channel(entry) for entry in reply["channels"]]
 
     async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
         """Closes, alone if the peer is away for so long; the closing transaction's id, empty if never funded."""
         params = {"id": channel_id, "unilateraltimeout": unilateral_timeout_seconds}
         reply = await self._call("close", params, unilateral_timeout_seconds + PEER_SECONDS, self._waits)
-        with _understanding("close"):
+        with understanding("close"):
             # A channel that was never funded closes without a transaction.
             return str((reply.get("txids") or [reply.get("txid", "")])[-1])
 
     async def new_address(self) -> str:
         """A fresh bech32 address of the daemon's wallet."""
         reply = await self.call("newaddr", addresstype="bech32")
-        with _understanding("newaddr"):
+        with understanding("newaddr"):
             return str(reply["bech32"])
 
     async def wallet_msat(self) -> Msat:
         """The wallet's confirmed, unreserved outputs."""
         reply = await self.call("listfunds")
-        with _understanding("listfunds"):
+        with understanding("listfunds"):
             usable = (out for out in reply["outputs"] if out["status"] == "confirmed" and not out["reserved"])
             return Msat(sum(int(out["amount_msat"]) for out in usable))
-
-
-_LISTING_HTLCS = frozenset({"OPENINGD", "CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL", "CHANNELD_SHUTTING_DOWN"})
-_LOST = Payment(
-    Outcome.FAILED,
-    reason="lightningd recorded this payment and died before it sent it; nothing is in flight, but it will never pay "
-    "this payment hash. Ask for another invoice",
-    unpayable=True,
-)
-
-_NETWORKS = {"bc": "bitcoin", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
-"""The currency prefix of a BOLT11 string → the network's name as `getinfo` says it."""
-
-
-@contextmanager
-def _understanding(method: str) -> Iterator[None]:
-    """Turns a reply of an unexpected shape into a LightningError that names the command."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
-        raise LightningError(
-            f"lightningd's answer to {method} has another form than expected ({type(exc).__name__}: {exc}); "
-            "this lnstore was written for Core Lightning 25.05 to 26.06"
-        ) from None
-
-
-def _invoice(entry: dict[str, Any]) -> Invoice:
-    status = InvoiceStatus(entry["status"])
-    paid = status is InvoiceStatus.PAID
-    return Invoice(
-        label=str(entry["label"]),
-        bolt11=entry["bolt11"],
-        payment_hash=PaymentHash.from_hex(entry["payment_hash"]),
-        amount_msat=Msat(int(entry.get("amount_msat", 0))),
-        expires_at=int(entry["expires_at"]),
-        status=status,
-        pay_index=int(entry["pay_index"]) if paid else None,
-        paid_at=int(entry["paid_at"]) if paid else None,
-        received_msat=Msat(int(entry["amount_received_msat"])) if paid else None,
-    )
-
-
-def _payment(outcome: Outcome, attempt: dict[str, Any]) -> Payment:
-    amount, sent, preimage = attempt.get("amount_msat"), attempt.get("amount_sent_msat"), attempt.get("preimage")
-    return Payment(
-        outcome,
-        amount_msat=None if amount is None else Msat(int(amount)),
-        sent_msat=None if sent is None else Msat(int(sent)),
-        preimage=None if preimage is None else bytes.fromhex(preimage),
-        reason="" if outcome is Outcome.SETTLED else "the payment is on its way; wait for it",
-    )
-
-
-def _channel(entry: dict[str, Any]) -> Channel:
-    return Channel(
-        peer=LightningId.from_hex(entry["peer_id"]),
-        state=str(entry["state"]),
-        connected=entry["peer_connected"] is True,
-        channel_id=str(entry.get("channel_id", "")),
-        short_channel_id=entry.get("short_channel_id"),
-        funding_txid=entry.get("funding_txid"),
-        capacity_msat=Msat(int(entry.get("total_msat", 0))),
-        to_us_msat=Msat(int(entry.get("to_us_msat", 0))),
-        spendable_msat=Msat(int(entry.get("spendable_msat", 0))),
-        receivable_msat=Msat(int(entry.get("receivable_msat", 0))),
-    )

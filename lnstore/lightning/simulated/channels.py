@@ -235,10 +235,11 @@ def close(db: Database, row: Row, closer: str, *, mutual: bool) -> str:
         delays = {} if mutual else {closer: db.height + 1 + TO_SELF_DELAY}
         txid = chain.settle(db, (row["funding_txid"], row["funding_outnum"]), shares, delays=delays)
         db.run(
-            "UPDATE channel SET state = ?, closer = ?, close_txid = ? WHERE channel_id = ?",
+            "UPDATE channel SET state = ?, closer = ?, close_txid = ?, closed_at = ? WHERE channel_id = ?",
             "CLOSINGD_COMPLETE" if mutual else "AWAITING_UNILATERAL",
             closer,
             txid,
+            db.now(),
             row["channel_id"],
         )
         return txid

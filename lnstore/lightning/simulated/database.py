@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -48,7 +48,7 @@ CREATE TABLE channel (
     funding_txid TEXT NOT NULL REFERENCES tx, funding_outnum INTEGER NOT NULL, capacity_sat INTEGER NOT NULL,
     push_msat INTEGER NOT NULL, public INTEGER NOT NULL, state TEXT NOT NULL, scid TEXT UNIQUE,
     opener_alias TEXT NOT NULL, acceptor_alias TEXT NOT NULL,
-    closer TEXT, close_txid TEXT, normal_at REAL,
+    closer TEXT, close_txid TEXT, normal_at REAL, closed_at REAL,
     opener_msat INTEGER NOT NULL, opener_min_msat INTEGER NOT NULL, opener_max_msat INTEGER NOT NULL,
     forth_offered INTEGER NOT NULL DEFAULT 0, forth_offered_msat INTEGER NOT NULL DEFAULT 0,
     forth_fulfilled INTEGER NOT NULL DEFAULT 0, forth_fulfilled_msat INTEGER NOT NULL DEFAULT 0,

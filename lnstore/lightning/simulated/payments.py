@@ -188,6 +188,15 @@ def _fail(db: Database, payment: Row) -> None:
     )
 
 
+def abandon(db: Database, channel_id: str) -> None:
+    """Fails the payments that are on their way over a channel which is now closed alone.
+
+    On the real network they time out on chain, some blocks later; the money goes back in either case.
+    """
+    for row in db.all("SELECT DISTINCT payment_id FROM htlc WHERE channel_id = ?", channel_id):
+        _fail(db, by_id(db, row["payment_id"]))
+
+
 def _count(db: Database, channel_id: str, *, forth: bool, what: str, amount_msat: int) -> None:
     column = f"{'forth' if forth else 'back'}_{what}"
     db.run(

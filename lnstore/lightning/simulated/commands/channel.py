@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from lnstore.lightning.simulated import chain, channels, crypto, nodes, params
+from lnstore.lightning.simulated import chain, channels, crypto, nodes, params, payments
 from lnstore.lightning.simulated.commands import LIGHTNINGD
 from lnstore.lightning.simulated.database import Database
 from lnstore.lightning.simulated.failure import RpcFailure
@@ -153,7 +153,9 @@ async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) 
     row = channels.find(daemon.db, daemon.name, row["channel_id"])
     if row is None or row["state"] not in channels.OPEN:
         raise RpcFailure(-1, "Channel was closed by its peer")
-    txid = channels.close(daemon.db, row, daemon.name, mutual=mutual)
+    with daemon.db.transaction():
+        payments.abandon(daemon.db, row["channel_id"])
+        txid = channels.close(daemon.db, row, daemon.name, mutual=mutual)
     daemon.simulation.changed()
     return {"txs": [chain.raw(daemon.db, txid)], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
 
@@ -258,7 +260,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "their_to_self_delay": channels.TO_SELF_DELAY,
         "our_to_self_delay": channels.TO_SELF_DELAY,
         "max_accepted_htlcs": 483,
-        "state_changes": [_locked_in(row["normal_at"], local=side.opener)] if row["normal_at"] else [],
+        "state_changes": _state_changes(side),
         "status": [_status(row["state"])],
         "in_payments_offered": row[f"{theirs}_offered"],
         "in_offered_msat": row[f"{theirs}_offered_msat"],
@@ -291,15 +293,26 @@ def _status(state: str) -> str:
     return f"{state}:{words.get(state, 'Channel closed.')}"
 
 
-def _locked_in(normal_at: float, *, local: bool) -> dict[str, str]:
-    moment = datetime.fromtimestamp(normal_at, UTC)
-    return {
-        "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z",
-        "old_state": "CHANNELD_AWAITING_LOCKIN",
-        "new_state": "CHANNELD_NORMAL",
-        "cause": "user" if local else "remote",
-        "message": "Lockin complete",
-    }
+def _state_changes(side: channels.Side) -> list[dict[str, str]]:
+    row = side.row
+    changes: list[tuple[float, str, str, bool, str]] = []
+    if row["normal_at"]:
+        lockin = ("CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL", side.opener, "Lockin complete")
+        changes.append((row["normal_at"], *lockin))
+    if row["closed_at"]:
+        before = "CHANNELD_NORMAL" if row["normal_at"] else "CHANNELD_AWAITING_LOCKIN"
+        message = "User or plugin invoked close command"
+        changes.append((row["closed_at"], before, row["state"], row["closer"] == side.node, message))
+    return [
+        {
+            "timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "old_state": old,
+            "new_state": new,
+            "cause": "user" if ours else "remote",
+            "message": message,
+        }
+        for at, old, new, ours, message in changes
+    ]
 
 
 def _htlc(row: Any, *, outgoing: bool) -> dict[str, Any]:
