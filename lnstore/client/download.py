@@ -20,10 +20,10 @@ from lnstore.client.fetch import (
     ShareUnavailable,
 )
 from lnstore.client.placement import MANIFEST_RANK, placement_seed
+from lnstore.client.pool import NodePool
 from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.sink import Sink
 from lnstore.client.tasks import open_tasks
-from lnstore.client.transport import NodePool
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import ReadCap

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lnstore.client.erasure import ErasureCode
-from lnstore.client.segments import SegmentSize, full_share_bytes, segment_size
+from lnstore.client.segments import SegmentSize, segment_size
 from lnstore.client.source import Source
 from lnstore_protocol import merkle, proofs
-from lnstore_protocol.content import RECORD_BYTES, SEALED_RECORD_BYTES, RecordSealer
+from lnstore_protocol.content import RECORD_BYTES, SEALED_RECORD_BYTES, RecordSealer, record_count
 from lnstore_protocol.ids import NodeId, ShareId
 
 READ_BYTES = 16 * RECORD_BYTES
@@ -23,10 +23,9 @@ READ_BYTES = 16 * RECORD_BYTES
 class SegmentBuffer:
     """Memory for the n shares of a segment, side by side, data first. With k = 1 the one share stands for all."""
 
-    def __init__(self, needed: int, total: int) -> None:
+    def __init__(self, needed: int, total: int, share_bytes: int) -> None:
         self.needed = needed
         self.total = total
-        share_bytes = full_share_bytes(needed, total)
         self._memory = memoryview(bytearray(share_bytes * (total if needed > 1 else 1)))
         self.segment = self._memory[: needed * share_bytes]
 
@@ -80,8 +79,10 @@ class SegmentFiller:
     def __init__(self, source: Source, file_key: bytes) -> None:
         self._source = source
         self._sealer = RecordSealer(file_key)
-        self._chunk = memoryview(bytearray(READ_BYTES))
-        self._spare = memoryview(bytearray(READ_BYTES))
+        # Whole records; one byte more than a small file has, so that its end shows with the first read.
+        chunk = READ_BYTES if source.size is None else min(READ_BYTES, record_count(source.size + 1) * RECORD_BYTES)
+        self._chunk = memoryview(bytearray(chunk))
+        self._spare = memoryview(bytearray(chunk))
         self._record = memoryview(bytearray(SEALED_RECORD_BYTES))
         self._plain = self._ahead = self._rest = self._chunk[:0]
         self._next_record = 0

@@ -10,10 +10,10 @@ from functools import partial
 import trio
 
 from lnstore.client.decode import Stripe
-from lnstore.client.node_errors import NodeError, NodeRefused, name_of
+from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout, name_of
 from lnstore.client.placement import ranked
+from lnstore.client.pool import NodePool
 from lnstore.client.tasks import open_tasks
-from lnstore.client.transport import NodePool
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import NodeAddress, NodeId, ShareId
@@ -25,6 +25,9 @@ SHARE_SECONDS = 60.0
 
 PATIENCE_SECONDS = (0.5, 10.0)
 """The least and the most to wait for a share before another one is asked for as well."""
+
+FIRST_PATIENCE_SECONDS = 2.0
+"""Before it is known what shares take."""
 
 PATIENCE_FACTOR = 4.0
 """So many times what shares took lately is slow."""
@@ -123,6 +126,9 @@ class Fetcher:
                         reasons.append(str(exc))
                     continue  # most nodes hold only one share of a segment: that is no fault
                 reasons.append(self._note_fault(node_id, exc.reason))
+            except NodeTimeout as exc:
+                self._pool.drop(self._addresses[node_id], "was too slow")
+                reasons.append(self._note_fault(node_id, exc.reason))
             except NodeError as exc:
                 reasons.append(self._note_fault(node_id, exc.reason))
             except RemoteProtocolError as exc:
@@ -178,8 +184,9 @@ class Fetcher:
     def patience_seconds(self) -> float:
         """How long a share may take before another one is asked for too."""
         least, most = self._patience_bounds
-        usual = most if self._usual_seconds is None else self._usual_seconds * PATIENCE_FACTOR
-        return min(max(usual, least), most)
+        usual = self._usual_seconds
+        slow = FIRST_PATIENCE_SECONDS if usual is None else usual * PATIENCE_FACTOR
+        return min(max(slow, least), most)
 
     def release(self, fetched: Fetched) -> None:
         """Its content is used up."""

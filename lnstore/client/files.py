@@ -17,13 +17,14 @@ from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import MAX_TOTAL
 from lnstore.client.fetch import PATIENCE_SECONDS
 from lnstore.client.node_errors import NodeError
+from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
 from lnstore.client.segments import manifest_bytes, segment_sizes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
 from lnstore.client.standing import check_enough, check_room, standings
-from lnstore.client.transport import CONNECT_SECONDS, NodePool, OpenStream, open_pool, open_tcp
+from lnstore.client.transport import CONNECT_SECONDS, OpenStream, open_tcp
 from lnstore.client.upload import SHARE_SECONDS, PutResult, Upload
 from lnstore.clock import clock_for
 from lnstore.errors import ExitCode, LnstoreError

@@ -46,13 +46,19 @@ class NodeTimeout(NodeError):
     """The reply did not come in time; whether the request was carried out is not known."""
 
 
+_HINTS = {
+    ErrorCode.PAYMENT_REQUIRED: " Reading is paid from a deposit: lnstore rent buy NODE SIZE --deposit MSAT",
+}
+"""What to type, where the registry's sentence cannot know it."""
+
+
 class NodeRefused(NodeError):
     """The node answered with an error: its code, retry rule and message, and the invoice that may come with it."""
 
     def __init__(self, address: NodeAddress, error: ErrorReply) -> None:
         rule = ERROR_RULES[error.code]
         detail = f" ({error.message})" if error.message and error.message != rule.sentence else ""
-        super().__init__(address, f"refused: {rule.sentence}{detail}")
+        super().__init__(address, f"refused: {rule.sentence}{detail}{_HINTS.get(error.code, '')}")
         self.error = error
 
     @property

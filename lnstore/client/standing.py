@@ -10,8 +10,8 @@ import trio
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.node_errors import NodeError, NodeRefused
+from lnstore.client.pool import NodePool
 from lnstore.client.tasks import open_tasks
-from lnstore.client.transport import NodePool
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.messages import AccountState, AccountStatus, AccountStatusReply

@@ -53,18 +53,7 @@ IN_FLIGHT_BYTES = 16 * 1024 * 1024
 SMALLEST_CHARGE_BYTES = 256 * 1024
 """What any request counts for in that budget: so at most 64 are open, well below what the protocol allows."""
 
-BACKOFF_SECONDS = 5.0
-"""After a failed attempt to connect, how long further ones fail at once with the same error."""
-
-KEPT_BUFFERS = 12
-"""Payload buffers kept for use again; a fresh page costs more than the cipher that fills it."""
-
 OpenStream = Callable[[NodeAddress], Awaitable[trio.abc.Stream]]
-
-
-def payload_pool() -> BufferPool:
-    """Buffers for the payloads of replies; give them back when their content is used up."""
-    return BufferPool(size=MAX_SHARE_BYTES, keep=KEPT_BUFFERS)
 
 
 async def open_tcp(address: NodeAddress) -> trio.abc.Stream:
@@ -252,7 +241,7 @@ async def connect(
     Raises NodeUnreachable, WrongNodeKey, ConnectionLost, and NodeRefused when the versions do not fit.
     """
     deadline = trio.current_time() + timeout_seconds
-    buffers = buffers or payload_pool()
+    buffers = buffers or BufferPool(size=MAX_SHARE_BYTES, keep=0)
     protocol = Connection(Role.CLIENT, identity, remote=address.node_id, allocate=buffers.take)
     stream = await _open(address, protocol, deadline, open_stream)
     connection = NodeConnection(address, stream, protocol, buffers)
@@ -313,89 +302,3 @@ async def _handshake(stream: trio.abc.Stream, protocol: Connection) -> None:
         else:
             protocol.receive_eof()
     await stream.send_all(protocol.data_to_send())
-
-
-# --- all nodes of one client ------------------------------------------------------------------------------------------
-
-
-class NodePool:
-    """One connection per node, opened when first needed and again when it was lost. Made by `open_pool`."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        tasks: trio.Nursery,
-        *,
-        connect_seconds: float = CONNECT_SECONDS,
-        open_stream: OpenStream = open_tcp,
-    ) -> None:
-        self.buffers = payload_pool()
-        self._identity = identity
-        self._tasks = tasks
-        self._connect_seconds = connect_seconds
-        self._open_stream = open_stream
-        self._connections: dict[NodeAddress, NodeConnection] = {}
-        self._locks: dict[NodeAddress, trio.Lock] = {}
-        self._failed: dict[NodeAddress, tuple[float, NodeError]] = {}
-
-    async def dial(self, address: NodeAddress) -> NodeConnection:
-        """The connection to the node, opened if need be; as `connect` raises, at once for a while after a failure."""
-        async with self._locks.setdefault(address, trio.Lock()):
-            connection = self._connections.get(address)
-            if connection is not None and connection.lost is None:
-                return connection
-            until, error = self._failed.get(address, (0.0, None))
-            if error is not None and trio.current_time() < until:
-                raise error.again()
-            try:
-                opened: NodeConnection = await self._tasks.start(self._hold, address)
-            except NodeError as exc:
-                self._failed[address] = (trio.current_time() + BACKOFF_SECONDS, exc)
-                raise
-            self._failed.pop(address, None)
-            self._connections[address] = opened
-            return opened
-
-    async def request(self, address: NodeAddress, message: Request, *, timeout_seconds: float) -> Any:
-        """Ask a node, as NodeConnection.request; once more when a connection from before turns out to be dead.
-
-        Every request of the protocol may be repeated without harm.
-        """
-        known = self._connections.get(address)
-        connection = await self.dial(address)
-        try:
-            return await connection.request(message, timeout_seconds=timeout_seconds)
-        except ConnectionLost:
-            if connection is not known:
-                raise
-        connection = await self.dial(address)
-        return await connection.request(message, timeout_seconds=timeout_seconds)
-
-    def drop(self, address: NodeAddress, reason: str) -> None:
-        """Give up the connection to a node, if there is one."""
-        connection = self._connections.pop(address, None)
-        if connection is not None:
-            connection.abort(reason)
-
-    async def _hold(
-        self, address: NodeAddress, task_status: trio.TaskStatus[NodeConnection] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        async with connect(
-            address,
-            self._identity,
-            timeout_seconds=self._connect_seconds,
-            buffers=self.buffers,
-            open_stream=self._open_stream,
-        ) as connection:
-            task_status.started(connection)
-            await connection.wait_lost()
-
-
-@asynccontextmanager
-async def open_pool(
-    identity: Identity, *, connect_seconds: float = CONNECT_SECONDS, open_stream: OpenStream = open_tcp
-) -> AsyncIterator[NodePool]:
-    """A pool whose connections are closed at the end of the block."""
-    async with open_tasks() as tasks:
-        yield NodePool(identity, tasks, connect_seconds=connect_seconds, open_stream=open_stream)
-        tasks.cancel_scope.cancel()

@@ -8,27 +8,27 @@ with the same key, asks every node what it holds already, and sends only the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import trio
 
+from lnstore.client.acks import AckRecorder
 from lnstore.client.catalog import MANIFEST_SEGMENT, Catalog, FileEntry, ShareEntry
 from lnstore.client.encode import FilledSegment, SegmentBuffer, SegmentFiller, TokenKeys, code_segment
 from lnstore.client.erasure import ErasureCode
 from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
+from lnstore.client.pool import NodePool
 from lnstore.client.progress import NoProgress, Progress
-from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes
+from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes, segment_size
 from lnstore.client.source import Source, SourceError
 from lnstore.client.standing import Fit, format_bytes
 from lnstore.client.tasks import open_tasks
-from lnstore.client.transport import NodePool
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol import content, merkle
 from lnstore_protocol import manifest as manifests
-from lnstore_protocol import merkle
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import NodeId, ShareId
@@ -46,8 +46,6 @@ BUFFERS = (2, 4)
 """The least and the most segments under way."""
 
 CODING_THREADS = 2
-BATCH_SHARES = 64
-"""Acknowledged shares written to the catalog at once."""
 
 
 class PutFailed(LnstoreError):
@@ -114,7 +112,6 @@ class Upload:
         share_seconds: float = SHARE_SECONDS,
     ) -> None:
         self._pool = pool
-        self._catalog = catalog
         self._file = file
         self._happy = happy
         self._fit = {f.node.node_id: f for f in fit}
@@ -126,17 +123,17 @@ class Upload:
         self._placement = Placement(placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()})
         self._nodes = {n: NodeShares(f.node.petname) for n, f in self._fit.items()}
         self._segments: dict[int, SegmentShares] = {}
-        self._failure: _SegmentUnhappy | SourceError | None = None
+        self._failure: _SegmentUnhappy | SourceError | PutFailed | None = None
+        self._coded = trio.Semaphore(0)
         self._missing = 0
         self._bytes_done = 0
         self._shares_done = 0
         self._reading = trio.CapacityLimiter(1)
         self._coding = trio.CapacityLimiter(CODING_THREADS)
-        self._catalog_writing = trio.CapacityLimiter(1)
-        self._acked, self._recording = trio.open_memory_channel[ShareEntry](BATCH_SHARES)
-        self._unrecorded: list[ShareEntry] = []
+        self._acks = AckRecorder(catalog)
         self._token_ends = _token_ends(catalog.shares_of(file.file_id)) if resumed else {}
-        most = BUFFER_BYTES // (full_share_bytes(file.needed, file.total) * (file.total if file.needed > 1 else 1))
+        self._share_bytes = full_share_bytes(file.needed, file.total)
+        most = BUFFER_BYTES // (self._share_bytes * (file.total if file.needed > 1 else 1))
         self._buffers_left = min(max(most, BUFFERS[0]), BUFFERS[1])
         self._buffers, self._free_buffers = trio.open_memory_channel[SegmentBuffer](self._buffers_left)
 
@@ -144,22 +141,20 @@ class Upload:
         """Store the source; the file is complete in the catalog afterwards. PutFailed, SourceError."""
         began = trio.current_time()
         self._progress.start(source.size)
+        if source.size is not None:  # a small file takes small buffers
+            first = segment_size(content.ciphertext_bytes(source.size), self._file.needed)
+            self._share_bytes = min(self._share_bytes, first.share_bytes)
         filler = SegmentFiller(source, self._file.file_key)
         try:
             async with open_tasks() as tasks:
-                tasks.start_soon(self._record)
-                async with self._acked:
-                    await self._send_segments(filler)
-                    manifest_id = await self._store_manifest(filler.plain_bytes)
+                tasks.start_soon(self._acks.run)
+                async with self._acks.open():
+                    manifest_id = await self._send_all(filler)
+            await self._acks.complete(self._file.file_id, manifest_id=manifest_id, file_bytes=filler.plain_bytes)
         except _SegmentUnhappy as exc:
             raise PutFailed(self._failure_text(str(exc), resumable=source.state is not None)) from None
         finally:
-            self._record_the_rest()
-        await self._write_catalog(
-            lambda: self._catalog.complete_file(
-                self._file.file_id, manifest_id=manifest_id, file_bytes=filler.plain_bytes
-            )
-        )
+            self._acks.flush()
         return PutResult(
             name=self._file.name,
             cap=ReadCap(self._file.file_key, manifest_id),
@@ -174,12 +169,14 @@ class Upload:
 
     # --- segments ---------------------------------------------------------------------------------------------------
 
-    async def _send_segments(self, filler: SegmentFiller) -> None:
-        """Send all segments.
+    async def _send_all(self, filler: SegmentFiller) -> ShareId:
+        """Send all segments, and the manifest as soon as every share id is known; the manifest's id.
 
-        After a failure those under way are still brought to their end: what nodes acknowledge is then known, and can
+        After a failure what is under way is still brought to its end: what nodes acknowledge is then known, and can
         be continued from or given back.
         """
+        started = 0
+        manifest_id: ShareId | None = None
         async with open_tasks() as tasks:
             while not filler.is_done and self._failure is None:
                 buffer = await self._next_buffer()
@@ -189,8 +186,14 @@ class Upload:
                     self._failure = exc
                     break
                 tasks.start_soon(self._send_segment, filled)
-        if self._failure is not None:
-            raise self._failure
+                started += 1
+            if self._failure is None:
+                for _ in range(started):
+                    await self._coded.acquire()
+                manifest_id = await self._send_manifest(filler.plain_bytes)
+        if self._failure is not None or manifest_id is None:
+            raise self._failure or AssertionError("a put without a failure has a manifest")
+        return manifest_id
 
     async def _next_buffer(self) -> SegmentBuffer:
         """A free buffer, a new one while there may be more."""
@@ -200,28 +203,27 @@ class Upload:
             if not self._buffers_left:
                 return await self._free_buffers.receive()
         self._buffers_left -= 1
-        return SegmentBuffer(self._file.needed, self._file.total)
+        return SegmentBuffer(self._file.needed, self._file.total, self._share_bytes)
 
     async def _send_segment(self, filled: FilledSegment) -> None:
         coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
         self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
+        self._coded.release()
         sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
-        try:
-            await self._send(sending, self._file.total)
-        except _SegmentUnhappy as exc:
-            self._failure = self._failure or exc
+        await self._send(sending, self._file.total)
         self._missing += self._file.total - len(sending.holders)
         self._bytes_done += filled.plain_bytes
         self._progress.advance(self._bytes_done, self._shares_done)
         self._buffers.send_nowait(filled.buffer)
 
-    async def _store_manifest(self, file_bytes: int) -> ShareId:
+    async def _send_manifest(self, file_bytes: int) -> ShareId | None:
         segments = tuple(self._segments[number] for number in sorted(self._segments))
         manifest = Manifest(self._file.needed, self._file.total, file_bytes, segments)
         try:
             blob = manifests.encode(manifest, self._file.file_key)
         except ValueError as exc:
-            raise PutFailed(f"{self._file.name} is too large for one file: {exc}") from exc
+            self._failure = PutFailed(f"{self._file.name} is too large for one file: {exc}")
+            return None
         manifest_id = merkle.share_id(blob)
         copies = len(self._placement.nodes)
         sending = _SegmentSend(
@@ -231,7 +233,7 @@ class Upload:
         return manifest_id
 
     async def _send(self, sending: _SegmentSend, total: int) -> None:
-        """Store one share each on `total` nodes, or as many as there are; _SegmentUnhappy below `happy`."""
+        """Store one share each on `total` nodes, or as many as there are; below `happy` the put has failed."""
         if self._resumed:
             await self._find(sending)
         rank = MANIFEST_RANK if sending.number == MANIFEST_SEGMENT else sending.number
@@ -247,7 +249,8 @@ class Upload:
                 tasks.start_soon(self._send_share, sending, number, node_id, taken)
         if len(sending.holders) < self._happy:
             what = "the manifest" if sending.number == MANIFEST_SEGMENT else f"segment {sending.number + 1}"
-            raise _SegmentUnhappy(f"{what} reached {len(sending.holders)} nodes, {self._happy} are needed")
+            unhappy = _SegmentUnhappy(f"{what} reached {len(sending.holders)} nodes, {self._happy} are needed")
+            self._failure = self._failure or unhappy
 
     async def _send_share(self, sending: _SegmentSend, number: int, node_id: NodeId, taken: set[NodeId]) -> None:
         """Store a share at its node, or at another one when that fails."""
@@ -283,7 +286,7 @@ class Upload:
         """A node has a share: note it, and have it written to the catalog."""
         sending.holders[number] = node_id
         self._shares_done += 1
-        await self._acked.send(
+        await self._acks.add(
             ShareEntry(
                 node_id=node_id,
                 share_id=sending.share_ids[number],
@@ -341,38 +344,11 @@ class Upload:
                 token_end = self._token_ends.get(node_id, TOKENS_PER_SHARE)
                 await self._hold(sending, number, node_id, token_end)
 
-    # --- the catalog ------------------------------------------------------------------------------------------------
-
-    async def _record(self) -> None:
-        """Write acknowledged shares to the catalog, as many at once as came meanwhile."""
-        async for entry in self._recording:
-            self._unrecorded.append(entry)
-            while len(self._unrecorded) < BATCH_SHARES:
-                try:
-                    self._unrecorded.append(self._recording.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-            batch = list(self._unrecorded)
-            await self._write_catalog(partial(self._catalog.add_shares, batch))
-            del self._unrecorded[: len(batch)]
-
-    def _record_the_rest(self) -> None:
-        """At the end, also when interrupted: a share that is recorded is not sent again."""
-        while True:
-            try:
-                self._unrecorded.append(self._recording.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
-                break
-        if self._unrecorded:
-            self._catalog.add_shares(self._unrecorded)
-            self._unrecorded.clear()
-
-    async def _write_catalog(self, write: Callable[[], object]) -> None:
-        await trio.to_thread.run_sync(write, limiter=self._catalog_writing)
+    # --- what went wrong ---------------------------------------------------------------------------------------------
 
     def _failure_text(self, what: str, *, resumable: bool) -> str:
         lines = [f"{self._file.name} could not be stored: {what}"]
-        for tally in self._nodes.values():
+        for tally in sorted(self._nodes.values(), key=lambda tally: tally.petname):
             stored = f"  {tally.petname}: {tally.shares + tally.found_shares} shares stored"
             lines.append(f"{stored}; {tally.fault}" if tally.fault else f"{stored} ({format_bytes(tally.share_bytes)})")
         lines.append(_AGAIN if resumable else _ANEW)

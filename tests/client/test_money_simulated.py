@@ -25,9 +25,9 @@ from lnstore.client.money_errors import PaymentOpen, ProofFailed
 from lnstore.client.node_channels import list_channels, open_channel
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import resolve_open, resume
+from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.purse import Purse
 from lnstore.client.rent import pay_rent, rent_status
-from lnstore.client.transport import NodePool, open_pool
 from lnstore.config import ClientConfig, NodeConfig
 from lnstore.lightning.core import CoreLightning
 from lnstore.lightning.simulated.control import SimulatedNetwork

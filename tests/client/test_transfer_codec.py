@@ -47,7 +47,7 @@ class DribblingStream:
 def encoded(stream: DribblingStream | BytesIO, needed: int, total: int) -> tuple[Manifest, list[list[bytes]]]:
     """The manifest and, by segment, the shares."""
     filler = SegmentFiller(Source(stream, label="test"), KEY)
-    buffer = SegmentBuffer(needed, total)
+    buffer = SegmentBuffer(needed, total, full_share_bytes(needed, total))
     segments, shares = [], []
     while not filler.is_done:
         coded = code_segment(filler.fill(buffer), ErasureCode(needed, total))

@@ -155,8 +155,8 @@ async def test_a_put_continues_after_the_nodes_were_restarted_mid_way(tmp_path: 
                     await client.put(path)
 
             async def kill_early() -> None:
-                while not client.catalog.share_ids_at(nodes[1].address.node_id):  # noqa: ASYNC110 - sets no event
-                    await trio.sleep(0.005)
+                while not await nodes[1].books.leased_ids(grid.profile.account_id):  # noqa: ASYNC110 - the books are asked
+                    await trio.sleep(0.002)
                 nodes[1].kill()
 
             tasks.start_soon(put)

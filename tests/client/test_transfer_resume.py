@@ -85,7 +85,7 @@ async def test_a_failed_put_says_what_is_stored_and_goes_on_when_nodes_are_back(
     async with bed.client() as client:
         with pytest.raises(PutFailed, match="segment 1 reached 2 nodes, 3 are needed") as failed:
             await client.put(path)
-    assert "n0: 1 shares stored" in str(failed.value)
+    assert "n0: 2 shares stored" in str(failed.value)
     assert "n2: 0 shares stored; closed the connection" in str(failed.value)
     assert "the same command continues" in str(failed.value)
     bed.nodes[2].fault = lambda _: None

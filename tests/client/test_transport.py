@@ -7,8 +7,9 @@ import trio
 from tiny_node import TinyNetwork, TinyNode
 
 from lnstore.client.node_errors import ConnectionLost, NodeRefused, NodeTimeout, NodeUnreachable, WrongNodeKey
+from lnstore.client.pool import open_pool
 from lnstore.client.tasks import ByteBudget
-from lnstore.client.transport import IN_FLIGHT_BYTES, connect, open_pool
+from lnstore.client.transport import IN_FLIGHT_BYTES, connect
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode, Retry
 from lnstore_protocol.identity import Identity
