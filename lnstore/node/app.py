@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
 import trio
 
 from lnstore import logs
@@ -15,6 +14,7 @@ from lnstore.books import BooksUnusable, SqlBooks
 from lnstore.clock import clock_for
 from lnstore.config import NODE_FILE, ConfigError, NodeConfig
 from lnstore.lightning.core import CoreLightning
+from lnstore.logs import get_logger
 from lnstore.memory import reuse_freed_memory
 from lnstore.node.directory import load_identity, locked
 from lnstore.node.errors import NodeSetupError
@@ -25,7 +25,7 @@ from lnstore_protocol.ids import Msat, NodeAddress
 BOOKS_FILE = "books.db"
 SHARES_FOLDER = "shares"
 
-_log = structlog.get_logger("lnstore.node")
+_log = get_logger("lnstore.node")
 
 
 async def run_node(
@@ -52,12 +52,18 @@ async def run_node(
                 books=books,
                 clock=clock_for(config.clock_file),
             )
+            failure: NodeSetupError | None = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
                 if stop is not None:
                     nursery.start_soon(_stop_on_event, node, stop)
-                await node.run(task_status=task_status)
+                try:
+                    await node.run(task_status=task_status)
+                except NodeSetupError as exc:  # kept out of the nursery, which would wrap it in a group
+                    failure = exc
                 nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
 
 
 async def node_balances(directory: Path) -> dict[str, Msat]:

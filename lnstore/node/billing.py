@@ -6,16 +6,16 @@ is caught up, and after an absence they get as long as it lasted (at most the gr
 
 from __future__ import annotations
 
-import structlog
 import trio
 
+from lnstore.logs import get_logger
 from lnstore.node.collector import Collector
 from lnstore.node.context import NodeContext
 from lnstore.node.directory import write_seen
 from lnstore.node.limits import BILLING_SECONDS, HEARTBEAT_SECONDS
 from lnstore_protocol.messages import AccountState
 
-_log = structlog.get_logger("lnstore.node.billing")
+_log = get_logger("lnstore.node.billing")
 
 
 class Billing:
@@ -58,8 +58,9 @@ class Billing:
                 self._node.sweep_wanted.set()
 
     def heartbeat(self) -> None:
-        """Write down that the node is there and can be paid; not before an absence is made up for, lest a restart
-        forget it.
+        """Write down that the node is there and can be paid.
+
+        Not before an absence is made up for, lest a restart forget it.
         """
         now = self._node.clock.now()
         if self._collector.is_caught_up and now >= self._not_before_at:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import structlog
 import trio
 
 from lnstore.config import NodeConfig
+from lnstore.logs import get_logger
 from lnstore.node.directory import Binding
 from lnstore.node.errors import Refusal
 from lnstore.node.limits import BACKOFF_SECONDS
@@ -16,7 +16,7 @@ from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.terms import binding_text
 
-_log = structlog.get_logger("lnstore.node.binding")
+_log = get_logger("lnstore.node.binding")
 
 
 def backoff() -> Iterator[float]:

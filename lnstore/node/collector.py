@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import structlog
 import trio
 
+from lnstore.logs import get_logger
 from lnstore.node.binding import LightningBinding, backoff
 from lnstore.node.limits import PAID_POLL_SECONDS
 from lnstore.ports import Clock, InvoiceBooks, Invoices, LightningError
 
-_log = structlog.get_logger("lnstore.node.collector")
+_log = get_logger("lnstore.node.collector")
 
 
 class Collector:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from lnstore.config import NodeConfig
+from lnstore.logs import Logger
 from lnstore.node.binding import LightningBinding
 from lnstore.node.budget import MemoryBudget
 from lnstore.node.egress import Egress
@@ -101,7 +101,7 @@ class RequestContext:
 
     node: NodeContext
     account_id: AccountId
-    log: structlog.typing.FilteringBoundLogger
+    log: Logger
     until_sent: AsyncExitStack
 
     async def account(self, *, even_lapsed: bool = False) -> Account:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import structlog
-
+from lnstore.logs import get_logger
 from lnstore.node.context import NodeContext
 from lnstore.node.errors import Refusal
 from lnstore.node.limits import MINIMUM_RENT_EXPIRY_SECONDS
@@ -19,7 +18,7 @@ from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import InvoicePurpose, InvoiceReply
 
-_log = structlog.get_logger("lnstore.node.invoicing")
+_log = get_logger("lnstore.node.invoicing")
 
 InvoiceReplyT = TypeVar("InvoiceReplyT", bound=InvoiceReply)
 

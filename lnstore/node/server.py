@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
 from lnstore.config import NodeConfig
+from lnstore.logs import get_logger
 from lnstore.node.billing import Billing
 from lnstore.node.binding import backoff
 from lnstore.node.collector import Collector
@@ -22,7 +22,7 @@ from lnstore.ports import Books, Clock, Lightning, Shares
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import NodeAddress
 
-_log = structlog.get_logger("lnstore.node")
+_log = get_logger("lnstore.node")
 
 
 class Node:

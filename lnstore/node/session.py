@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack, suppress
 
-import structlog
 import trio
 
+from lnstore.logs import get_logger
 from lnstore.node.budget import Payload, PayloadBuffers
 from lnstore.node.context import NodeContext, RequestContext
 from lnstore.node.errors import Refusal
@@ -30,7 +30,7 @@ from lnstore_protocol.events import HandshakeDone, NeedData, PeerClosed, Request
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import Buffer, ErrorReply, Hello, Reply, Request
 
-_log = structlog.get_logger("lnstore.node.session")
+_log = get_logger("lnstore.node.session")
 
 _MESSAGE_BYTES = 1000
 """What of an error's text goes into its reply, which allows 1024."""

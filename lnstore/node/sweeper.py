@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-import structlog
 import trio
 
+from lnstore.logs import get_logger
 from lnstore.node.context import NodeContext
 from lnstore.node.limits import ORPHAN_BATCH, ORPHAN_SCAN_SECONDS, SWEEP_SECONDS, SWEEP_STEP
 from lnstore_protocol.ids import ShareId
 
-_log = structlog.get_logger("lnstore.node.sweeper")
+_log = get_logger("lnstore.node.sweeper")
 
 
 class Sweeper:

@@ -303,10 +303,14 @@ class Client:
         stream = await trio.open_tcp_stream(address.host, address.port)
         connection = Connection(Role.CLIENT, identity, remote=address.node_id)
         client = cls(stream, connection, identity)
-        await stream.send_all(connection.initiate())
-        event = await client.event()
-        assert isinstance(event, HandshakeDone)
-        await stream.send_all(connection.data_to_send())
+        try:
+            await stream.send_all(connection.initiate())
+            event = await client.event()
+            assert isinstance(event, HandshakeDone)
+            await stream.send_all(connection.data_to_send())
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
         return client
 
     async def __aenter__(self) -> Self:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from node_world import MIB, Client, World, eventually, some_bytes
 
-from lnstore.ports import StorageFull
+from lnstore.ports import Shares, StorageFull
 from lnstore.storage.files import FileShares
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode
@@ -265,6 +265,6 @@ async def test_orphans_of_a_crash_are_found_and_leased_shares_stay(world: World)
         assert list(world.shares.share_ids()) == [kept]
 
 
-def _put_all(shares: FileShares, blobs: Sequence[bytes]) -> None:
+def _put_all(shares: Shares, blobs: Sequence[bytes]) -> None:
     for data in blobs:
         shares.put(merkle.share_id(data), data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore_protocol.errors import ErrorCode
@@ -12,7 +10,7 @@ from lnstore_protocol.messages import GetTerms, Hello, HelloReply, TermsReply, d
 VERSION_MAJOR = 1
 VERSION_MINOR = 0
 FEATURES = b""
-AGENT = f"lnstore/{version('lnstore')}"
+AGENT = "lnstore"
 
 
 def is_understood(message: Hello) -> bool:
