@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from decimal import Decimal
 
 import bitstring
 import coincurve
@@ -66,10 +65,19 @@ def encode(
     data += pyln.tagged("x", _shortest(expiry))
     data += pyln.tagged("c", _shortest(final_cltv))
     data += pyln.tagged("9", bitstring.BitArray(uint=int.from_bytes(FEATURES, "big"), length=30))
-    amount = "" if amount_msat is None else pyln.shorten_amount(Decimal(amount_msat) / _MSAT_PER_BTC)
+    amount = "" if amount_msat is None else _amount(amount_msat)
     prefix = f"ln{CURRENCY}{amount}"
     data += coincurve.PrivateKey(secret).sign_recoverable(prefix.encode() + data.tobytes())
     return str(pyln.bech32_encode(prefix, pyln.bitarray_to_u5(data)))
+
+
+def _amount(amount_msat: int) -> str:
+    """The amount with the largest unit that divides it (pyln's own goes wrong from 1000 bitcoin up)."""
+    pico = amount_msat * 10
+    for unit, size in (("", 10**12), ("m", 10**9), ("u", 10**6), ("n", 10**3)):
+        if pico % size == 0:
+            return f"{pico // size}{unit}"
+    return f"{pico}p"
 
 
 def _shortest(number: int) -> bitstring.BitArray:
