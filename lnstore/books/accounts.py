@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.database import Database
 from lnstore.books.ledger import make_ledger_accounts
 from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
 from lnstore.books.rules import LIGHTNING, Ledger
 from lnstore.books.schema import accounts, invoices
-from lnstore.books.states import standing
+from lnstore.books.states import Standing, standing
 from lnstore.ports import Account
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
@@ -114,27 +112,46 @@ def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
     }
 
 
-def _due(connection: Connection, now: int) -> list[AnyRow]:
-    query = ACCOUNTS.where(accounts.c.state != AccountState.LAPSED, accounts.c.paid_until_at <= now)
-    return [row for row in connection.execute(query) if _moved(account_of(row), now)]
+_OWES = (accounts.c.capacity_bytes > 0) & (accounts.c.price_msat_per_gib_month > 0)
+_MAY_MOVE = ACCOUNTS.where(
+    accounts.c.state != AccountState.LAPSED,
+    accounts.c.paid_until_at <= bindparam("now"),
+    # Those that the table leaves where they are: most of them, every time.
+    (_OWES & (accounts.c.state == AccountState.ACTIVE))
+    | (_OWES & (accounts.c.paid_until_at + accounts.c.grace_seconds <= bindparam("now")))
+    | (~_OWES & (accounts.c.paid_until_at + accounts.c.period_seconds <= bindparam("now"))),
+)
+_MOVE = (
+    accounts.update()
+    .where(accounts.c.account == bindparam("of"))
+    .values(
+        state=bindparam("to_state"), paid_until_at=bindparam("to_paid_until"), capacity_bytes=bindparam("to_capacity")
+    )
+)
+_THESE = ACCOUNTS.where(accounts.c.account.in_(bindparam("these", expanding=True))).order_by(accounts.c.account)
 
 
-def _moved(account: Account, now: int) -> bool:
-    then = standing(account, now)
-    return (then.state, then.paid_until_at) != (account.state, account.paid_until_at)
+def _due(connection: Connection, now: int) -> list[tuple[AnyRow, Standing]]:
+    rows = connection.execute(_MAY_MOVE, {"now": now})
+    moves = [(row, standing(account_of(row), now)) for row in rows]
+    return [(row, to) for row, to in moves if (to.state, to.paid_until_at) != (row.state, row.paid_until_at)]
 
 
 def _advance(connection: Connection, now: int) -> list[Account]:
-    changed: list[int] = []
-    for row in _due(connection, now):
-        then = standing(account_of(row), now)
-        values: dict[str, Any] = {"state": int(then.state), "paid_until_at": then.paid_until_at}
-        if then.state is AccountState.LAPSED:
-            values["capacity_bytes"] = 0
-        connection.execute(accounts.update().where(accounts.c.account == row.account).values(**values))
-        if then.state != row.state:
-            changed.append(row.account)
-    return [account_of(connection.execute(ACCOUNTS.where(accounts.c.account == account)).one()) for account in changed]
+    moves = _due(connection, now)
+    values = [
+        {
+            "of": row.account,
+            "to_state": int(to.state),
+            "to_paid_until": to.paid_until_at,
+            "to_capacity": 0 if to.state is AccountState.LAPSED else row.capacity_bytes,
+        }
+        for row, to in moves
+    ]
+    if values:
+        connection.execute(_MOVE, values)
+    changed = [row.account for row, to in moves if to.state != row.state]
+    return [account_of(row) for row in connection.execute(_THESE, {"these": changed})]
 
 
 def rented_bytes(connection: Connection, now: int) -> int:

@@ -105,6 +105,7 @@ def _engine(url: URL, begin: str | None, *, connections: int) -> Engine:
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
+        hide_parameters=True,  # preimages and nonces must not get into an error's text
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
 

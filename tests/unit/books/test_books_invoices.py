@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from books_world import ANCHOR, GIB, GRACE, PERIOD, World, a_world, deposit, growth, paid, rent
+from sqlalchemy.exc import IntegrityError
 
 from lnstore.ports import BooksRefused, InvoiceStatus
 from lnstore_protocol.errors import ErrorCode
@@ -174,3 +175,12 @@ async def test_growth_that_a_rent_invoice_overtook_is_kept_as_deposit(world: Wor
     assert after is not None
     assert (after.capacity_bytes, after.deposit_msat, after.growth_index) == (GIB, planned.amount_msat, 2)
     assert after.deposit_msat == Msat(1024)
+
+
+async def test_secrets_do_not_get_into_the_text_of_an_error(world: World) -> None:
+    account = await world.renting()
+    planned = rent(account, amount_msat=Msat(-1), preimage=b"secret preimage " * 2, nonce=b"secret nonce....")
+    with pytest.raises(IntegrityError) as failed:
+        await world.books.plan_invoice(planned)
+    assert "secret" not in str(failed.value)
+    assert "secret" not in repr(failed.value)
