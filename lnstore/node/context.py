@@ -15,11 +15,11 @@ from lnstore.node.budget import MemoryBudget
 from lnstore.node.egress import Egress
 from lnstore.node.errors import Refusal
 from lnstore.node.limits import (
-    DISK_THREADS,
-    HASHING_THREADS,
     MINIMUM_BUDGET_BYTES,
     POOLED_BUFFERS,
     PROOF_THREADS,
+    READ_THREADS,
+    UPLOAD_THREADS,
     Deadlines,
 )
 from lnstore.node.pricing import PriceSheet
@@ -55,8 +55,8 @@ class AccountLocks:
 class Workers:
     """Limits on worker threads, by what they do."""
 
-    uploads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHING_THREADS))
-    disk: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS))
+    uploads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(UPLOAD_THREADS))
+    reads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(READ_THREADS))
     proofs: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(PROOF_THREADS))
 
 

@@ -8,19 +8,21 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
 from lnstore.node.errors import Refusal
-from lnstore.node.limits import EGRESS_IDLE_SECONDS, EGRESS_STEP_BYTES
+from lnstore.node.limits import EGRESS_IDLE_SECONDS, EGRESS_STEP_BYTES, SETTLE_SECONDS
 from lnstore.ports import Account, AccountBooks, BooksRefused, Clock, TrafficBooks
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.terms import GIB, traffic_msat
+
+T = TypeVar("T")
 
 
 class _EgressBooks(AccountBooks, TrafficBooks, Protocol):
@@ -55,15 +57,16 @@ class Egress:
         self._tabs: dict[AccountId, _Tab] = {}
 
     @asynccontextmanager
-    async def reading(self, account: Account, count: int) -> AsyncIterator[None]:
+    async def reading(self, account_id: AccountId, count: int) -> AsyncIterator[None]:
         """Let the account read `count` bytes in the block; they are charged when it ends without an exception.
 
-        Refusal(PAYMENT_REQUIRED) with the missing amount when the deposit does not allow it.
+        The books are asked once for each hold, not for each read. Refusal: NO_ACCOUNT, or PAYMENT_REQUIRED with the
+        missing amount when the deposit does not allow it.
         """
-        tab = self._tabs.setdefault(account.account_id, _Tab())
+        tab = self._tabs.setdefault(account_id, _Tab())
         tab.users += 1
         try:
-            hold = await self._reserve(account, tab, count)
+            hold = await self._reserve(account_id, tab, count)
             try:
                 yield
                 hold.used_bytes += count
@@ -85,20 +88,19 @@ class Egress:
         if tab.users == 0 and tab.hold is None and self._tabs.get(account_id) is tab:
             del self._tabs[account_id]
 
-    async def settle_where(self, due: Callable[[float], bool]) -> None:
-        """Settle every account's hold for which `due` says so of the (trio) time it was last used."""
+    async def settle_idle(self, before: float) -> None:
+        """Settle every hold that was last used up to the trio time `before` (inf: every one that can be)."""
         for account_id, tab in list(self._tabs.items()):
-            if due(tab.used_at):
+            if tab.used_at <= before:
                 await self.settle(account_id)
 
     async def run(self) -> None:
         """Settle idle holds, for ever."""
         while True:
             await trio.sleep(EGRESS_IDLE_SECONDS)
-            before = trio.current_time() - EGRESS_IDLE_SECONDS
-            await self.settle_where(lambda used_at, before=before: used_at <= before)  # type: ignore[misc]
+            await self.settle_idle(trio.current_time() - EGRESS_IDLE_SECONDS)
 
-    async def _reserve(self, account: Account, tab: _Tab, count: int) -> _Hold:
+    async def _reserve(self, account_id: AccountId, tab: _Tab, count: int) -> _Hold:
         async with tab.lock:
             hold = tab.hold
             if hold is None or hold.used_bytes + hold.reserved_bytes + count > hold.held_bytes:
@@ -108,37 +110,43 @@ class Egress:
                         tab.released = trio.Event()
                         await tab.released.wait()
                     await self._settle_hold(tab, hold)
-                hold = tab.hold = await self._new_hold(account, count)
+                hold = tab.hold = await self._new_hold(account_id, count)
             hold.reserved_bytes += count
             return hold
 
     async def _settle_hold(self, tab: _Tab, hold: _Hold) -> None:
-        await self._books.settle_egress(hold.hold_id, hold.used_bytes, self._clock.now())
+        await _answered(self._books.settle_egress(hold.hold_id, hold.used_bytes, self._clock.now()))
         tab.hold = None
 
-    async def _new_hold(self, account: Account, count: int) -> _Hold:
-        now = self._clock.now()
-        for held_bytes in await self._steps(account, count):
+    async def _new_hold(self, account_id: AccountId, count: int) -> _Hold:
+        account = await self._books.account(account_id)
+        if account is None:
+            raise Refusal(ErrorCode.NO_ACCOUNT, "reading is paid from an account's deposit; open an account first")
+        for held_bytes in _hold_sizes(account, count):
             try:
-                return _Hold(await self._books.hold_egress(account.account_id, held_bytes, now), held_bytes)
+                hold_id = await _answered(self._books.hold_egress(account_id, held_bytes, self._clock.now()))
             except BooksRefused as exc:
                 if exc.code is not ErrorCode.PAYMENT_REQUIRED:
                     raise
+            else:
+                return _Hold(hold_id, held_bytes)
         price = traffic_msat(count, account.egress_msat_per_gib)
-        current = await self._books.account(account.account_id) or account
-        missing = Msat(max(1, price - current.deposit_msat))
         raise Refusal(
             ErrorCode.PAYMENT_REQUIRED,
-            f"reading {count} bytes costs {price} msat and the deposit has {current.deposit_msat}; deposit more",
-            amount_msat=missing,
+            f"reading {count} bytes costs {price} msat and the deposit has {account.deposit_msat}; deposit more",
+            amount_msat=Msat(max(1, price - account.deposit_msat)),
         )
 
-    async def _steps(self, account: Account, count: int) -> list[int]:
-        """Sizes to try for a new hold: the whole step, what the deposit allows, just this read."""
-        current = await self._books.account(account.account_id) or account
-        price = account.egress_msat_per_gib
-        allowed = EGRESS_STEP_BYTES if not price else current.deposit_msat * GIB // price
-        steps = {max(count, EGRESS_STEP_BYTES), count}
-        if count < allowed < EGRESS_STEP_BYTES:
-            steps = {allowed, count}
-        return sorted(steps, reverse=True)
+
+async def _answered(question: Awaitable[T]) -> T:
+    """What the books answer, waited for even when cancelled: a hold that nobody knows of would be charged in full."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_SECONDS):
+        return await question
+    raise trio.TooSlowError
+
+
+def _hold_sizes(account: Account, count: int) -> list[int]:
+    """Sizes to try for a new hold: the whole step or what the deposit allows of it, then just this read."""
+    price = account.egress_msat_per_gib
+    allowed = account.deposit_msat * GIB // price if price else EGRESS_STEP_BYTES
+    return [max(count, min(allowed, EGRESS_STEP_BYTES)), count]

@@ -16,10 +16,11 @@ MINIMUM_BUDGET_BYTES = 4 * MAX_SHARE_BYTES
 POOLED_BUFFERS = 4
 """Payload buffers kept between uploads: a fresh page costs more than the cipher that fills it."""
 
-HASHING_THREADS = 4
-DISK_THREADS = 8
+UPLOAD_THREADS = 8
+READ_THREADS = 4
 PROOF_THREADS = 2
-"""Worker threads: for roots and writes of uploads, for reads, for rent proofs. Several fsyncs at once are faster."""
+"""Worker threads: for roots and writes of uploads (8 fsyncs at once are nearly three times as many a second as one),
+for reads, and for rent proofs."""
 
 FIRST_CONTACT_SECONDS = 5.0
 """How long a node that does not know its Lightning daemon yet waits for it before it tells its address."""

@@ -156,7 +156,7 @@ class Node:
     async def _settle(self) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_SECONDS):
             self.billing.heartbeat()
-            await self.context.egress.settle_where(lambda used_at: used_at < math.inf)
+            await self.context.egress.settle_idle(math.inf)
 
 
 async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:

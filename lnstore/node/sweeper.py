@@ -55,7 +55,7 @@ class Sweeper:
         """
         ids = self._node.shares.share_ids()
         orphans = 0
-        while batch := await trio.to_thread.run_sync(_take, ids, limiter=self._node.workers.disk):
+        while batch := await trio.to_thread.run_sync(_take, ids, limiter=self._node.workers.reads):
             for share_id in batch:
                 orphans += await self._node.books.forget_orphan(share_id, delete=self._node.shares.delete)
         if orphans:

@@ -33,9 +33,9 @@ async def test_a_step_is_held_and_the_rest_comes_back_when_it_is_settled(world: 
     async with world.running() as node, world.client(node) as client:
         account = await _reader(world, node, client, 1000)
         egress = node.node.context.egress
-        async with egress.reading(account, 10 * MIB):
+        async with egress.reading(account.account_id, 10 * MIB):
             assert await _deposit(node, account) == 1000 - 63  # 64 MiB at 1000 msat per GiB
-        async with egress.reading(account, 10 * MIB):
+        async with egress.reading(account.account_id, 10 * MIB):
             assert await _deposit(node, account) == 1000 - 63
         await egress.settle(account.account_id)
         assert await _deposit(node, account) == 1000 - 20
@@ -49,7 +49,7 @@ async def test_concurrent_readers_share_a_hold_and_together_pay_for_what_they_re
 
         async def read() -> None:
             for _ in range(5):
-                async with egress.reading(account, 4 * MIB):
+                async with egress.reading(account.account_id, 4 * MIB):
                     await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
@@ -65,10 +65,10 @@ async def test_a_small_deposit_is_used_to_its_last_msat(world: World) -> None:
         account = await _reader(world, node, client, 10)  # 10.24 MiB
         egress = node.node.context.egress
         for _ in range(10):
-            async with egress.reading(account, MIB):
+            async with egress.reading(account.account_id, MIB):
                 pass
         with pytest.raises(Refusal) as refused:
-            await egress.reading(account, MIB).__aenter__()
+            await egress.reading(account.account_id, MIB).__aenter__()
         assert refused.value.code is ErrorCode.PAYMENT_REQUIRED
         assert refused.value.amount_msat == 1
         assert await _deposit(node, account) == 0
@@ -79,7 +79,7 @@ async def test_a_read_that_fails_is_not_charged(world: World) -> None:
         account = await _reader(world, node, client, 100)
         egress = node.node.context.egress
         with pytest.raises(ZeroDivisionError):
-            async with egress.reading(account, 10 * MIB):
+            async with egress.reading(account.account_id, 10 * MIB):
                 _ = 1 // 0
         await egress.settle(account.account_id)
         assert await _deposit(node, account) == 100

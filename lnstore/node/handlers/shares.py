@@ -66,17 +66,16 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
 async def get_share(request: RequestContext, message: GetShare) -> GetShareReply:
     """The leaves that cover a range of any share, paid from the reader's deposit."""
     node = request.node
-    account = await request.account(even_lapsed=True)
-    share_bytes = await trio.to_thread.run_sync(node.shares.size, message.share_id, limiter=node.workers.disk)
+    share_bytes = await trio.to_thread.run_sync(node.shares.size, message.share_id, limiter=node.workers.reads)
     if not share_bytes:
         raise _unknown(message.share_id)
     first, last = leaf_range(share_bytes, message.offset, message.length)
     start, end = leaf_span(share_bytes, first, last)
     # A proof needs every leaf's hash, so a part costs the reading of the whole.
     await request.hold_memory(share_bytes)
-    async with node.egress.reading(account, end - start):
+    async with node.egress.reading(request.account_id, end - start):
         cut = await trio.to_thread.run_sync(
-            _read_cut, node.shares, message.share_id, share_bytes, first, last, limiter=node.workers.disk
+            _read_cut, node.shares, message.share_id, share_bytes, first, last, limiter=node.workers.reads
         )
     return GetShareReply(offset=start, share_bytes=share_bytes, proof=cut.proof, payload=cut.payload)
 
@@ -98,7 +97,7 @@ async def audit_share(request: RequestContext, message: AuditShare) -> AuditShar
         lease.size_bytes,
         message.leaf,
         message.leaf,
-        limiter=node.workers.disk,
+        limiter=node.workers.reads,
     )
     return AuditShareReply(share_bytes=lease.size_bytes, proof=cut.proof, payload=cut.payload)
 
