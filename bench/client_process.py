@@ -1,0 +1,195 @@
+"""The lnstore client that is measured, in a process of its own: commands as JSON lines on stdin, answers on stdout.
+
+`python -m bench.client_process PROFILE`. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from lnstore.client.accounts import fetch_terms
+from lnstore.client.buying import buy
+from lnstore.client.files import Client, cap_of, open_client
+from lnstore.client.node_channels import open_channel
+from lnstore.client.nodes import add_node
+from lnstore.client.profile import Profile
+from lnstore.client.purse import Purse
+from lnstore.client.rent import pay_rent
+from lnstore.errors import LnstoreError
+from lnstore.lightning.core import CoreLightning
+from lnstore_protocol.caps import ReadCap
+from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.messages import MAX_IDS, DropShares
+from lnstore_protocol.terms import traffic_msat
+
+READ_BYTES = 64 * 1024
+DROP_SECONDS = 60.0
+
+
+@contextmanager
+def _purse(client: Client) -> Iterator[Purse]:
+    """The client's purse over its own connections; the profile is held only meanwhile, for commands to be timed."""
+    profile = client.profile
+    with profile.writing():
+        lightning = CoreLightning(profile.config.lightning_rpc)
+        yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock)
+
+
+async def _join(client: Client, *, nodes: dict[str, str], capacity_bytes: int, read_bytes: int) -> dict[str, Any]:
+    """A channel and an account at each node, with capacity and with a deposit for so much reading; how long each."""
+    seconds: dict[str, list[float]] = {"channel": [], "account": []}
+    with _purse(client) as purse:
+        for name, address in nodes.items():
+            node = await add_node(purse, NodeAddress.parse(address), name)
+            began = time.perf_counter()
+            await open_channel(purse, node, capacity_bytes=capacity_bytes)
+            opened = time.perf_counter()
+            terms = (await fetch_terms(purse, node)).terms
+            deposit_msat = traffic_msat(read_bytes, terms.egress_msat_per_gib)
+            await buy(purse, node, capacity_bytes, deposit_msat=deposit_msat)
+            seconds["channel"].append(opened - began)
+            seconds["account"].append(time.perf_counter() - opened)
+    return seconds
+
+
+async def _rent(client: Client) -> dict[str, Any]:
+    """Pay the next period's rent everywhere, each against its proof."""
+    began = time.perf_counter()
+    with _purse(client) as purse:
+        outcomes = await pay_rent(purse, ahead=1)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    paid = [payment for outcome in outcomes for payment in outcome.paid]
+    return {
+        "seconds": time.perf_counter() - began,
+        "payments": len(paid),
+        "shares_proven": sum(p.sampled for p in paid),
+    }
+
+
+async def _put(client: Client, *, files: list[str], names: list[str], at_once: int) -> dict[str, Any]:
+    paths = [Path(file) for file in files]
+    jobs = [partial(client.put, path, name=name) for path, name in zip(paths, names, strict=True)]
+    return {"seconds": await _timed(jobs, at_once)}
+
+
+async def _get(client: Client, *, names: list[str], files: list[str], at_once: int) -> dict[str, Any]:
+    caps = [_cap(client, name) for name in names]
+    paths = [Path(file) for file in files]
+    jobs = [partial(client.get, cap, path) for cap, path in zip(caps, paths, strict=True)]
+    return {"seconds": await _timed(jobs, at_once)}
+
+
+async def _first_byte(client: Client, *, name: str) -> dict[str, Any]:
+    cap = _cap(client, name)
+    began = time.perf_counter()
+    first = _FirstByte()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.get, cap, first)
+        await first.arrived.wait()
+        nursery.cancel_scope.cancel()
+    return {"seconds": first.at - began}
+
+
+async def _forget(client: Client, *, names: list[str]) -> dict[str, Any]:
+    freed = 0
+    for name in names:
+        if (file := client.catalog.file(name)) is None:
+            continue
+        freed += sum(share.size_bytes for share in client.catalog.shares_of(file.file_id))
+        for node_id, share_ids in client.catalog.remove_file(file.file_id).items():
+            address = client.catalog.node(node_id).address
+            for at in range(0, len(share_ids), MAX_IDS):
+                drop = DropShares(payload=b"".join(share_ids[at : at + MAX_IDS]))
+                await client.pool.request(address, drop, timeout_seconds=DROP_SECONDS)
+    return {"freed_bytes": freed}
+
+
+class _FirstByte:
+    """A stream that notes when its first bytes came."""
+
+    def __init__(self) -> None:
+        self.arrived = trio.Event()
+        self.at = 0.0
+        self._token = trio.lowlevel.current_trio_token()
+
+    def write(self, data: memoryview) -> int:
+        if not self.at:
+            self.at = time.perf_counter()
+            self._token.run_sync_soon(self.arrived.set)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+
+def _cap(client: Client, name: str) -> ReadCap:
+    file = client.catalog.file(name)
+    assert file is not None
+    return cap_of(file)
+
+
+async def _timed(jobs: Sequence[Callable[[], Awaitable[object]]], at_once: int) -> float:
+    """Do all jobs, so many at a time; seconds."""
+    todo = iter(jobs)
+
+    async def work() -> None:
+        for job in todo:
+            await job()
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(work)
+    return time.perf_counter() - began
+
+
+COMMANDS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "join": _join,
+    "rent": _rent,
+    "put": _put,
+    "get": _get,
+    "first_byte": _first_byte,
+    "forget": _forget,
+}
+
+
+async def _serve(directory: Path) -> None:
+    async with open_client(Profile.load(directory)) as client:
+        stdin = trio.lowlevel.FdStream(sys.stdin.fileno())
+        waiting = b""
+        while data := await stdin.receive_some(READ_BYTES):
+            *lines, waiting = (waiting + data).split(b"\n")
+            for line in lines:
+                command = json.loads(line)
+                print(json.dumps(await _answer(client, **command)), flush=True)
+
+
+async def _answer(client: Client, *, do: str, **arguments: Any) -> dict[str, Any]:
+    try:
+        return await COMMANDS[do](client, **arguments)
+    except* LnstoreError as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        answer = {"error": f"{do}: {first}"}
+    return answer
+
+
+def main() -> None:
+    """Serve the profile named on the command line."""
+    trio.run(_serve, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

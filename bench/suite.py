@@ -1,0 +1,290 @@
+"""The order of measuring: every repetition of a work is done by each system in turn, then the next repetition."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from bench.data import are_equal, random_file, random_files
+from bench.limit import limits, unit_costs
+from bench.lnstore_side import STORED_NAME, LnstoreSystem, lnstore_system
+from bench.measure import Series, Work
+from bench.plan import AT_ONCE, KIB, SMALL_FILE_BYTES, Plan, size_text
+from bench.processes import Meter, memory_bytes
+from bench.system import BenchError, Coding, System
+from bench.tables import figure, title
+from bench.tahoe_side import Transport, tahoe_system
+
+CAPACITY_FACTOR = 3
+"""So many times what the largest file takes at a node is rented."""
+
+CAPACITY_MARGIN_BYTES = 64 << 20
+COMMAND_SECONDS = 120
+
+
+@dataclass(slots=True)
+class Results:
+    """What was measured so far, ready for JSON."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+    idle_bytes: dict[str, Any] = field(default_factory=dict)
+    lightning: dict[str, Any] = field(default_factory=dict)
+
+
+async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int) -> Results:
+    """Measure everything planned in the directory `place`; BenchError."""
+    results = Results()
+    for coding in plan.codings:
+        async with _systems(plan, place / str(coding), coding, peers, results) as systems:
+            coded = _Coded(plan, coding, folder=place / "files", systems=systems, results=results, cores=cores)
+            await coded.run()
+    return results
+
+
+@asynccontextmanager
+async def _systems(
+    plan: Plan, place: Path, coding: Coding, peers: Sequence[Transport], results: Results
+) -> AsyncIterator[list[System]]:
+    """All running: first lnstore, then the peers."""
+    capacity = CAPACITY_FACTOR * (plan.largest // coding.needed) + CAPACITY_MARGIN_BYTES
+    try:
+        async with AsyncExitStack() as stack:
+            _say(f"{coding}: starting lnstore")
+            ours, joining = await stack.enter_async_context(
+                lnstore_system(place / "lnstore", coding, capacity_bytes=capacity)
+            )
+            results.lightning[str(coding)] = {
+                "channel_seconds": [round(s, 4) for s in joining["channel"]],
+                "account_seconds": [round(s, 4) for s in joining["account"]],
+            }
+            systems: list[System] = [ours]
+            for transport in peers:
+                _say(f"{coding}: starting Tahoe-LAFS ({transport.value})")
+                there = place / transport.name.lower()
+                there.mkdir()
+                systems.append(await stack.enter_async_context(tahoe_system(there, coding, transport)))
+            yield systems
+    finally:
+        await trio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+
+
+class _Coded:
+    """Everything measured at one erasure code."""
+
+    def __init__(
+        self, plan: Plan, coding: Coding, *, folder: Path, systems: list[System], results: Results, cores: int
+    ) -> None:
+        self._plan = plan
+        self._coding = coding
+        self._folder = folder
+        self._systems = systems
+        self._results = results
+        self._cores = cores
+        self._costs: list[dict[str, float]] = []
+
+    async def run(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        self._note_idle()
+        await self._note_costs()
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "transfers": self._transfers,
+            "first-byte": self._first_byte,
+            "small": self._small_files,
+            "commands": self._commands,
+            "rent": self._rent,
+            "dead": self._dead,
+        }
+        for name, measure in parts.items():
+            if name in self._plan.parts:
+                await measure()
+        await self._note_costs()
+        costs = {step: statistics.median(c[step] for c in self._costs) for step in self._costs[0]}
+        self._results.limits[str(self._coding)] = {
+            "unit_seconds_per_gb": {step: round(cost, 4) for step, cost in costs.items()},
+            **{
+                work: {"mb_per_s": round(limit.mb_per_s, 1), **_rounded(asdict(limit))}
+                for work, limit in limits(costs, self._coding, self._cores).items()
+            },
+        }
+
+    def _note_idle(self) -> None:
+        """Memory of systems whose connections are open and that do nothing yet."""
+        self._results.idle_bytes[str(self._coding)] = {
+            system.name: {
+                role: max(memory_bytes(pid, peak=False) for pid in pids) for role, pids in system.roles().items()
+            }
+            for system in self._systems
+        }
+
+    async def _note_costs(self) -> None:
+        self._costs.append(await trio.to_thread.run_sync(unit_costs, self._folder, self._coding))
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    async def _transfers(self) -> None:
+        for size in self._plan.sizes:
+            puts = self._series(Work("put", str(self._coding), size))
+            gets = self._series(Work("get", str(self._coding), size))
+            for repetition in range(self._plan.repetitions_of(size)):
+                source = await self._make(size)
+                for at in self._turns(repetition):
+                    keys = await self._put(puts[at], self._systems[at], [source], 1)
+                    await self._get(gets[at], self._systems[at], keys, [source], 1)
+                    await self._systems[at].forget(keys)
+            await self._note_costs()
+            self._record(puts, gets)
+
+    async def _small_files(self) -> None:
+        count = self._plan.small_files
+        for at_once in AT_ONCE:
+            work = Work("put", str(self._coding), SMALL_FILE_BYTES, count, at_once)
+            puts = self._series(work)
+            gets = self._series(Work("get", str(self._coding), SMALL_FILE_BYTES, count, at_once))
+            for repetition in range(self._plan.repetitions_of(SMALL_FILE_BYTES)):
+                folder = self._folder / "small"
+                sources = await trio.to_thread.run_sync(random_files, folder, count, SMALL_FILE_BYTES)
+                for at in self._turns(repetition):
+                    keys = await self._put(puts[at], self._systems[at], sources, at_once)
+                    await self._get(gets[at], self._systems[at], keys, sources, at_once)
+                    await self._systems[at].forget(keys)
+                shutil.rmtree(folder)
+            self._record(puts, gets)
+
+    async def _first_byte(self) -> None:
+        size = self._plan.first_byte_size
+        series = self._series(Work("first byte", str(self._coding), size))
+        source = await self._make(size)
+        stored = [await system.put([source], at_once=1) for system in self._systems]
+        for repetition in range(self._plan.repetitions_of(1 << 20)):
+            for at in self._turns(repetition):
+                with await _meter(self._systems[at]) as meter:
+                    seconds = await self._systems[at].first_byte(stored[at].keys[0])
+                series[at].add(seconds, meter)
+        for at, system in enumerate(self._systems):
+            await system.forget(stored[at].keys)
+        self._record(series)
+
+    async def _commands(self) -> None:
+        """Whole processes: from their start to their end."""
+        small = await trio.to_thread.run_sync(random_file, self._folder / "small", KIB)
+        series: dict[tuple[int, str], Series] = {}
+        for repetition in range(self._plan.command_repetitions):
+            for at in self._turns(repetition):
+                system = self._systems[at]
+                for name, command in system.commands(small).items():
+                    began = time.perf_counter()
+                    with await _meter(system) as meter:
+                        began = time.perf_counter()
+                        await trio.to_thread.run_sync(_run_command, command)
+                        seconds = time.perf_counter() - began
+                    work = Work(f"command: {name}", str(self._coding), 0)
+                    series.setdefault((at, name), Series(work, system.name)).add(seconds, meter)
+                if isinstance(system, LnstoreSystem):
+                    await system.forget([STORED_NAME])
+                small.write_bytes(os.urandom(KIB))
+        self._record(list(series.values()))
+
+    async def _rent(self) -> None:
+        """A month's rent at every node, while a file lies there; lnstore alone."""
+        ours = self._systems[0]
+        assert isinstance(ours, LnstoreSystem)
+        stored = await ours.put([await self._make(self._plan.dead_size)], at_once=1)
+        with await _meter(ours) as meter:
+            answer = await ours.pay_rent()
+        self._results.lightning[str(self._coding)] |= {
+            "rent_seconds": round(answer["seconds"], 4),
+            "rent_payments": answer["payments"],
+            "rent_shares_proven": answer["shares_proven"],
+            "rent_cpu_seconds": {role: round(cpu, 4) for role, cpu in meter.cpu.items()},
+        }
+        await ours.forget(stored.keys)
+
+    async def _dead(self) -> None:
+        """Reading with as few nodes as suffice; the first repetition finds out that the others are gone."""
+        size = self._plan.dead_size
+        dead = self._coding.total - self._coding.needed
+        source = await self._make(size)
+        stored = [await system.put([source], at_once=1) for system in self._systems]
+        gets = self._series(Work("get", str(self._coding), size, dead=dead))
+        for system in self._systems:
+            await system.kill_nodes(dead)
+        for repetition in range(self._plan.repetitions_of(size)):
+            for at in self._turns(repetition):
+                await self._get(gets[at], self._systems[at], stored[at].keys, [source], 1)
+        self._record(gets)
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _series(self, work: Work) -> list[Series]:
+        return [Series(work, system.name) for system in self._systems]
+
+    def _turns(self, repetition: int) -> list[int]:
+        """Which system comes when: the order is turned round every time."""
+        turns = list(range(len(self._systems)))
+        return turns[::-1] if repetition % 2 else turns
+
+    async def _make(self, size: int) -> Path:
+        return await trio.to_thread.run_sync(random_file, self._folder / "source", size)
+
+    async def _put(self, series: Series, system: System, sources: Sequence[Path], at_once: int) -> tuple[str, ...]:
+        with await _meter(system) as meter:
+            stored = await system.put(sources, at_once=at_once)
+        series.add(stored.seconds, meter)
+        return stored.keys
+
+    async def _get(
+        self, series: Series, system: System, keys: Sequence[str], sources: Sequence[Path], at_once: int
+    ) -> None:
+        """Read back, and compare with what was stored; BenchError when it differs."""
+        folder = self._folder / "back"
+        folder.mkdir()
+        copies = [folder / source.name for source in sources]
+        with await _meter(system) as meter:
+            seconds = await system.get(keys, copies, at_once=at_once)
+        series.add(seconds, meter)
+        equal = [await trio.to_thread.run_sync(are_equal, *pair) for pair in zip(sources, copies, strict=True)]
+        shutil.rmtree(folder)
+        series.compared_equal = all(equal) and series.compared_equal is not False
+        if not series.compared_equal:
+            raise BenchError(f"{system.name}: a file of {size_text(series.work.file_bytes)} came back different")
+
+    def _record(self, *groups: Sequence[Series]) -> None:
+        for group in groups:
+            for series in group:
+                row = series.row()
+                self._results.rows.append(row)
+                _say(f"{row['coding']} {title(row)}: {series.system} {figure(row)}")
+
+
+async def _meter(system: System) -> Meter:
+    """To be entered right away: what others left to be written is on the disk now."""
+    await trio.to_thread.run_sync(os.sync)
+    return Meter(system.roles())
+
+
+def _run_command(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
+    if done.returncode:
+        raise BenchError(f"{Path(command[0]).name} {command[1]} failed: {done.stderr.strip()[-300:]}")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

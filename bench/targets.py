@@ -1,0 +1,42 @@
+"""What lnstore must reach, as multiples of Tahoe-LAFS over Foolscap in the same run, and what it aims at beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.plan import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """At least so many times the peer's rate; the goal beyond, None where there is no other."""
+
+    at_least: float
+    goal: float | None = None
+
+
+# (work, coding, bytes of a file, files, at once, whether nodes are dead). Uploads: with zfec alone, without ISA-L.
+_TARGETS: dict[tuple[str, str, int, int, int, bool], Target] = {
+    ("put", "3-of-5", 100 * MIB, 1, 1, False): Target(2.5, 5),
+    ("get", "3-of-5", 100 * MIB, 1, 1, False): Target(4.5, 8),
+    ("get", "3-of-5", 100 * MIB, 1, 1, True): Target(3.5),
+    ("put", "3-of-10", 100 * MIB, 1, 1, False): Target(1.8, 6),
+    ("put", "3-of-5", MIB, 1, 1, False): Target(3, 5),
+    ("get", "3-of-5", MIB, 1, 1, False): Target(3, 5),
+    **{(work, "3-of-5", 10 * KIB, 200, at_once, False): Target(5, 10) for work in ("put", "get") for at_once in (1, 8)},
+}
+
+CLIENT_PEAK_BYTES = 150 * MIB
+NODE_IDLE_BYTES = 60 * MIB
+FIRST_BYTE_SECONDS = 0.050
+COMMAND_SECONDS = {"command: help": 0.3, "command: ls": 0.4, "command: put 1 KiB": 0.7}
+SHARE_OF_LIMIT = 0.5
+"""Transfers of 100 MiB at 3-of-5 aim at this much of the computed limit."""
+
+
+def target_of(row: Mapping[str, Any]) -> Target | None:
+    """The target for a row of the results."""
+    key = (row["name"], row["coding"], row["file_bytes"], row["files"], row["at_once"], row["dead"] > 0)
+    return _TARGETS.get(key)
