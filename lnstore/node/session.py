@@ -150,7 +150,7 @@ class Session:
         """Feed the next bytes to the protocol core; False when the peer stayed silent past the deadline."""
         while True:
             with trio.CancelScope(deadline=deadline):
-                data = await self._stream.receive_some(READ_BYTES)
+                data = await self._stream.receive_some(min(READ_BYTES, self._connection.receive_bytes))  # T-R7
                 if data:
                     self._connection.receive_data(data)
                 else:

@@ -305,6 +305,7 @@ def _parse(head: Buffer) -> tuple[int, int, Any]:
             object_pairs_hook=tuple,
             max_array_len=MAX_ELEMENTS,
             max_map_len=MAX_ELEMENTS,
+            ext_hook=_refuse_extension,
             max_ext_len=0,
         )
     except Exception as exc:  # msgpack documents no closed set of exceptions for hostile bytes
@@ -315,6 +316,10 @@ def _parse(head: Buffer) -> tuple[int, int, Any]:
     if type(message_type) is not int or type(request_id) is not int or not 0 <= request_id <= MAX_REQUEST_ID:
         raise RemoteProtocolError("type or request id is not an integer in its range")
     return message_type, request_id, pairs
+
+
+def _refuse_extension(code: int, _data: bytes) -> Any:
+    raise ValueError(f"extension type {code}")  # msgpack's own limit lets one of no bytes pass
 
 
 def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) -> Message:
@@ -353,11 +358,13 @@ def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) ->
 
 
 def _check_depth(value: Any, name: str) -> None:
+    """C-R4: at most MAX_DEPTH arrays and maps within each other, empty ones counted as in cbor.py."""
     layer = [value]
     for _ in range(MAX_DEPTH + 1):
         lists = [group for group in layer if type(group) is list]
-        maps = [pair for group in layer if type(group) is tuple for pair in group]
-        layer = [item for group in (*lists, *maps) for item in group]
-        if not layer:
+        maps = [group for group in layer if type(group) is tuple]
+        if not lists and not maps:
             return
+        layer = [item for group in lists for item in group]
+        layer += [item for pairs in maps for pair in pairs for item in pair]
     raise RemoteProtocolError(f"{name}: nested too deeply")

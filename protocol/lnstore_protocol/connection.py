@@ -2,7 +2,8 @@
 
 The handshake has fixed sizes and no length prefix: act 1 (client, 48 bytes: e and an empty payload's tag), act 2
 (node, 48), act 3 (client, 96: its encrypted static key, then its Ed25519 public key as the encrypted payload). Only an
-initiator that knows the node's key gets an answer, after one X25519 operation of the node.
+initiator that knows the node's key gets an answer; any other costs the node one X25519 operation and 4 KiB (T-R7,
+T-R8).
 
 Then each direction is a sequence of records (records.py), whose plaintexts, joined, are the stream of frames
 (frames.py), each holding one message (messages.py).
@@ -33,7 +34,14 @@ from lnstore_protocol.identity import Identity, x25519_public
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import REPLY, ErrorReply, Message, Reply, Request
 from lnstore_protocol.noise import MAX_NOISE_BYTES, TAG_BYTES, CipherState, Handshake
-from lnstore_protocol.records import LENGTH_BYTES, SMALL_SEND_BYTES, ChunkSealer, Incoming
+from lnstore_protocol.records import (
+    HANDSHAKE_RECEIVE_BYTES,
+    LENGTH_BYTES,
+    RECEIVE_BYTES,
+    SMALL_SEND_BYTES,
+    ChunkSealer,
+    Incoming,
+)
 
 PROLOGUE = b"lnstore/1"
 ACT_BYTES = (48, 48, 96)
@@ -142,6 +150,7 @@ class Connection:
             initiator=role is Role.CLIENT,
             prologue=PROLOGUE,
             static_private=identity.x25519_private(),
+            static_public=identity.x25519_public(),
             remote_static=None if remote is None else x25519_public(remote),
             ephemeral_private=ephemeral_private,
         )
@@ -172,6 +181,11 @@ class Connection:
         return self._frames.announced_payload_bytes
 
     @property
+    def receive_bytes(self) -> int:
+        """How many bytes to read from the transport at once: 3 KiB until the handshake is done (T-R7), then 64 KiB."""
+        return HANDSHAKE_RECEIVE_BYTES if self._handshake is not None else RECEIVE_BYTES // 4
+
+    @property
     def is_open(self) -> bool:
         """Whether messages may be sent: the handshake is done and no sending has failed."""
         return self._sender is not None and not self._sender.is_broken
@@ -179,13 +193,19 @@ class Connection:
     # --- bytes in
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes from the peer. Bytes objects may be kept until they are used up; others are copied."""
+        """Take bytes from the peer, at most receive_bytes at a time.
+
+        Bytes objects may be kept until they are used up; others are copied.
+        """
         if self._eof:
             raise LocalProtocolError("data after the end of the stream")
         self._incoming.add(data)
 
     def receive_space(self) -> memoryview:
-        """Room for at least 64 KiB in the receive buffer, to read into without a copy; then call receive_advance."""
+        """Room in the receive buffer, to read into without a copy; then call receive_advance.
+
+        At least 64 KiB, and 768 bytes until the handshake is done.
+        """
         return self._incoming.space()
 
     def receive_advance(self, count: int) -> None:
@@ -268,6 +288,7 @@ class Connection:
         sending, self._receiver = handshake.split()
         self._sender = ChunkSealer(sending)
         self._handshake = None  # and with it the ephemeral key
+        self._incoming.trust()
         self._phase = _Phase.OPEN
         return HandshakeDone(peer)
 

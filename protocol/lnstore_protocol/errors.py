@@ -70,7 +70,9 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.TERMS_CHANGED: ErrorRule(Retry.AFTER_ACTION, "These are not the node's current terms; get them again."),
     ErrorCode.PAYMENT_REQUIRED: ErrorRule(Retry.AFTER_ACTION, "Pay first: the invoice comes with the error."),
     ErrorCode.IN_GRACE: ErrorRule(Retry.AFTER_ACTION, "Rent is overdue: pay it, then write again."),
-    ErrorCode.LAPSED: ErrorRule(Retry.NEVER, "Rent was not paid in time; the account and its shares are gone."),
+    ErrorCode.LAPSED: ErrorRule(
+        Retry.AFTER_ACTION, "Rent was not paid in time and the shares are gone; open the account anew."
+    ),
     ErrorCode.CAPACITY_EXCEEDED: ErrorRule(Retry.AFTER_ACTION, "The rented capacity is used up; rent more."),
     ErrorCode.CAPACITY_REFUSED: ErrorRule(Retry.NEVER, "The node does not rent out that capacity."),
     ErrorCode.SHARE_UNKNOWN: ErrorRule(Retry.NEVER, "The node does not hold this share."),
@@ -78,7 +80,9 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.RANGE_INVALID: ErrorRule(Retry.NEVER, "The range lies outside the share."),
     ErrorCode.STORAGE_FULL: ErrorRule(Retry.LATER, "The node's disk is full or failing."),
     ErrorCode.NONCE_MISMATCH: ErrorRule(Retry.NEVER, "Another nonce was already revealed for this token index."),
-    ErrorCode.PERIOD_REFUSED: ErrorRule(Retry.NEVER, "Rent for that period is not due, already paid, or too late."),
+    ErrorCode.PERIOD_REFUSED: ErrorRule(
+        Retry.AFTER_ACTION, "That period or index is not the account's next; ask for its status again."
+    ),
     ErrorCode.LIGHTNING_UNAVAILABLE: ErrorRule(Retry.LATER, "The node's Lightning daemon does not answer."),
     ErrorCode.RATE_LIMITED: ErrorRule(Retry.LATER, "Too many requests of this kind; slow down."),
     ErrorCode.RECORD_STALE: ErrorRule(Retry.NEVER, "The node holds a newer record."),

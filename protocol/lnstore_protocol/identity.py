@@ -5,7 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Self
 
-from nacl.bindings import crypto_sign_ed25519_pk_to_curve25519, crypto_sign_ed25519_sk_to_curve25519
+from nacl.bindings import (
+    crypto_scalarmult_base,
+    crypto_sign_ed25519_pk_to_curve25519,
+    crypto_sign_ed25519_sk_to_curve25519,
+)
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -13,13 +17,19 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 
 
 class Identity:
-    """A secret Ed25519 key. Prints only its public key."""
+    """A secret Ed25519 key and its X25519 form (spec 01). Prints only its public key.
 
-    __slots__ = ("_key", "public_key")
+    The seed is 32 bytes; nacl's ValueError for any other length.
+    """
+
+    __slots__ = ("_key", "_x25519_private", "_x25519_public", "public_key")
 
     def __init__(self, seed: bytes) -> None:
         self._key = SigningKey(seed)
         self.public_key: bytes = bytes(self._key.verify_key)
+        # Made once, not per connection: a stranger's costs us no more than the operation with its own key (T-R8).
+        self._x25519_private = crypto_sign_ed25519_sk_to_curve25519(bytes(self._key) + self.public_key)
+        self._x25519_public = crypto_scalarmult_base(self._x25519_private)
 
     @classmethod
     def generate(cls) -> Self:
@@ -37,7 +47,11 @@ class Identity:
 
     def x25519_private(self) -> bytes:
         """The secret key's X25519 form, 32 bytes (RFC 7748, libsodium's conversion)."""
-        return crypto_sign_ed25519_sk_to_curve25519(bytes(self._key) + self.public_key)
+        return self._x25519_private
+
+    def x25519_public(self) -> bytes:
+        """The public key's X25519 form, 32 bytes: what the function of that name makes of public_key."""
+        return self._x25519_public
 
     def __repr__(self) -> str:
         return f"Identity({self.public_key.hex()})"

@@ -35,6 +35,9 @@ MAX_TOTAL = 256
 MAX_MANIFEST_BYTES = MAX_SHARE_BYTES
 """A manifest is one share: at 3-of-5 and 12 MiB per segment that is some 280 GiB of content."""
 
+MAX_SEGMENT_BYTES = 16 * 1024 * 1024
+"""The most ciphertext that is encoded at once: what bounds a reader's memory, whatever a manifest says (F-R12)."""
+
 _SIV_BYTES = 16
 _TAG_BYTES = 16
 _ZERO_NONCE = bytes(12)
@@ -51,7 +54,10 @@ class SegmentShares:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPart:
-    """What checking and repairing needs: any `needed` of the `total` shares of a segment give it back."""
+    """What checking and repairing needs: any `needed` of the `total` shares of a segment give it back.
+
+    ValueError when its numbers are out of range or contradict each other (F-R10, F-R12).
+    """
 
     needed: int
     total: int
@@ -65,10 +71,12 @@ class VerifyPart:
         for number, segment in enumerate(self.segments):
             if len(segment.share_ids) != self.total:
                 raise ValueError(f"segment {number} has {len(segment.share_ids)} shares instead of {self.total}")
-            if not 0 < segment.share_bytes <= MAX_SHARE_BYTES:
+            if not 0 < segment.size_bytes <= MAX_SEGMENT_BYTES:
+                raise ValueError(f"segment {number}: {segment.size_bytes} bytes, {MAX_SEGMENT_BYTES} are the most")
+            if segment.share_bytes != -(-segment.size_bytes // self.needed):
+                raise ValueError(f"segment {number}: shares of {segment.share_bytes} bytes are not those of its size")
+            if segment.share_bytes > MAX_SHARE_BYTES:
                 raise ValueError(f"segment {number}: a share of {segment.share_bytes} bytes")
-            if not 0 < segment.size_bytes <= segment.share_bytes * self.needed:
-                raise ValueError(f"segment {number}: its shares do not hold {segment.size_bytes} bytes")
 
     @property
     def size_bytes(self) -> int:

@@ -114,7 +114,8 @@ class Handshake:
     """One side of the XK handshake: write_message and read_message in turn, three in all, then split.
 
     The initiator gives the responder's static key; the responder learns the initiator's with the third message
-    (remote_static). `ephemeral_private` is for test vectors; without it a fresh one is drawn when it is needed.
+    (remote_static). `static_public` saves making it from the private key. `ephemeral_private` is for test vectors;
+    without it a fresh one is drawn when it is needed. All keys are 32 bytes.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Handshake:
         initiator: bool,
         prologue: bytes,
         static_private: bytes,
+        static_public: bytes | None = None,
         remote_static: bytes | None = None,
         ephemeral_private: bytes | None = None,
     ) -> None:
@@ -130,6 +132,7 @@ class Handshake:
             raise LocalProtocolError("in XK the initiator, and only it, knows the other's static key beforehand")
         self._initiator = initiator
         self._local = {"s": static_private}
+        self._static_public = static_public or crypto_scalarmult_base(static_private)
         if ephemeral_private is not None:
             self._local["e"] = ephemeral_private
         self._remote: dict[str, bytes] = {}
@@ -139,7 +142,7 @@ class Handshake:
             self._remote["s"] = remote_static
             self._state.mix_hash(remote_static)
         else:
-            self._state.mix_hash(crypto_scalarmult_base(static_private))
+            self._state.mix_hash(self._static_public)
 
     @property
     def handshake_hash(self) -> bytes:
@@ -167,7 +170,7 @@ class Handshake:
                     self._state.mix_hash(public)
                     parts.append(public)
                 case "s":
-                    parts.append(self._state.seal(crypto_scalarmult_base(self._local["s"])))
+                    parts.append(self._state.seal(self._static_public))
                 case dh:
                     self._mix_dh(dh)
         parts.append(self._state.seal(payload))

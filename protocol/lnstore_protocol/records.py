@@ -26,6 +26,9 @@ SMALL_SEND_BYTES = 4 * 1024
 RECEIVE_BYTES = 256 * 1024
 """Size of the receive buffer; at most one record is left in it between two reads."""
 
+HANDSHAKE_RECEIVE_BYTES = 3 * 1024
+"""Size of the receive buffer until the handshake is done: with its objects below the 4 KiB of T-R7."""
+
 
 class ChunkSealer:
     """Seals messages, one after the other, into one output buffer.
@@ -87,6 +90,7 @@ class Incoming:
     """Received bytes not yet used: a view of the caller's own bytes while that suffices, else the receive buffer."""
 
     def __init__(self) -> None:
+        self._size = HANDSHAKE_RECEIVE_BYTES
         self._own = memoryview(b"")
         self._view = self._own
         self._at = 0
@@ -116,9 +120,13 @@ class Incoming:
         self._own[self._end : self._end + len(data)] = data
         self._end += len(data)
 
+    def trust(self) -> None:
+        """The peer has proven who it is: from now on there is a buffer of full size for it."""
+        self._size = RECEIVE_BYTES
+
     def space(self) -> memoryview:
-        """Room for at least 64 KiB more; then call advance."""
-        self._make_room(RECEIVE_BYTES // 4)
+        """Room for at least 64 KiB more, 768 bytes until the peer is trusted; then call advance."""
+        self._make_room(self._size // 4)
         return self._own[self._end :]
 
     def advance(self, count: int) -> None:
@@ -134,7 +142,7 @@ class Incoming:
             return
         own = self._own
         if len(own) < len(rest) + count:
-            own = memoryview(bytearray(max(RECEIVE_BYTES, len(rest) + count)))
+            own = memoryview(bytearray(max(self._size, len(rest) + count)))
         own[: len(rest)] = rest
         self._own = self._view = own
         self._at, self._end = 0, len(rest)

@@ -114,6 +114,11 @@ def manifest_cases() -> list[Case]:
         body = {0: 1, 2: seal(verify_key, verify_part), 4: seal(read_key, read_part)}
         return cbor.encode(body | {int(k[1:]): v for k, v in boxes.items()}).hex()
 
+    def huge(k: int, size_bytes: int, share_bytes: int) -> str:
+        records = -(-size_bytes // content.SEALED_RECORD_BYTES)
+        plain = {0: size_bytes - records * content.TAG_BYTES}
+        return made({0: k, 2: 5, 4: [[size_bytes, share_bytes, b"".join(ids[:5])]]}, plain)
+
     body: dict[int, Any] = cbor.decode(blob, what="manifest")
     lone_box = manifest._seal(verify_key, verify)  # noqa: SLF001
     wrong_siv = bytes(16) + manifest._cipher(verify_key, bytes(16)).encrypt(bytes(12), cbor.encode(verify), None)  # noqa: SLF001
@@ -143,10 +148,12 @@ def manifest_cases() -> list[Case]:
             "MALFORMED",
         ),
         (
-            "shares above 4 MiB",
-            made(verify | {4: [[300, (4 << 20) + 1, b"".join(ids[:5])], verify[4][1]]}),
+            "shares larger than their segment needs",
+            made(verify | {4: [[300, 101, b"".join(ids[:5])], verify[4][1]]}),
             "MALFORMED",
         ),
+        ("shares above 4 MiB", huge(1, (4 << 20) + 1, (4 << 20) + 1), "MALFORMED"),
+        ("a segment above 16 MiB", huge(5, (16 << 20) + 1, 3_355_444), "MALFORMED"),
         ("a segment that is a map", made(verify | {4: [{0: 300}]}), "MALFORMED"),
         (
             "a segment whose size is true",

@@ -81,7 +81,7 @@ def test_other_keys_open_nothing() -> None:
 
 def test_a_node_reads_nothing_in_it() -> None:
     """Neither ids nor the keys are in the blob."""
-    segment = SegmentShares(ciphertext_bytes(100_000), 51_000, (ShareId(b"A" * 32), ShareId(b"B" * 32)))
+    segment = SegmentShares(100_032, 50_016, (ShareId(b"A" * 32), ShareId(b"B" * 32)))
     blob = encode(Manifest(2, 2, 100_000, (segment,)), FILE_KEY)
     for secret in (b"AAAA", b"BBBB", FILE_KEY[:4], VERIFY_KEY[:4]):
         assert secret not in blob
@@ -114,6 +114,7 @@ def test_arbitrary_bytes_are_refused(blob: bytes) -> None:
 # --- contradictions ---------------------------------------------------------------------------------------------------
 
 SEGMENT = SMALL.segments[0]
+MIB4 = 4 << 20
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,12 @@ SEGMENT = SMALL.segments[0]
         ({"segments": ()}, "at least one segment"),
         ({"file_bytes": 99_999}, "not the ciphertext"),
         ({"file_bytes": -1}, "not the ciphertext"),
-        ({"segments": (replace(SEGMENT, share_bytes=0),)}, "share of 0"),
-        ({"segments": (replace(SEGMENT, share_bytes=(4 << 20) + 1),)}, "share of 4194305"),
-        ({"segments": (replace(SEGMENT, size_bytes=0),)}, "do not hold 0"),
-        ({"segments": (replace(SEGMENT, share_bytes=10),)}, "do not hold"),
+        ({"segments": (replace(SEGMENT, share_bytes=0),)}, "not those of its size"),
+        ({"segments": (replace(SEGMENT, share_bytes=SEGMENT.share_bytes + 1),)}, "not those of its size"),
+        ({"needed": 1, "segments": (replace(SEGMENT, size_bytes=1 + MIB4, share_bytes=1 + MIB4),)}, "share of 4194305"),
+        ({"needed": 4, "segments": (replace(SEGMENT, size_bytes=1 + 4 * MIB4, share_bytes=MIB4),)}, "are the most"),
+        ({"segments": (replace(SEGMENT, size_bytes=0),)}, "segment 0: 0 bytes"),
+        ({"segments": (replace(SEGMENT, share_bytes=10),)}, "not those of its size"),
     ],
 )
 def test_numbers_that_contradict_each_other(changes: dict[str, Any], words: str) -> None:

@@ -214,7 +214,9 @@ def test_rent_is_locked_to_the_data() -> None:
         return proofs.fold(nonce, [(i, proofs.answer(nonce, i, held[i])) for i in sample])
 
     def client(tokens: dict[ShareId, bytes]) -> bytes:
-        return proofs.fold(nonce, [(i, proofs.unmask(tokens[i][16 * t : 16 * t + 16], TOKEN, NODE_ID, i, t)) for i in sample])
+        return proofs.fold(
+            nonce, [(i, proofs.unmask(tokens[i][16 * t : 16 * t + 16], TOKEN, NODE_ID, i, t)) for i in sample]
+        )
 
     assert proofs.payment_hash(node(shares)) == proofs.payment_hash(client(stored))
     lost = next(iter(shares))
