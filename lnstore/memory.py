@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -35,3 +36,9 @@ def reuse_freed_memory() -> bool:
     }
     taken = [mallopt(name, value) == 1 for name, value in settings.items()]
     return all(taken)
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system after all: for a process that has nothing to do for a while."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -43,7 +43,7 @@ class Billing:
         if since is not None:
             self._not_before_at = max(self._not_before_at, now + min(max(0, now - since), self._node.config.grace))
         if now >= self._seen_at + HEARTBEAT_SECONDS:
-            self.heartbeat()
+            await self.heartbeat()
         if now < self._not_before_at:
             return
         for account in await self._node.books.advance(now):
@@ -57,7 +57,7 @@ class Billing:
             if account.state is AccountState.LAPSED:
                 self._node.sweep_wanted.set()
 
-    def heartbeat(self) -> None:
+    async def heartbeat(self) -> None:
         """Write down that the node is there and can be paid.
 
         Not before an absence is made up for, lest a restart forget it.
@@ -65,4 +65,4 @@ class Billing:
         now = self._node.clock.now()
         if self._collector.is_caught_up and now >= self._not_before_at:
             self._seen_at = now
-            write_seen(self._node.config.directory, now)
+            await trio.to_thread.run_sync(write_seen, self._node.config.directory, now)

@@ -32,6 +32,8 @@ class MemoryBudget:
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
         self._free = total_bytes
+        self.taken = 0
+        """How often something was taken since the start; says whether there was traffic."""
         self._waiting: deque[tuple[int, trio.Event]] = deque()
 
     @property
@@ -44,6 +46,7 @@ class MemoryBudget:
         if self._waiting or count > self._free:
             return False
         self._free -= count
+        self.taken += 1
         return True
 
     async def take(self, count: int) -> None:
@@ -85,6 +88,7 @@ class MemoryBudget:
         while self._waiting and self._waiting[0][0] <= self._free:
             count, granted = self._waiting.popleft()
             self._free -= count
+            self.taken += 1
             granted.set()
 
 

@@ -69,7 +69,7 @@ SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long a connection may keep the node waiting, in seconds."""
+    """How long the node waits, for its peers or for quiet, in seconds."""
 
     handshake: float = 10.0
     """From accepting a connection to the end of its handshake."""
@@ -83,6 +83,8 @@ class Deadlines:
     """At the end: for the peer to read our last words before the connection is reset."""
     drain: float = 20.0
     """After the signal to stop: for requests in flight."""
+    quiet: float = 10.0
+    """Without traffic, before memory kept for it goes back to the system."""
 
 
 REQUESTS_PER_SESSION = 16

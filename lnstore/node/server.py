@@ -9,6 +9,7 @@ import trio
 
 from lnstore.config import NodeConfig
 from lnstore.logs import get_logger
+from lnstore.memory import give_back_memory
 from lnstore.node.billing import Billing
 from lnstore.node.binding import backoff
 from lnstore.node.collector import Collector
@@ -56,6 +57,8 @@ class Node:
         self._sessions: dict[int, Session] = {}
         self._next_session = 0
         self._stopping = trio.Event()
+        self.tidied = 0
+        """Up to how much traffic (counted as in the memory budgets) memory was given back."""
 
     @property
     def connections(self) -> int:
@@ -88,6 +91,7 @@ class Node:
                         self.sweeper.run,
                         self.sweeper.run_orphan_scans,
                         self.context.egress.run,
+                        self._tidy_memory,
                     ):
                         services.start_soon(_keep_running, service)
                     if not self.context.binding.is_known:
@@ -147,6 +151,19 @@ class Node:
         task_status.started()
         await trio.serve_listeners(self.serve_stream, listeners, handler_nursery=sessions)
 
+    async def _tidy_memory(self) -> None:
+        """Give memory back after traffic, once it is over."""
+        budgets = (self.context.incoming, self.context.outgoing)
+        seen = 0
+        while True:
+            await trio.sleep(self.context.deadlines.quiet)
+            taken = sum(budget.taken for budget in budgets)
+            if taken == seen != self.tidied and not any(budget.used_bytes for budget in budgets):
+                self.context.buffers.clear()
+                await trio.to_thread.run_sync(give_back_memory)
+                self.tidied = taken
+            seen = taken
+
     def _drain(self, sessions: trio.Nursery) -> None:
         _log.info("stopping", connections=self.connections)
         sessions.cancel_scope.deadline = trio.current_time() + self.context.deadlines.drain
@@ -155,7 +172,7 @@ class Node:
 
     async def _settle(self) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_SECONDS):
-            self.billing.heartbeat()
+            await self.billing.heartbeat()
             await self.context.egress.settle_idle(math.inf)
 
 

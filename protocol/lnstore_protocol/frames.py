@@ -62,6 +62,10 @@ class BufferPool:
             if isinstance(buffer, bytearray) and len(buffer) == self._size and len(self._free) < self._keep:
                 self._free.append(buffer)
 
+    def clear(self) -> None:
+        """Let go of the buffers that are kept."""
+        self._free.clear()
+
 
 def fresh_buffer(count: int) -> memoryview:
     """The default Allocate: a new buffer each time."""

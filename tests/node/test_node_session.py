@@ -247,6 +247,16 @@ async def test_many_large_uploads_at_once_stay_within_the_memory_budget(gated: W
         assert budget.used_bytes == 0
 
 
+async def test_memory_kept_for_traffic_is_let_go_when_it_is_over(world: World) -> None:
+    world.deadlines = replace(world.deadlines, quiet=0.05)
+    async with world.running() as node, world.client(node) as client:
+        await client.rent(8 * MIB)
+        await client.put(some_bytes(4 * MIB))
+        await eventually(lambda: node.node.tidied == node.node.context.incoming.taken)
+        assert not node.node.context.buffers._free
+        await client.put(some_bytes(4 * MIB))
+
+
 async def test_stopping_answers_what_is_in_work_and_refuses_what_comes(gated: World) -> None:
     async with gated.running() as node, gated.client(node) as client, gated.client(node) as idle:
         await client.rent(8 * MIB)

@@ -10,7 +10,7 @@ import trio
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.ports import BooksRefused, NewLease, Shares
-from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_hashes, leaf_range, leaf_span, range_proof
 from lnstore_protocol.merkle import share_id as share_id_of
@@ -67,9 +67,13 @@ async def get_share(request: RequestContext, message: GetShare) -> GetShareReply
     """The leaves that cover a range of any share, paid from the reader's deposit."""
     node = request.node
     share_bytes = await trio.to_thread.run_sync(node.shares.size, message.share_id, limiter=node.workers.reads)
-    if not share_bytes:
-        raise _unknown(message.share_id)
-    first, last = leaf_range(share_bytes, message.offset, message.length)
+    try:
+        if not share_bytes:
+            raise _unknown(message.share_id)
+        first, last = leaf_range(share_bytes, message.offset, message.length)
+    except (Refusal, RemoteProtocolError):
+        await request.account(even_lapsed=True)  # MB-R1: who has no account is told nothing else
+        raise
     start, end = leaf_span(share_bytes, first, last)
     # A proof needs every leaf's hash, so a part costs the reading of the whole.
     await request.hold_memory(share_bytes)
