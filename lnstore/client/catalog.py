@@ -96,7 +96,6 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._lock = threading.RLock()
-        self._uploads = 0
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -130,22 +129,6 @@ class Catalog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def uploads_running(self) -> bool:
-        """Whether some node may hold a share that it acknowledged and that is not written here yet."""
-        return self._uploads > 0
-
-    @contextmanager
-    def uploading(self) -> Iterator[None]:
-        """Marks the time in which shares are sent."""
-        with self._lock:
-            self._uploads += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._uploads -= 1
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -297,6 +280,7 @@ class Catalog:
                 (file_id,),
             ).fetchall()
             db.execute("DELETE FROM shares WHERE file_id = ?", (file_id,))
+            db.executemany("INSERT OR IGNORE INTO given_up (node_id, share_id) VALUES (?, ?)", unneeded)
             db.execute("DELETE FROM files WHERE file_id = ?", (file_id,))
         by_node: dict[NodeId, list[ShareId]] = {}
         for node_id, share_id in unneeded:
@@ -315,9 +299,19 @@ class Catalog:
 
     # --- shares -----------------------------------------------------------------------------------------------------
 
+    def given_up_at(self, node_id: NodeId) -> set[ShareId]:
+        """Shares that `remove_file` gave up at this node, whether it has heard of it or not."""
+        rows = self.rows("SELECT share_id FROM given_up WHERE node_id = ?", (bytes(node_id),))
+        return {ShareId(share_id) for (share_id,) in rows}
+
     def add_shares(self, shares: Iterable[ShareEntry]) -> None:
         """Record acknowledged shares, in one transaction; again is no error."""
+        shares = list(shares)
         with self.transaction() as db:
+            db.executemany(
+                "DELETE FROM given_up WHERE node_id = ? AND share_id = ?",
+                [(bytes(s.node_id), bytes(s.share_id)) for s in shares],
+            )
             db.executemany(
                 "INSERT OR REPLACE INTO shares (node_id, share_id, file_id, segment, number, size_bytes, token_end) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -145,8 +145,7 @@ class Client:
             share_seconds=self._share_seconds,
         )
         try:
-            with self.catalog.uploading():
-                return await upload.run(source)
+            return await upload.run(source)
         except SourceChanged:
             self.catalog.not_resumable(file.file_id)
             raise

@@ -105,12 +105,6 @@ class ProofFailed(LnstoreError):
         self.differs = differs
 
 
-class UploadRunning(LnstoreError):
-    """What a node holds of ours is changing just now, so that no proof over it is asked for."""
-
-    exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
-
-
 class TokensUsedUp(LnstoreError):
     """Some shares have no storage token left for the proof that is due; they must be read and stored again."""
 

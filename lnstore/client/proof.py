@@ -37,6 +37,7 @@ def compute_proof(
     token_key: bytes,
     expected: tuple[ShareId, ...],
     ours: AbstractSet[bytes],
+    given_up: AbstractSet[bytes],
     sample: bytes,
     lost: bytes,
     petname: str,
@@ -44,8 +45,8 @@ def compute_proof(
     """The preimage for the sample that a node sent; None when there was nothing to prove.
 
     `expected` is the sample of our shares from when the nonce was first revealed, `ours` all ids that the catalog has
-    at this node now, `sample` and `lost` the node's (messages.InvoiceReply). ProofFailed names what was lost or left
-    out.
+    at this node now, `given_up` what the node was told to drop, `sample` and `lost` the node's
+    (messages.InvoiceReply). ProofFailed names what was lost or left out.
     """
     if len(sample) % _ENTRY or len(lost) % 32:
         raise ProofFailed(f"{petname} sent a proof of an impossible length; nothing was paid{_ADVICE}", differs=True)
@@ -65,9 +66,9 @@ def compute_proof(
         raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{_ADVICE}") from exc
     if len(tokens) * _ENTRY != len(sample):
         raise ProofFailed(f"{petname} proves a share twice; nothing was paid{_ADVICE}", differs=True)
-    if strange := [share_id for share_id in tokens if share_id not in ours and share_id not in expected]:
+    if strange := [share_id for share_id in tokens if share_id in given_up and share_id not in expected]:
         raise ProofFailed(
-            f"{petname} proves shares that are not yours ({_named(strange)}), in the place of yours; "
+            f"{petname} proves shares that you gave up ({_named(strange)}), in the place of others; "
             f"nothing was paid{_ADVICE}",
             differs=True,
         )

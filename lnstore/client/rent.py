@@ -27,7 +27,7 @@ from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
-from lnstore.client.tidy import drop_unknown
+from lnstore.client.tidy import drop_given_up
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat, NodeId
@@ -229,9 +229,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         raise NodeUntrusted(f"{node.petname} wants rent for period {period}, which is not due; nothing was paid")
     secret = purse.account_secret
     nonce = audit_nonce(audit_key(secret), node.node_id, t)
-    ids = _ids_at(purse, node)
-    if status.shares > len(ids):
-        await drop_unknown(purse, node, ids)
+    given_up = await drop_given_up(purse, node)
     challenge = await purse.write(_challenge, purse, node, nonce, period, t)
     request = RequestInvoice(purpose=InvoicePurpose.RENT, period=period, token_index=t, nonce=nonce)
     reply = await purse.ask(node, request, InvoiceReply)
@@ -245,6 +243,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         token_key=token_key(secret),
         expected=challenge.expected,
         ours=_ids_at(purse, node),
+        given_up=given_up,
         sample=reply.sample,
         lost=reply.lost,
         petname=node.petname,

@@ -41,6 +41,11 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (node_id, share_id, file_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX shares_by_file ON shares (file_id, segment);
+    CREATE TABLE given_up (
+        node_id BLOB NOT NULL,
+        share_id BLOB NOT NULL CHECK (length(share_id) = 32),
+        PRIMARY KEY (node_id, share_id)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE uploads (
         upload_id INTEGER PRIMARY KEY,
         path BLOB NOT NULL,
