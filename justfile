@@ -39,3 +39,11 @@ live *ARGS:
 # The main job on a file of yours.
 demo FILE *ARGS:
     uv run lnstore demo {{FILE}} {{ARGS}}
+
+# Measure: `just bench --quick --peer tahoe --compare`; the recorded run is `just bench --peer tahoe --record`.
+bench *ARGS:
+    uv run python -m bench {{ARGS}}
+
+# Where the time of a transfer goes: `just profile put FILE`, `just profile get 256MiB --coding 3-of-10`.
+profile WORK FILE *ARGS:
+    uv run --group profile python -m bench.profile {{WORK}} {{FILE}} {{ARGS}}

@@ -1,0 +1,84 @@
+"""The benchmark suite runs, and its results have what docs and comparisons are made from. Nothing here is timed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def results_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of one small run: 1 MiB once, few files, no peer."""
+    output = tmp_path_factory.mktemp("bench") / "results.json"
+    done = bench(
+        *("--sizes", "1MiB", "--codings", "1-of-2", "--repetitions", "1", "--small-files", "2"),
+        *("--parts", "transfers,small,dead", "--output", str(output)),
+    )
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture
+def results(results_file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(results_file.read_text())
+    return found
+
+
+def test_every_transfer_has_its_figures_and_came_back_equal(results: dict[str, Any]) -> None:
+    rows = results["rows"]
+    works = {(row["name"], row["file_bytes"], row["files"], row["at_once"], row["dead"]) for row in rows}
+    small = 10 * 1024
+    assert works == {
+        ("put", MIB, 1, 1, 0),
+        ("get", MIB, 1, 1, 0),
+        *((name, small, 2, at_once, 0) for name in ("put", "get") for at_once in (1, 8)),
+        ("get", MIB, 1, 1, 1),
+    }
+    for row in rows:
+        assert row["system"] == "lnstore"
+        assert row["coding"] == "1-of-2"
+        assert row["compared_equal"] is (True if row["name"] == "get" else None)
+        assert len(row["seconds"]) == len(row["load_average"]) == len(row["others_share"]) == 1
+        assert row["seconds_median"] > 0
+        assert row["mb_per_s"] > 0
+        assert {"client", "nodes", "lightning", "driver"} <= set(row["cpu_seconds"])
+        assert row["cpu_seconds"]["client"] > 0
+        assert row["peak_bytes"]["client"] > MIB
+
+
+def test_the_limit_is_there_with_every_step(results: dict[str, Any]) -> None:
+    limit = results["limits"]["1-of-2"]
+    assert set(limit) == {"unit_seconds_per_gb", "put", "get", "get, worst shares"}
+    assert all(cost > 0 for cost in limit["unit_seconds_per_gb"].values())
+    for work in ("put", "get", "get, worst shares"):
+        assert limit[work]["mb_per_s"] == pytest.approx(
+            min(limit[work]["cpu_mb_per_s"], limit[work]["disk_mb_per_s"]), abs=0.1
+        )
+
+
+def test_the_machine_is_described_without_saying_whose_it_is(results: dict[str, Any], results_file: Path) -> None:
+    assert {"processor", "cores_used", "python", "lnstore", "trio", "zfec", "openssl"} <= set(results["machine"])
+    text = results_file.read_text()
+    assert "/" not in json.dumps(results["machine"]["system"])
+    assert str(ROOT) not in text
+    assert str(results_file.parent) not in text
+
+
+def test_recorded_results_can_be_shown_again_without_measuring(results_file: Path) -> None:
+    done = bench("--from", str(results_file))
+    assert done.returncode == 0, done.stderr
+    assert "| 1-of-2 | put 1 MiB" in done.stdout
