@@ -19,6 +19,7 @@ from lnstore.memory import reuse_freed_memory
 from lnstore.node.directory import load_identity, locked
 from lnstore.node.errors import NodeSetupError
 from lnstore.node.server import Node
+from lnstore.ports import StorageFull
 from lnstore.storage.files import FileShares
 from lnstore_protocol.ids import Msat, NodeAddress
 
@@ -89,7 +90,7 @@ async def _books(directory: Path) -> AsyncIterator[SqlBooks]:
     try:
         async with SqlBooks.open(directory / BOOKS_FILE) as books:
             yield books
-    except BooksUnusable as exc:
+    except (BooksUnusable, StorageFull) as exc:
         raise NodeSetupError(f"{directory / BOOKS_FILE}: {exc}") from exc
 
 

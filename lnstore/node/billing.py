@@ -64,5 +64,5 @@ class Billing:
         """
         now = self._node.clock.now()
         if self._collector.is_caught_up and now >= self._not_before_at:
-            self._seen_at = now
             await trio.to_thread.run_sync(write_seen, self._node.config.directory, now)
+            self._seen_at = now

@@ -121,8 +121,6 @@ class Node:
             await session.run()
         finally:
             del self._sessions[number]
-        if session.account_id is not None and not self._stopping.is_set():
-            await self.context.egress.settle(session.account_id)
 
     # --- parts of run ---------------------------------------------------------------------------------------------
 
@@ -172,8 +170,11 @@ class Node:
 
     async def _settle(self) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_SECONDS):
-            await self.billing.heartbeat()
-            await self.context.egress.settle_idle(math.inf)
+            try:
+                await self.context.egress.settle_idle(math.inf)
+                await self.billing.heartbeat()
+            except Exception:  # noqa: BLE001 - the boundary of the end: what is left is settled at the next start
+                _log.exception("could not settle everything")
 
 
 async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:

@@ -55,11 +55,6 @@ class Session:
         self._in_work = 0
         self._frame_deadline = float("inf")
 
-    @property
-    def account_id(self) -> AccountId | None:
-        """Who is at the other end, once the handshake is done."""
-        return self._account_id
-
     async def run(self) -> None:
         """Serve the connection until it ends."""
         try:
@@ -68,6 +63,9 @@ class Session:
                     with self._reading:
                         await self._serve(nursery)
                 await self._linger()
+            await trio.aclose_forcefully(self._stream)
+            if self._account_id is not None and not self._draining:
+                await self._node.egress.settle(self._account_id)
         except Exception:  # noqa: BLE001 - the boundary of a connection
             self._log.exception("connection failed; it is closed")
         finally:

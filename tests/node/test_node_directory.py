@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import structlog
-from node_world import World
+import trio
+from node_world import HELLO, Client, World
 
 from lnstore import logs
 from lnstore.config import ConfigError, NodeConfig
 from lnstore.node import init_node, run_node
 from lnstore.node.directory import Binding, last_seen, load_identity, locked, write_seen
 from lnstore.node.errors import NodeSetupError
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
+from lnstore_protocol.messages import ChannelInfo, HelloReply
 
 
 def test_init_writes_settings_and_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:
@@ -101,6 +106,35 @@ async def test_settings_that_no_node_can_run_with_are_refused(world: World, sett
     lines = [f"{setting} = {wrong}" if line.startswith(setting) else line for line in toml.read_text().splitlines()]
     toml.write_text("\n".join(lines))
     with pytest.raises(ConfigError, match=setting):
+        await run_node(NodeConfig.load(world.directory))
+
+
+async def test_run_node_starts_without_a_daemon_that_it_met_before_and_ends_with_its_event(world: World) -> None:
+    async with world.running():
+        pass
+    toml = world.directory / "node.toml"
+    toml.write_text(toml.read_text().replace("~/.lightning/bitcoin/lightning-rpc", str(world.directory / "missing")))
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(_run_node, NodeConfig.load(world.directory), stop)
+        async with await Client.connect(address, Identity.generate()) as client:
+            await client.ask(HELLO, HelloReply)
+            await client.terms()
+            assert await client.refused(ChannelInfo()) is ErrorCode.LIGHTNING_UNAVAILABLE
+        with pytest.raises(NodeSetupError, match="another process"):
+            await run_node(NodeConfig.load(world.directory))
+        stop.set()
+
+
+async def _run_node(config: NodeConfig, stop: trio.Event, *, task_status: trio.TaskStatus[NodeAddress]) -> None:
+    await run_node(config, stop=stop, task_status=task_status)
+
+
+@pytest.mark.parametrize("name", ["books.db", "shares"])
+async def test_books_or_shares_that_cannot_be_used_are_a_clear_error(world: World, name: str) -> None:
+    shutil.rmtree(world.directory / "shares")
+    (world.directory / name).write_bytes(b"not what is expected" * 100)
+    with pytest.raises(NodeSetupError, match=name):
         await run_node(NodeConfig.load(world.directory))
 
 

@@ -14,6 +14,8 @@ from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import (
     TOKEN_BYTES,
     AccountState,
+    AddCapacity,
+    AddCapacityReply,
     GetShare,
     GetShareReply,
     InvoicePurpose,
@@ -167,6 +169,8 @@ async def test_unpaid_rent_stops_writing_then_ends_the_account(world: World) -> 
         assert (await client.status()).state is AccountState.GRACE
         more = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"x")
         assert await client.refused(more) is ErrorCode.IN_GRACE
+        grow = AddCapacity(growth_index=1, capacity_bytes=9 * MIB)
+        assert await client.refused(grow) is ErrorCode.IN_GRACE
         await client.ask(GetShare(share_id=share_id, offset=0, length=0), GetShareReply)
         world.clock.time = START_AT + PERIOD + GRACE - 1
         await node.bill()
@@ -246,6 +250,25 @@ async def test_after_an_absence_an_expired_rent_invoice_can_be_had_again(world: 
         assert again.bolt11 != old.bolt11
         assert world.daemon.pay(again.bolt11)
         await client.until(lambda now: now.token_index == 1)
+
+
+async def test_a_service_that_fails_is_started_again(world: World) -> None:
+    """A disk that is full for a moment stops neither the collector nor the node."""
+    async with world.running() as node, world.client(node) as client:
+        await client.open_account()
+        reply = await client.ask(AddCapacity(growth_index=0, capacity_bytes=8 * MIB), AddCapacityReply)
+        blocked = world.directory / "seen"
+        blocked.unlink(missing_ok=True)
+        blocked.mkdir()
+        (blocked / "in the way").touch()
+        world.clock.time += 120
+        with pytest.raises(OSError, match="seen"):
+            await node.bill()
+        assert world.daemon.pay(reply.bolt11)
+        await client.until(lambda now: now.capacity_bytes == 8 * MIB)
+        (blocked / "in the way").unlink()
+        blocked.rmdir()
+        await eventually(blocked.exists)
 
 
 async def test_accounts_are_not_moved_while_payments_are_unknown(world: World) -> None:

@@ -255,6 +255,15 @@ async def test_a_share_swept_before_its_lease_is_written_again(world: World) -> 
         assert world.shares.size(share_id) == 100
 
 
+async def test_a_share_that_is_swept_again_and_again_is_refused(world: World) -> None:
+    world.shares = ForgetfulShares(world.directory / "shares", times=3)
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        put = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"x")
+        assert await client.refused(put) is ErrorCode.STORAGE_FULL
+        assert (await client.status()).used_bytes == 0
+
+
 async def test_orphans_of_a_crash_are_found_and_leased_shares_stay(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
