@@ -17,7 +17,7 @@ from bench import report
 from bench.machine import describe
 from bench.plan import FULL, PARTS, QUICK, Plan, parse_coding, parse_size
 from bench.processes import two_cores
-from bench.suite import run
+from bench.suite import Results, run
 from bench.system import BenchError
 from bench.tables import comparison, missed, other_lines, speed_table
 from bench.tahoe_install import tahoe_version
@@ -81,26 +81,31 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure and keep the results, also those of a run that was ended early."""
     plan = _plan(arguments)
     peers = PEERS[arguments.peer] if arguments.peer else ()
     cores = two_cores()
     place = short_directory("lnstore-bench-")
+    machine = describe(place, cores)
+    measured = Results()
     began_at = datetime.now(UTC)
+    complete = False
     try:
-        measured = trio.run(run, plan, place, peers, len(cores))
-        machine = describe(place, cores)
+        trio.run(run, plan, place, peers, len(cores), measured)
+        complete = True
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    if peers:
-        machine["tahoe-lafs"] = tahoe_version()
-    return {
-        "format": FORMAT,
-        "began_at": began_at.isoformat(timespec="seconds"),
-        "minutes": round((datetime.now(UTC) - began_at).total_seconds() / 60, 1),
-        "plan": asdict(plan),
-        "machine": machine,
-        **asdict(measured),
-    }
+        results = {
+            "format": FORMAT,
+            "began_at": began_at.isoformat(timespec="seconds"),
+            "minutes": round((datetime.now(UTC) - began_at).total_seconds() / 60, 1),
+            "complete": complete,
+            "plan": asdict(plan),
+            "machine": machine | ({"tahoe-lafs": tahoe_version()} if peers else {}),
+            **asdict(measured),
+        }
+        report.write(results, arguments.output)
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,11 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _arguments(arguments)
     results: dict[str, Any] = {}
     try:
-        if asked.source:
-            results = report.read(asked.source)
-        else:
-            results = _measure(asked)
-            report.write(results, asked.output)
+        results = report.read(asked.source) if asked.source else _measure(asked)
     except* (BenchError, LnstoreError) as group:
         for error in _flat(group):
             print(f"error: {error}", file=sys.stderr)

@@ -43,14 +43,12 @@ class Results:
     lightning: dict[str, Any] = field(default_factory=dict)
 
 
-async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int) -> Results:
-    """Measure everything planned in the directory `place`; BenchError."""
-    results = Results()
+async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int, results: Results) -> None:
+    """Measure everything planned in the directory `place`; `results` have what was measured so far. BenchError."""
     for coding in plan.codings:
         async with _systems(plan, place / str(coding), coding, peers, results) as systems:
             coded = _Coded(plan, coding, folder=place / "files", systems=systems, results=results, cores=cores)
             await coded.run()
-    return results
 
 
 @asynccontextmanager
@@ -110,14 +108,6 @@ class _Coded:
             if name in self._plan.parts:
                 await measure()
         await self._note_costs()
-        costs = {step: statistics.median(c[step] for c in self._costs) for step in self._costs[0]}
-        self._results.limits[str(self._coding)] = {
-            "unit_seconds_per_gb": {step: round(cost, 4) for step, cost in costs.items()},
-            **{
-                work: {"mb_per_s": round(limit.mb_per_s, 1), **_rounded(asdict(limit))}
-                for work, limit in limits(costs, self._coding, self._cores).items()
-            },
-        }
 
     def _note_idle(self) -> None:
         """Memory of systems whose connections are open and that do nothing yet."""
@@ -129,7 +119,16 @@ class _Coded:
         }
 
     async def _note_costs(self) -> None:
+        """Measure what the limit is made of once more; the limit is that of the medians."""
         self._costs.append(await trio.to_thread.run_sync(unit_costs, self._folder, self._coding))
+        costs = {step: statistics.median(c[step] for c in self._costs) for step in self._costs[0]}
+        self._results.limits[str(self._coding)] = {
+            "unit_seconds_per_gb": {step: round(cost, 4) for step, cost in costs.items()},
+            **{
+                work: {"mb_per_s": round(limit.mb_per_s, 1), **_rounded(asdict(limit))}
+                for work, limit in limits(costs, self._coding, self._cores).items()
+            },
+        }
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
