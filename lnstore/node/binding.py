@@ -10,7 +10,7 @@ from lnstore.config import NodeConfig
 from lnstore.logs import get_logger
 from lnstore.node.directory import Binding
 from lnstore.node.errors import Refusal
-from lnstore.node.limits import BACKOFF_SECONDS
+from lnstore.node.limits import BACKOFF_SECONDS, FIRST_CONTACT_SECONDS
 from lnstore.ports import LightningError, LightningIdentity
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import NodeId
@@ -37,11 +37,15 @@ class LightningBinding:
         self._known = Binding.load(config.directory)
         self.confirmed = trio.Event()
         """Set once the daemon that answers is known to be the right one."""
+        self._asked = trio.Event()
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the daemon was met, now or in an earlier run."""
-        return self._known is not None
+    async def first_contact(self) -> None:
+        """Wait for the daemon before the node tells its address, up to FIRST_CONTACT_SECONDS.
+
+        A node that met its daemon in an earlier run can answer without it, and waits for one attempt only.
+        """
+        with trio.move_on_after(FIRST_CONTACT_SECONDS):
+            await (self.confirmed if self._known is None else self._asked).wait()
 
     def require(self) -> Binding:
         """The binding; Refusal(LIGHTNING_UNAVAILABLE) while this node never met its daemon."""
@@ -66,6 +70,7 @@ class LightningBinding:
             else:
                 if self.confirmed.is_set():
                     return
+            self._asked.set()
             await trio.sleep(pause)
 
     async def _confirm(self) -> None:
@@ -89,3 +94,4 @@ class LightningBinding:
             "lightning daemon answers", lightning_id=info.lightning_id, network=info.network, simulated=info.simulated
         )
         self.confirmed.set()
+        self._asked.set()

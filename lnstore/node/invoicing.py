@@ -28,7 +28,7 @@ _WORDS = {InvoicePurpose.RENT: "rent", InvoicePurpose.CAPACITY: "capacity", Invo
 def label(account_id: AccountId, purpose: InvoicePurpose, index: int, attempt: int) -> str:
     """The invoice's label at the daemon.
 
-    Rent has one attempt, whose place the token index takes: an account that lapsed and was opened anew counts its
+    For rent the token index takes the place of the attempt: an account that lapsed and was opened anew counts its
     periods from 0 again, but not its token indices.
     """
     return f"lnstore/{account_id.hex()}/{_WORDS[purpose]}/{index}/{attempt}"
@@ -70,8 +70,13 @@ async def issue(node: NodeContext, planned: PlannedInvoice) -> str:
 
 
 async def withdraw(node: NodeContext, planned: PlannedInvoice) -> None:
-    """Make sure that a former attempt can no longer be paid; Refusal when it was paid."""
+    """Make sure that a former attempt can no longer be paid; Refusal when it was paid.
+
+    It is crossed out in the books first: after a crash between the two deletions a repeated request has it made again,
+    instead of being told an invoice that the daemon no longer knows.
+    """
     node.binding.require_confirmed()
+    await node.books.withdrawing(planned.label)
     for status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED):
         if await node.lightning.delete_invoice(planned.label, status):
             return

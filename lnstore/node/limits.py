@@ -23,7 +23,8 @@ PROOF_THREADS = 2
 for reads, and for rent proofs."""
 
 FIRST_CONTACT_SECONDS = 5.0
-"""How long a node that does not know its Lightning daemon yet waits for it before it tells its address."""
+"""How long a node waits for its Lightning daemon before it tells its address. Should the daemon stay away, the node
+says so to those who ask."""
 
 PAID_POLL_SECONDS = 30
 """One wait for a paid invoice at the Lightning daemon."""
@@ -52,6 +53,9 @@ GROWTH_FRESH_SECONDS = 300
 """How long the same growth invoice is given again: clients refuse one that starts 600 s before their own time."""
 
 MINIMUM_RENT_EXPIRY_SECONDS = 60
+
+MAXIMUM_RENT_ATTEMPTS = 4
+"""Proofs, with an invoice each, that one period's rent may be asked for with: each costs up to 512 shares' reading."""
 
 MAXIMUM_DEPOSIT_MSAT = 10**12
 """10 BTC: more in one invoice is a slip of the client."""

@@ -16,7 +16,7 @@ from lnstore.node.collector import Collector
 from lnstore.node.context import NodeContext
 from lnstore.node.directory import announced, last_seen
 from lnstore.node.errors import NodeSetupError
-from lnstore.node.limits import FIRST_CONTACT_SECONDS, SETTLE_SECONDS, Deadlines
+from lnstore.node.limits import SETTLE_SECONDS, Deadlines
 from lnstore.node.session import Session
 from lnstore.node.sweeper import Sweeper
 from lnstore.ports import Books, Clock, Lightning, Shares
@@ -94,10 +94,7 @@ class Node:
                         self._tidy_memory,
                     ):
                         services.start_soon(_keep_running, service)
-                    if not self.context.binding.is_known:
-                        # It can answer nobody yet. Should its daemon stay away, it says so to those who ask.
-                        with trio.move_on_after(FIRST_CONTACT_SECONDS):
-                            await self.context.binding.confirmed.wait()
+                    await self.context.binding.first_contact()
                     await services.start(self._accept, listeners, sessions)
                     with announced(self.context.config.directory, address):
                         _log.info("listening", address=str(address))

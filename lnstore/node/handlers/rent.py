@@ -9,7 +9,7 @@ from lnstore.node import invoicing
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers.growth import deposit_invoice
-from lnstore.node.limits import MINIMUM_RENT_EXPIRY_SECONDS
+from lnstore.node.limits import MAXIMUM_RENT_ATTEMPTS, MINIMUM_RENT_EXPIRY_SECONDS
 from lnstore.node.proof import RentProof, prove
 from lnstore.ports import Account, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
@@ -36,23 +36,50 @@ async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> Inv
     async with node.account_locks.holding(request.account_id):
         account = await request.account()
         planned = await node.books.planned_invoice(request.account_id, InvoicePurpose.RENT, period)
-        if planned is None:
-            _check_period(account, period, token_index, node.clock.now())
-            ids = await node.books.leased_ids(request.account_id)
-            proof = await prove(node, request.account_id, ids, nonce, token_index) if ids else _nothing_to_prove()
-            planned = await node.books.plan_invoice(
-                _plan(account, proof, node.clock.now(), period=period, token_index=token_index, nonce=nonce)
-            )
-            if proof.lost:
-                request.log.error(
-                    "shares are lost", account=request.account_id, shares=len(proof.lost) // 32, of=planned.shares
-                )
-        if planned.nonce != nonce or planned.token_index != token_index:
-            raise Refusal(
-                ErrorCode.NONCE_MISMATCH,
-                f"rent for period {period} was asked for with another nonce or token index; the first one counts",
-            )
+        if planned is None or (planned.token_index, planned.nonce) != (token_index, nonce):
+            planned = await _attempt(request, account, planned, period=period, token_index=token_index, nonce=nonce)
         return invoicing.reply(InvoiceReply, planned, await invoicing.issue(node, planned))
+
+
+async def _attempt(
+    request: RequestContext,
+    account: Account,
+    former: PlannedInvoice | None,
+    *,
+    period: int,
+    token_index: int,
+    nonce: bytes,
+) -> PlannedInvoice:
+    """The period's first invoice, or one in the place of `former`, which the client cannot or will not pay.
+
+    Its daemon may have lost that payment for good, or the proof may have failed for a share that is there again. What
+    a new one takes is a challenge that the node did not know: a higher token index with its own nonce.
+    """
+    if former is not None and (token_index <= (former.token_index or 0) or nonce == former.nonce):
+        raise Refusal(
+            ErrorCode.NONCE_MISMATCH,
+            f"rent for period {period} was asked for with another nonce or token index; the last one counts",
+        )
+    node = request.node
+    _check_period(account, period, token_index, node.clock.now())
+    if former is not None:
+        if former.attempt + 1 >= MAXIMUM_RENT_ATTEMPTS:
+            raise Refusal(
+                ErrorCode.RATE_LIMITED,
+                f"rent for period {period} was asked for with {MAXIMUM_RENT_ATTEMPTS} token indices, and no more are "
+                f"answered; the invoice for index {former.token_index} can still be paid",
+            )
+        await invoicing.withdraw(node, former)
+    ids = await node.books.leased_ids(request.account_id)
+    proof = await prove(node, request.account_id, ids, nonce, token_index) if ids else _nothing_to_prove()
+    planned = await node.books.plan_invoice(
+        _plan(account, former, proof, node.clock.now(), period=period, token_index=token_index, nonce=nonce)
+    )
+    if proof.lost:
+        request.log.error(
+            "shares are lost", account=request.account_id, shares=len(proof.lost) // 32, of=planned.shares
+        )
+    return planned
 
 
 def _check_period(account: Account, period: int, token_index: int, now: int) -> None:
@@ -73,19 +100,28 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
 
 
 def _plan(
-    account: Account, proof: RentProof, now: int, *, period: int, token_index: int, nonce: bytes
+    account: Account,
+    former: PlannedInvoice | None,
+    proof: RentProof,
+    now: int,
+    *,
+    period: int,
+    token_index: int,
+    nonce: bytes,
 ) -> PlannedInvoice:
     starts_at = period_start(account.anchor_at, account.period_seconds, period)
+    # What the first invoice counted stays: growth since then has paid for this period by itself.
+    capacity = account.capacity_bytes if former is None else former.capacity_bytes
     return PlannedInvoice(
         label=invoicing.label(account.account_id, InvoicePurpose.RENT, period, token_index),
         account_id=account.account_id,
         purpose=InvoicePurpose.RENT,
         index=period,
-        attempt=0,
-        amount_msat=Msat(rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month)),
+        attempt=0 if former is None else former.attempt + 1,
+        amount_msat=Msat(rent_msat(capacity, account.period_seconds, account.price_msat_per_gib_month)),
         from_at=starts_at,
         until_at=starts_at + account.period_seconds,
-        capacity_bytes=account.capacity_bytes,
+        capacity_bytes=capacity,
         expires_at=max(starts_at + account.grace_seconds, now + MINIMUM_RENT_EXPIRY_SECONDS),
         preimage=proof.preimage,
         nonce=nonce,
