@@ -43,6 +43,8 @@ async def issue(node: NodeContext, planned: PlannedInvoice) -> str:
     now = node.clock.now()
     if planned.bolt11 is not None and (planned.credited or now < planned.expires_at):
         return planned.bolt11
+    if planned.credited:
+        raise _was_paid(planned)
     node.binding.require_confirmed()
     if planned.bolt11 is not None:
         invoice = await node.lightning.find_invoice(planned.label)
@@ -81,10 +83,14 @@ async def withdraw(node: NodeContext, planned: PlannedInvoice) -> None:
         if await node.lightning.delete_invoice(planned.label, status):
             return
     if await node.lightning.find_invoice(planned.label) is not None:
-        raise Refusal(
-            ErrorCode.PERIOD_REFUSED,
-            f"the invoice of {_WORDS[planned.purpose]} {planned.index} was paid; ask for the account's status",
-        )
+        raise _was_paid(planned)
+
+
+def _was_paid(planned: PlannedInvoice) -> Refusal:
+    return Refusal(
+        ErrorCode.PERIOD_REFUSED,
+        f"the invoice of {_WORDS[planned.purpose]} {planned.index} was paid; ask for the account's status",
+    )
 
 
 def reply(kind: type[InvoiceReplyT], planned: PlannedInvoice, bolt11: str) -> InvoiceReplyT:
