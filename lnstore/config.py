@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from lnstore_protocol.terms import ChannelPolicy
-
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore_protocol.terms import ChannelPolicy
 
 NODE_FILE = "node.toml"
 CLIENT_FILE = "client.toml"

@@ -95,6 +95,20 @@ async def test_malformed_puts_are_refused(world: World) -> None:
         assert await client.refused(half_token) is ErrorCode.MALFORMED
 
 
+async def test_a_full_account_can_renew_the_tokens_of_what_it_holds(world: World) -> None:
+    """MB-R5: the same share again takes no more room, and its tokens are the new ones."""
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client, 4 * MIB)
+        data = some_bytes(4 * MIB)
+        share_id = await client.put(data, tokens=bytes(16))
+        assert await client.put(data, token_start=7, tokens=b"\1" * 16) == share_id
+        assert (await client.status()).used_bytes == 4 * MIB
+        leases = await node.books.lease_tokens(client.account_id, [share_id])
+        assert (leases[share_id].token_start, leases[share_id].tokens) == (7, b"\1" * 16)
+        other = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"x")
+        assert await client.refused(other) is ErrorCode.CAPACITY_EXCEEDED
+
+
 async def test_writing_needs_an_account_and_capacity(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         data = some_bytes(2048)

@@ -36,7 +36,15 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
     size_bytes = len(message.payload)
     if not 1 <= size_bytes <= MAX_SHARE_BYTES or len(message.tokens) % TOKEN_BYTES:
         raise Refusal(ErrorCode.MALFORMED, f"a share has 1 to {MAX_SHARE_BYTES} bytes, a token {TOKEN_BYTES}")
-    await node.books.may_write(request.account_id, size_bytes)
+    try:
+        await node.books.may_write(request.account_id, size_bytes)
+    except BooksRefused as refused:
+        # A share that is leased already takes no more room: its tokens can be renewed on a full account (MB-R5).
+        leased = refused.code is ErrorCode.CAPACITY_EXCEEDED and (
+            await node.books.held(request.account_id, [message.share_id])
+        )
+        if not leased or not leased[0]:
+            raise
     lease = NewLease(
         account_id=request.account_id,
         share_id=message.share_id,
