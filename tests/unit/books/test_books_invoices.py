@@ -184,3 +184,48 @@ async def test_secrets_do_not_get_into_the_text_of_an_error(world: World) -> Non
         await world.books.plan_invoice(planned)
     assert "secret" not in str(failed.value)
     assert "secret" not in repr(failed.value)
+
+
+async def test_a_further_attempt_at_rent_costs_what_the_first_did(world: World) -> None:
+    """Growth between the two has paid for the period by itself."""
+    account = await world.renting()
+    first = await world.books.plan_invoice(rent(account))
+    until_at = first.until_at
+    grown = await world.books.plan_invoice(growth(account, GIB, ANCHOR + 10, until_at))
+    await world.books.credit(paid(grown, 2), ANCHOR + 10)
+    again = replace(rent(account), label="again", attempt=1, token_index=4)
+    assert await world.books.plan_invoice(again) == again
+    assert await world.books.planned_invoice(account.account_id, InvoicePurpose.RENT, first.index) == again
+    fresh = replace(again, label="fresh", attempt=0)
+    with pytest.raises(BooksRefused) as refused:
+        await world.books.plan_invoice(fresh)
+    assert refused.value.code is ErrorCode.PERIOD_REFUSED
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_two_attempts_that_are_paid_after_all_pay_the_period_once(world: World, order: tuple[int, int]) -> None:
+    account = await world.renting()
+    attempts = [rent(account), replace(rent(account), label="again", attempt=1, token_index=4)]
+    for attempt in attempts:
+        await world.books.plan_invoice(attempt)
+    for pay_index, number in enumerate(order, start=2):
+        after = await world.books.credit(paid(attempts[number], pay_index), ANCHOR)
+    assert after is not None
+    assert (after.paid_until_at, after.token_index) == (attempts[0].until_at, 5)
+    assert after.deposit_msat == attempts[0].amount_msat
+
+
+async def test_an_invoice_that_is_being_withdrawn_is_made_again_unless_it_was_paid(world: World) -> None:
+    account = await world.renting()
+    planned = await world.books.plan_invoice(rent(account))
+    await world.books.issued(planned.label, "lnbc1")
+    await world.books.withdrawing(planned.label)
+    kept = await world.books.planned_invoice(account.account_id, planned.purpose, planned.index)
+    assert kept is not None
+    assert kept.bolt11 is None
+    await world.books.issued(planned.label, "lnbc2")
+    await world.books.credit(paid(planned, 2), ANCHOR)
+    await world.books.withdrawing(planned.label)
+    kept = await world.books.planned_invoice(account.account_id, planned.purpose, planned.index)
+    assert kept is not None
+    assert (kept.bolt11, kept.credited) == ("lnbc2", True)
