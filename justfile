@@ -28,6 +28,10 @@ test *ARGS:
     uv run coverage combine -q
     uv run coverage report
 
+# Fuzz every target for so many seconds: only known errors may come out of the protocol's readers.
+fuzz SECONDS="30" *ARGS:
+    uv run --isolated --group fuzz python tests/fuzz/run_fuzz.py --seconds {{SECONDS}} {{ARGS}}
+
 # What CI runs.
 check: lint type test
 

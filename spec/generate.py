@@ -1,12 +1,14 @@
 """Writes spec/vectors/*.json: valid and invalid cases for every format of the specification.
 
-Run it after a change of the protocol; a test fails while the files differ from what it would write. Everything is a
-function of fixed seeds. Expected results come from the code, expected errors are written by hand in cases/, and the
-tests replay both.
+The invoices and the signature of the transcript are made with the simulated Lightning of lnstore; all else needs only
+lnstore_protocol. Run it after a change of the protocol; a test fails while the files differ from what it would write.
+Everything is a function of fixed seeds. Expected results come from the code, expected errors are written by hand in
+cases/, and the tests replay both.
 
 In the files bytes are hex. An object {"seed": s, "bytes": n} stands for the first n bytes of the extended BLAKE3 of the
 ASCII text "lnstore vector s"; with "slice": [a, b] for those from a to b of them, and with "flip": i its byte i is
-xored with 1. A case with an "error" must fail with the error of that name (06), all others must give what they say.
+xored with 1. A case with an "error" must fail with the error of that name (06), one with "refused" must be refused by
+the client for the requirement of that number, all others must give what they say.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cases import files, rent, shares, transcript, wire
+from cases import files, rent, shares, transcript, transport, wire
 
 VECTORS = Path(__file__).parent / "vectors"
 SPEC_VERSION = "1.0 draft 2"
 
 FILES = {
+    "transport": ("01", transport.transport_cases),
     "merkle": ("03", shares.merkle_cases),
     "codec": ("02", wire.codec_cases),
     "frames": ("01", wire.frame_cases),

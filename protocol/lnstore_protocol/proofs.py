@@ -155,6 +155,23 @@ def payment_hash(preimage: bytes) -> PaymentHash:
     return PaymentHash(hashlib.sha256(preimage).digest())
 
 
+def read_sample(sample: bytes, lost: bytes) -> tuple[list[tuple[ShareId, bytes]], list[ShareId]]:
+    """What a node answers to a nonce: the sample's (share id, 16-byte token) pairs in order, and the ids it lost.
+
+    `sample` and `lost` are those of messages.InvoiceReply. RemoteProtocolError when one is not a whole number of
+    entries or holds an id twice (MA-W6); whether it is the right sample is check_sample's question.
+    """
+    entry = ShareId.SIZE + TOKEN_BYTES
+    if len(sample) % entry or len(lost) % ShareId.SIZE:
+        raise RemoteProtocolError("a sample or a list of lost shares that is not whole")
+    parts = [sample[at : at + entry] for at in range(0, len(sample), entry)]
+    pairs = [(ShareId(part[: ShareId.SIZE]), part[ShareId.SIZE :]) for part in parts]
+    ids = [ShareId(lost[at : at + ShareId.SIZE]) for at in range(0, len(lost), ShareId.SIZE)]
+    if len({share_id for share_id, _ in pairs}) < len(pairs) or len(set(ids)) < len(ids):
+        raise RemoteProtocolError("a share is twice in the sample or among the lost ones")
+    return pairs, ids
+
+
 def check_sample(
     nonce: bytes, expected: Iterable[ShareId], sample_ids: Sequence[ShareId], lost: Iterable[ShareId]
 ) -> list[ShareId]:

@@ -51,7 +51,12 @@ def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:
 
 
 def period_at(anchor_at: int, period_seconds: int, at: int) -> int:
-    """The index of the period that time `at` lies in; period 0 starts at the anchor."""
+    """The index of the period that time `at` lies in; period 0 starts at the anchor.
+
+    ValueError for a period of no seconds, which no terms have.
+    """
+    if period_seconds <= 0:
+        raise ValueError("a period has at least a second")
     return (at - anchor_at) // period_seconds
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from lnstore.lightning.simulated import crypto
 from lnstore_protocol import terms
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId, ShareId
@@ -33,7 +34,8 @@ def key(seed: str) -> bytes:
 
 NODE, ACCOUNT, STRANGER = Identity(key("node")), Identity(key("account")), Identity(key("stranger"))
 NODE_ID, ACCOUNT_ID = NodeId(NODE.public_key), AccountId(ACCOUNT.public_key)
-LIGHTNING_ID = LightningId(b"\x02" + key("lightning"))
+LIGHTNING_SECRET = key("lightning")
+LIGHTNING_ID = LightningId(bytes.fromhex(crypto.public_key(LIGHTNING_SECRET)))
 NOW = 1_800_000_000
 
 

@@ -10,11 +10,13 @@ from cases.common import (
     ACCOUNT,
     ACCOUNT_ID,
     LEAF,
+    LIGHTNING_ID,
     NODE,
     NOW,
     STRANGER,
     Case,
     example_terms,
+    key,
 )
 from lnstore_protocol import cbor, terms
 from lnstore_protocol.identity import Identity
@@ -168,4 +170,177 @@ def rent_cases() -> list[Case]:
         }
         for at in (NOW, NOW + month - 1, NOW + month, NOW + 10 * month + 5, NOW - 1)
     ]
-    return cases
+    plain = [
+        {"name": ", ".join(f"{field} {value}" for field, value in case.items() if field not in ("msat", "error"))}
+        | case
+        for case in cases + _misuse()
+    ]
+    return plain + _replies()
+
+
+def _misuse() -> list[Case]:
+    """What nobody may compute with."""
+    return [
+        *(
+            {"op": "rent", "capacity_bytes": capacity, "seconds": seconds, "price": price, "error": "MALFORMED"}
+            for capacity, seconds, price in ((-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1))
+        ),
+        *(
+            {"op": "traffic", "bytes": traffic, "price": price, "error": "MALFORMED"}
+            for traffic, price in ((-1, 1), (1, -1))
+        ),
+        *(
+            {"op": "period", "anchor_at": NOW, "period_seconds": seconds, "at": NOW, "error": "MALFORMED"}
+            for seconds in (0, -1)
+        ),
+    ]
+
+
+def _replies() -> list[Case]:
+    """Invoices for rent and growth, and whether a client pays: `refused` names the rule if it does not.
+
+    The account pays 2000 msat per GiB-month and has 20 GiB, or nothing yet; a growth is asked for at the anchor + 100.
+    """
+    gib, month, anchor = terms.GIB, terms.MONTH_SECONDS, NOW
+    rent: Case = {
+        "op": "rent reply",
+        "agreement": {"anchor_at": anchor, "period_seconds": month, "price": 2000},
+        "period": 1,
+        "capacity_bytes": 20 * gib,
+        "now": anchor + 100,
+        "reply": {
+            "from_at": anchor + month,
+            "until_at": anchor + 2 * month,
+            "capacity_bytes": 20 * gib,
+            "amount_msat": 40_000,
+        },
+        "invoice": {
+            "amount_msat": 40_000,
+            "payee": LIGHTNING_ID.hex(),
+            "network": "regtest",
+            "payment_hash": key("hash").hex(),
+            "expires_at": anchor + 3700,
+        },
+        "preimage_hash": key("hash").hex(),
+    }
+    whole = terms.rent_msat(20 * gib, month - 100, 2000)
+    growth: Case = {
+        **rent,
+        "op": "growth reply",
+        "period": 0,
+        "capacity_bytes": 0,
+        "wanted_bytes": 20 * gib,
+        "reply": {
+            "from_at": anchor + 100,
+            "until_at": anchor + month,
+            "capacity_bytes": 20 * gib,
+            "amount_msat": whole,
+        },
+        "invoice": {**rent["invoice"], "amount_msat": whole},
+        "preimage_hash": None,
+    }
+
+    def asking(base: Case, amount: int) -> Case:
+        return {
+            "reply": {**base["reply"], "amount_msat": amount},
+            "invoice": {**base["invoice"], "amount_msat": amount},
+        }
+
+    def reply(base: Case, **change: int) -> Case:
+        return {"reply": {**base["reply"], **change}}
+
+    def invoice(base: Case, **change: object) -> Case:
+        return {"invoice": {**base["invoice"], **change}}
+
+    small = terms.rent_msat(gib + 1, month, 1)
+    tiny = {**growth, "wanted_bytes": 1, **asking({**growth, **reply(growth, capacity_bytes=1)}, 1)}
+    valid: list[tuple[str, Case]] = [
+        ("rent", rent),
+        ("rent for less", {**rent, **asking(rent, 39_999)}),
+        ("rent for fewer bytes", {**rent, **reply(rent, capacity_bytes=gib)}),
+        ("growth", growth),
+        ("growth to the end of the next period", {**growth, **reply(growth, until_at=anchor + 2 * month)}),
+        ("growth that rounds up to 1 msat", tiny),
+    ]
+    overcharged: list[tuple[str, Case, str]] = [
+        ("one msat too many", asking(rent, 40_001), "R-R13"),
+        ("a price per 10^9 bytes", asking(rent, -(-20 * gib * 2000 // 10**9)), "R-R13"),
+        ("a month of 31 days", asking(rent, 40_000 * 31 // 30), "R-R13"),
+        ("a month of 28 days", asking(rent, -(-40_000 * 30 // 28)), "R-R13"),
+        ("rounded up though exact", asking(rent, 40_000 + 1), "R-R13"),
+        (
+            "rounded up to whole GiB",
+            {
+                "capacity_bytes": gib + 1,
+                **reply({**rent, **asking(rent, 4000)}, capacity_bytes=gib + 1),
+                "invoice": {**rent["invoice"], "amount_msat": 4000},
+            },
+            "R-R13",
+        ),
+        (
+            "rounded up every day",
+            {
+                "agreement": {**rent["agreement"], "price": 1},
+                "capacity_bytes": gib + 1,
+                "reply": {**rent["reply"], "capacity_bytes": gib + 1, "amount_msat": 30},
+                "invoice": {**rent["invoice"], "amount_msat": 30},
+            },
+            "R-R13",
+        ),
+        (
+            "a fee of 1 sat",
+            {
+                "agreement": {**rent["agreement"], "price": 1},
+                "capacity_bytes": gib + 1,
+                "reply": {**rent["reply"], "capacity_bytes": gib + 1, "amount_msat": small + 1000},
+                "invoice": {**rent["invoice"], "amount_msat": small + 1000},
+            },
+            "R-R13",
+        ),
+    ]
+    others: list[tuple[str, Case, str]] = [
+        ("another payee", invoice(rent, payee="02" + "11" * 32), "R-R11"),
+        ("another network", invoice(rent, network="bitcoin"), "R-R12"),
+        ("no amount", invoice(rent, amount_msat=None), "R-R13"),
+        ("an amount of 0", invoice(rent, amount_msat=0), "R-R13"),
+        ("less in the reply than in the invoice", reply(rent, amount_msat=39_999), "R-R13"),
+        ("more in the reply than in the invoice", reply(rent, amount_msat=40_001), "R-R13"),
+        ("another payment hash", invoice(rent, payment_hash=key("other hash").hex()), "P-R13"),
+        ("expired", invoice(rent, expires_at=anchor + 99), "R-R14"),
+        ("29 seconds left", invoice(rent, expires_at=anchor + 129), "R-R14"),
+        ("the period before", reply(rent, from_at=anchor, until_at=anchor + month), "R-R19"),
+        ("the period after", reply(rent, from_at=anchor + 2 * month, until_at=anchor + 3 * month), "R-R19"),
+        ("from a second later", reply(rent, from_at=anchor + month + 1), "R-R19"),
+        ("until a second earlier", reply(rent, until_at=anchor + 2 * month - 1), "R-R19"),
+        ("two periods at once", reply(rent, until_at=anchor + 3 * month), "R-R19"),
+        ("a byte more than was rented", reply(rent, capacity_bytes=20 * gib + 1), "R-R19"),
+    ]
+    grown: list[tuple[str, Case, str]] = [
+        ("one msat too many", asking(growth, whole + 1), "R-R9"),
+        ("a whole period instead of the rest", asking(growth, 40_000), "R-R9"),
+        ("a byte more than was asked for", reply(growth, capacity_bytes=20 * gib + 1), "R-R8"),
+        ("a byte less than was asked for", reply(growth, capacity_bytes=20 * gib - 1), "R-R8"),
+        (
+            "the new capacity instead of the growth",
+            {"capacity_bytes": gib, "wanted_bytes": 21 * gib, **reply(growth, capacity_bytes=21 * gib)},
+            "R-R8",
+        ),
+        ("from the future", reply(growth, from_at=anchor + 701), "R-R8"),
+        ("from before the anchor", reply(growth, from_at=anchor - 601), "R-R8"),
+        ("no time at all", reply(growth, until_at=anchor + 100), "R-R8"),
+        ("until before it begins", reply(growth, until_at=anchor + 99), "R-R8"),
+        ("until after the next period", reply(growth, until_at=anchor + 2 * month + 1), "R-R8"),
+        ("another payee", invoice(growth, payee="02" + "11" * 32), "R-R11"),
+        ("another network", invoice(growth, network="signet"), "R-R12"),
+        ("no amount", invoice(growth, amount_msat=None), "R-R13"),
+        ("less in the reply than in the invoice", reply(growth, amount_msat=whole - 1), "R-R13"),
+        ("29 seconds left", invoice(growth, expires_at=anchor + 129), "R-R14"),
+    ]
+    return [
+        *({"name": name, **case} for name, case in valid),
+        *(
+            {"name": f"rent: {name}", **rent, **change, "refused": rule}
+            for name, change, rule in (*overcharged, *others)
+        ),
+        *({"name": f"growth: {name}", **growth, **change, "refused": rule} for name, change, rule in grown),
+    ]

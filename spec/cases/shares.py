@@ -13,7 +13,7 @@ from cases.common import (
     material,
 )
 from lnstore_protocol import merkle, messages, proofs
-from lnstore_protocol.ids import ShareId
+from lnstore_protocol.ids import NodeId, ShareId
 
 
 def merkle_cases() -> list[Case]:
@@ -163,4 +163,108 @@ def proof_cases() -> list[Case]:
         },
         {"name": "513 of 600", **many, "take": [0, 513], "error": "MALFORMED"},
     ]
-    return cases
+    return cases + _settling(nonces, token, folded, shares)
+
+
+def _settling(nonces: list[bytes], token: bytes, folded: list[tuple[ShareId, bytes]], shares: list[Case]) -> list[Case]:
+    """What a node answers to rent payment 1, and whether the client pays: `refused` names the rule if it does not."""
+    secret = blake3(key("account"), derive_key_context="lnstore account secret v1").digest()
+    audit, answers, t = proofs.audit_key(secret), dict(folded), 1
+    datas = {share_id: material(data) for (share_id, _), data in zip(folded, shares, strict=True)}
+    order = proofs.select_sample(nonces[1], answers)
+
+    def token_of(share_id: ShareId, at: int = t, node: NodeId = NODE_ID) -> bytes:
+        return proofs.make_tokens(datas[share_id], share_id, audit, token, node, at, 1)
+
+    def sample_of(ids: list[ShareId]) -> bytes:
+        return b"".join(share_id + token_of(share_id) for share_id in ids)
+
+    def hash_of(ids: list[ShareId], nonce: bytes = nonces[1]) -> str:
+        preimage = proofs.fold(nonce, [(share_id, answers[share_id]) for share_id in ids])
+        return proofs.payment_hash(preimage).hex()
+
+    whole, first, last = sample_of(order), order[0], order[-1]
+    preimage = proofs.fold(nonces[1], [(share_id, answers[share_id]) for share_id in order])
+    good: Case = {
+        "op": "settle",
+        "nonce": nonces[1].hex(),
+        "t": t,
+        "token_key": token.hex(),
+        "node_id": NODE_ID.hex(),
+        "expected": hex_of(order),
+        "sample": whole.hex(),
+        "lost": "",
+        "payment_hash": hash_of(order),
+    }
+
+    def with_token(share_id: ShareId, other: bytes) -> str:
+        at = whole.index(share_id) + 32
+        return (whole[:at] + other + whole[at + 16 :]).hex()
+
+    def flipped(share_id: ShareId) -> str:
+        right = token_of(share_id)
+        return with_token(share_id, right[:-1] + bytes([right[-1] ^ 1]))
+
+    masked_as_before = bytes(
+        a ^ b for a, b in zip(answers[first], blake3(first + t.to_bytes(4, "big"), key=token).digest(16), strict=True)
+    )
+    damaged = bytearray(datas[last])
+    damaged[proofs.challenge_positions(nonces[1], last, len(damaged))[0] * proofs.SECTOR_BYTES] ^= 1
+    wrong_answer = dict(answers) | {last: proofs.answer(nonces[1], last, bytes(damaged))}
+    stranger = ShareId(key("stranger share"))
+    with_stranger = sorted([*order, stranger], key=lambda x: proofs.sample_key(nonces[1], x))
+    strange = b"".join(i + (bytes(16) if i == stranger else token_of(i)) for i in with_stranger)
+    wrong: list[tuple[str, Case, str]] = [
+        *((f"a bit of token {i} changed", {"sample": flipped(order[i])}, "P-R13") for i in range(len(order))),
+        ("a token of the next index", {"sample": with_token(first, token_of(first, t + 1))}, "P-R13"),
+        ("a token of the index before", {"sample": with_token(first, token_of(first, t - 1))}, "P-R13"),
+        (
+            "a token made for another node",
+            {"sample": with_token(first, token_of(first, t, NodeId(key("other node"))))},
+            "P-R13",
+        ),
+        ("a mask without the node id", {"sample": with_token(first, masked_as_before)}, "P-R13"),
+        ("16 zero bytes for a token", {"sample": with_token(first, bytes(16))}, "P-R13"),
+        ("the answer itself for a token", {"sample": with_token(first, answers[first])}, "P-R13"),
+        (
+            "an answer over a damaged sector",
+            {"payment_hash": proofs.payment_hash(proofs.fold(nonces[1], [(i, wrong_answer[i]) for i in order])).hex()},
+            "P-R13",
+        ),
+        ("locked to another nonce", {"payment_hash": hash_of(order, nonces[2])}, "P-R13"),
+        ("locked to another order", {"payment_hash": hash_of(order[::-1])}, "P-R13"),
+        ("locked to all but the last", {"payment_hash": hash_of(order[:-1])}, "P-R13"),
+        ("locked to nothing", {"payment_hash": hash_of([])}, "P-R13"),
+        ("the preimage for a payment hash", {"payment_hash": preimage.hex()}, "P-R13"),
+        ("the first left out", {"sample": sample_of(order[1:]).hex(), "payment_hash": hash_of(order[1:])}, "P-R10"),
+        ("the last left out", {"sample": sample_of(order[:-1]).hex(), "payment_hash": hash_of(order[:-1])}, "P-R10"),
+        ("an empty sample", {"sample": "", "payment_hash": key("any hash").hex()}, "P-R14"),
+        ("one lost and left out", {"sample": sample_of(order[1:]).hex(), "lost": first.hex()}, "P-R11"),
+        ("one sampled and lost", {"lost": first.hex()}, "P-R11"),
+        (
+            "another id lost that is not the client's, and sampled",
+            {"sample": strange.hex(), "lost": stranger.hex()},
+            "P-R9",
+        ),
+        ("one in the sample that is not the client's", {"sample": strange.hex()}, "P-R12"),
+        ("two exchanged in the sample", {"sample": sample_of([order[1], order[0], *order[2:]]).hex()}, "P-R9"),
+        ("one twice in the sample", {"sample": sample_of([first, *order]).hex()}, "MA-R20"),
+        ("a byte too few in the sample", {"sample": whole[:-1].hex()}, "MA-R20"),
+        ("a byte too many in the sample", {"sample": whole.hex() + "00"}, "MA-R20"),
+        ("an id without a token", {"sample": whole.hex() + first.hex()}, "MA-R20"),
+        ("half an id lost", {"lost": first.hex()[:32]}, "MA-R20"),
+        ("a byte too many lost", {"lost": key("lost").hex() + "00"}, "MA-R20"),
+    ]
+    return [
+        {"name": "rent 1 settles", **good, "preimage": preimage.hex()},
+        {
+            "name": "rent 1 settles, one admitted as lost that was dropped since",
+            **good,
+            "expected": hex_of(order[1:]),
+            "lost": first.hex(),
+            "sample": sample_of(order[1:]).hex(),
+            "payment_hash": hash_of(order[1:]),
+            "preimage": proofs.fold(nonces[1], [(i, answers[i]) for i in order[1:]]).hex(),
+        },
+        *({"name": name, **good, **change, "refused": rule} for name, change, rule in wrong),
+    ]

@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
-from spec_documents import SPEC
+from spec_documents import SPEC, requirements
 
+from lnstore.client.buying import check_growth
+from lnstore.client.money_errors import InvoiceFault, InvoiceRefused
+from lnstore.client.payments import check_invoice
+from lnstore.client.rent import check_rent
+from lnstore.lightning.messages import recover_signer
+from lnstore.lightning.simulated import bolt11
+from lnstore.ports.lightning import DecodedInvoice
 from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms
-from lnstore_protocol.connection import Connection, Role
+from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import ReplyReceived, RequestReceived
 from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import NodeId, ShareId
-from lnstore_protocol.messages import SAMPLE_SHARES
+from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.messages import SAMPLE_SHARES, InvoiceReply
 
 sys.path.insert(0, str(SPEC))
-from cases.common import key, material
+from cases.common import ACCOUNT, NODE, example_terms, key, material
 
 Case = dict[str, Any]
-NEVER_INVALID = {"rent.json", "session.json"}
-"""The arithmetic takes what was validated before, and a transcript is one good session."""
+NEVER_INVALID = {"session.json"}
+"""A transcript is one good session."""
 
 
 @cache
@@ -47,10 +55,10 @@ def test_vectors_are_what_the_generator_makes() -> None:
 def test_most_cases_are_invalid_and_names_are_unique(name: str) -> None:
     cases = vectors()[name]["cases"]
     assert len({case["name"] for case in cases}) == len(cases)
-    invalid = [case for case in cases if "error" in case]
-    assert all(case["error"] in ErrorCode.__members__ for case in invalid)
-    if name != "proofs.json":  # what is computed there can not be malformed; what a node claims can
-        assert len(invalid) > len(cases) - len(invalid)
+    invalid = [case for case in cases if "error" in case or "refused" in case]
+    assert all(case.get("error", "MALFORMED") in ErrorCode.__members__ for case in invalid)
+    assert all(case.get("refused", "R-R13") in requirements() for case in invalid)
+    assert len(invalid) > len(cases) - len(invalid)
 
 
 # --- replaying: each returns what the code makes of a case -----------------------------------------------------------
@@ -117,8 +125,63 @@ def _rent(case: Case) -> Case:
             return {"msat": str(terms.rent_msat(case["capacity_bytes"], case["seconds"], case["price"]))}
         case "traffic":
             return {"msat": str(terms.traffic_msat(case["bytes"], case["price"]))}
-        case _:
+        case "period":
             return {"period": terms.period_at(case["anchor_at"], case["period_seconds"], case["at"])}
+        case _:
+            return _judge_reply(case)
+
+
+_RULES = {
+    InvoiceFault.WRONG_PAYEE: "R-R11",
+    InvoiceFault.WRONG_NETWORK: "R-R12",
+    InvoiceFault.NO_AMOUNT: "R-R13",
+    InvoiceFault.AMOUNT_DIFFERS: "R-R13",
+    InvoiceFault.EXPIRED: "R-R14",
+    InvoiceFault.WRONG_HASH: "P-R13",
+}
+"""Which requirement stands behind each refusal of lnstore's client."""
+
+
+def _judge_reply(case: Case) -> Case:
+    """What lnstore's client says to an invoice for rent or growth."""
+    terms_of, reply, invoice = case["agreement"], InvoiceReply(bolt11="", **case["reply"]), dict(case["invoice"])
+    sheet = replace(
+        example_terms().terms,
+        period_seconds=terms_of["period_seconds"],
+        price_msat_per_gib_month=Msat(terms_of["price"]),
+    ).sign(NODE)
+    agreement = terms.Agreement.propose(sheet, ACCOUNT, terms_of["anchor_at"])
+    growth = case["op"] == "growth reply"
+    own: Any = {"agreement": agreement, "petname": "n"}
+    try:
+        if growth:
+            current, wanted = case["capacity_bytes"], case["wanted_bytes"]
+            limit = check_growth(reply, current_bytes=current, wanted_bytes=wanted, now=case["now"], **own)
+        else:
+            limit = check_rent(reply, period=case["period"], capacity_bytes=case["capacity_bytes"], **own)
+        decoded = DecodedInvoice(
+            payee=LightningId.from_hex(invoice.pop("payee")),
+            payment_hash=PaymentHash.from_hex(invoice.pop("payment_hash")),
+            created_at=0,
+            description="",
+            **invoice,
+        )
+        check_invoice(
+            decoded,
+            payee=sheet.terms.lightning_id,
+            network=sheet.terms.network,
+            stated_msat=reply.amount_msat,
+            limit_msat=limit,
+            payment_hash=case["preimage_hash"] and PaymentHash.from_hex(case["preimage_hash"]),
+            now=case["now"],
+        )
+    except InvoiceRefused as exc:
+        if exc.fault in (InvoiceFault.WRONG_PERIOD, InvoiceFault.WRONG_CAPACITY):
+            return {"refused": "R-R8" if growth else "R-R19"}
+        if exc.fault is InvoiceFault.OVERPRICED:
+            return {"refused": "R-R9" if growth else "R-R13"}
+        return {"refused": _RULES[exc.fault]}
+    return {}
 
 
 def _proof_keys(case: Case) -> Case:
@@ -168,7 +231,33 @@ def _proof_nonce(case: Case) -> Case:
     return {"nonce": proofs.audit_nonce(audit, node, case["t"]).hex()}
 
 
+def _proof_settle(case: Case) -> Case:
+    """What a client makes of a node's answer: the preimage, or the rule by which it does not pay."""
+    nonce, key_, t = bytes.fromhex(case["nonce"]), bytes.fromhex(case["token_key"]), case["t"]
+    node_id, expected = NodeId.from_hex(case["node_id"]), [ShareId.from_hex(text) for text in case["expected"]]
+    try:
+        pairs, lost = proofs.read_sample(bytes.fromhex(case["sample"]), bytes.fromhex(case["lost"]))
+    except RemoteProtocolError:
+        return {"refused": "MA-R20"}
+    if set(lost) & set(expected):
+        return {"refused": "P-R11"}
+    ids = [share_id for share_id, _ in pairs]
+    try:
+        missing = proofs.check_sample(nonce, expected, ids, lost)
+    except RemoteProtocolError:
+        return {"refused": "P-R9"}
+    if missing:
+        return {"refused": "P-R10" if pairs else "P-R14"}
+    if proofs.unexpected_ids(expected, ids):
+        return {"refused": "P-R12"}
+    preimage = proofs.fold(nonce, [(i, proofs.unmask(token, key_, node_id, i, t)) for i, token in pairs])
+    if proofs.payment_hash(preimage).hex() != case["payment_hash"]:
+        return {"refused": "P-R13"}
+    return {"preimage": preimage.hex()}
+
+
 _PROOFS = {
+    "settle": _proof_settle,
     "keys": _proof_keys,
     "nonce": _proof_nonce,
     "answer": _proof_answer,
@@ -223,7 +312,40 @@ def _manifest(case: Case) -> Case:
     }
 
 
+def _transport(case: Case) -> Case:
+    """Received whole, and byte by byte: the same events, and the same end."""
+    here, piecewise = (_sides()[case["reader"]] for _ in range(2))
+    for side in (here, piecewise):
+        if case["reader"] == "client":
+            side.initiate()
+    received = [bytes.fromhex(part) for part in case["received"]]
+    said = _heard(here, received, eof="eof" in case)
+    single = [part[at : at + 1] for part in received for at in range(len(part))]
+    assert _heard(piecewise, single, eof="eof" in case)[0] == said[0]
+    events, fault = said
+    if fault is not None:
+        if "HandshakeDone" not in events:
+            assert not here.is_open
+        raise fault
+    return {"events": events}
+
+
+def _heard(here: Connection, pieces: list[bytes], *, eof: bool) -> tuple[list[str], RemoteProtocolError | None]:
+    events: list[str] = []
+    try:
+        for piece in [*pieces, None] if eof else pieces:
+            here.receive_data(piece) if piece is not None else here.receive_eof()
+            while (event := here.next_event()) is not NEED_DATA:
+                events.append(type(event).__name__)
+                if isinstance(event, PeerClosed):
+                    break
+    except RemoteProtocolError as exc:
+        return events, exc
+    return events, None
+
+
 _REPLAY = {
+    "transport.json": _transport,
     "caps.json": _caps,
     "codec.json": _codec,
     "content.json": _content,
@@ -251,7 +373,8 @@ def test_every_file_is_replayed() -> None:
 def test_case(name: str, case: Case) -> None:
     if "error" not in case:
         found = _REPLAY[name](case)
-        assert found == {field: case[field] for field in found}
+        assert found == {field: case.get(field) for field in found}
+        assert found.get("refused") == case.get("refused")
         return
     try:
         found_error = f"none: {_REPLAY[name](case)}"
@@ -283,6 +406,8 @@ def test_session_is_replayed_for_each_side(side: str, piece: int) -> None:
     due = here.initiate() if side == "client" else b""
     replies: list[tuple[int, Any]] = []
     for step in vectors()["session.json"]["steps"]:
+        if step["what"] == "payment":
+            continue
         wire = bytes.fromhex(step["wire"])
         is_act = "head" not in step
         if step["from"] == side:
@@ -310,19 +435,51 @@ def test_session_is_replayed_for_each_side(side: str, piece: int) -> None:
             assert (received.request_id, head.hex()) == (step["request_id"], step["head"])
             assert bytes(codec.payload_of(received.message)).hex() == step["payload"]
             replies.append((received.request_id, received.message))
-    assert len(replies) == 9
+    assert len(replies) == 14
+
+
+def _step(what: str, number: int = 0) -> Any:
+    """A message of the transcript, decoded: the one of this name, by its place among them."""
+    found = [step for step in vectors()["session.json"]["steps"] if step["what"] == what]
+    return codec.decode_head(bytes.fromhex(found[number]["head"]), memoryview(bytes.fromhex(found[number]["payload"])))[
+        1
+    ]
 
 
 def test_rent_of_the_transcript_is_locked_to_its_proof() -> None:
-    """The client's preimage, from the reply's token, is the one that the transcript names."""
+    """The client's preimage, from the reply's token, opens the invoice that the node made: P-R13, P-W11."""
     session = vectors()["session.json"]
-    last = session["steps"][-1]
-    _, reply = codec.decode_head(bytes.fromhex(last["head"]), memoryview(b""))
-    _, request = codec.decode_head(bytes.fromhex(session["steps"][-2]["head"]), memoryview(b""))
     (keys,) = (case for case in vectors()["proofs.json"]["cases"] if case["op"] == "keys")
     assert keys["seed"] == session["keys"]["client_seed"]
-    nonce, sample = getattr(request, "nonce", b""), getattr(reply, "sample", b"")
+    due, again = _step("InvoiceReply", -2), _step("InvoiceReply", -1)
+    nonce, sample = _step("RequestInvoice", -1).nonce, due.sample
+    assert due == again
     node_id = NodeId(Identity(bytes.fromhex(session["keys"]["node_seed"])).public_key)
     answer = proofs.unmask(sample[32:], bytes.fromhex(keys["token_key"]), node_id, ShareId(sample[:32]), 0)
     preimage = proofs.fold(nonce, [(ShareId(sample[:32]), answer)])
     assert session["rent"] == {"preimage": preimage.hex(), "payment_hash": proofs.payment_hash(preimage).hex()}
+    assert bolt11.decode(due.bolt11).payment_hash == session["rent"]["payment_hash"]
+
+
+def test_payments_of_the_transcript_are_those_of_its_invoices_and_are_credited() -> None:
+    """Each is of the node's Lightning key, over the reply's amount, with a preimage that fits; the status shows it."""
+    hello = _step("HelloReply")
+    binding = terms.binding_text(NodeId(NODE.public_key), hello.lightning_id)
+    assert recover_signer(binding, hello.lightning_signature) == hello.lightning_id.hex()
+    replies = [_step("AddCapacityReply"), *(_step("InvoiceReply", number) for number in (0, -1))]
+    payments = [step for step in vectors()["session.json"]["steps"] if step["what"] == "payment"]
+    assert [step["purpose"] for step in payments] == ["CAPACITY", "DEPOSIT", "RENT"]
+    for reply, step in zip(replies, payments, strict=True):
+        invoice = bolt11.decode(step["bolt11"])
+        assert (reply.bolt11, reply.amount_msat, step["amount_msat"]) == (
+            step["bolt11"],
+            invoice.amount_msat,
+            invoice.amount_msat,
+        )
+        assert invoice.payee == hello.lightning_id.hex()
+        assert invoice.payment_hash == step["payment_hash"]
+        assert proofs.payment_hash(bytes.fromhex(step["preimage"])).hex() == step["payment_hash"]
+    new, grown, paid = (_step("AccountStatusReply", number) for number in range(3))
+    assert [status.next_period for status in (new, grown, paid)] == [0, 1, 2]
+    assert [status.token_index for status in (new, grown, paid)] == [0, 0, 1]
+    assert (paid.paid_until_at, paid.deposit_msat) == (replies[2].until_at, 999)
