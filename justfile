@@ -21,10 +21,10 @@ lint:
 type:
     uv run mypy
 
-# The tests, with coverage.
+# The tests on two cores, with the coverage of all processes they start.
 test *ARGS:
     uv run coverage erase
-    uv run coverage run -m pytest {{ARGS}}
+    uv run coverage run -m pytest -n 2 --dist loadfile {{ARGS}}
     uv run coverage combine -q
     uv run coverage report
 
