@@ -8,6 +8,7 @@ from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode, Retry
 from lnstore_protocol.ids import NodeAddress
 from lnstore_protocol.messages import ErrorReply
+from lnstore_protocol.replies import printable
 
 
 def name_of(address: NodeAddress) -> str:
@@ -57,7 +58,8 @@ class NodeRefused(NodeError):
 
     def __init__(self, address: NodeAddress, error: ErrorReply) -> None:
         rule = ERROR_RULES[error.code]
-        detail = f" ({error.message})" if error.message and error.message != rule.sentence else ""
+        message = printable(error.message)  # M-R19
+        detail = f" ({message})" if message and message != rule.sentence else ""
         super().__init__(address, f"refused: {rule.sentence}{detail}{_HINTS.get(error.code, '')}")
         self.error = error
 

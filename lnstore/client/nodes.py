@@ -17,6 +17,7 @@ from lnstore.ports import LightningRefused
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeAddress
 from lnstore_protocol.messages import AccountStatusReply, GetTerms, HelloReply, TermsReply
+from lnstore_protocol.replies import printable
 from lnstore_protocol.terms import SignedTerms, Terms, binding_text
 
 PETNAME_DIGITS = 8
@@ -128,7 +129,7 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
             return NodeListing(
                 node=node,
                 reachable=True,
-                agent=conversation.hello.agent,
+                agent=printable(conversation.hello.agent),  # M-R17
                 terms=terms,
                 affordable=_affordable(purse, terms, node.petname),
                 status=status,

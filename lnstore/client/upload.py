@@ -30,10 +30,11 @@ from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol import content, merkle
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import ReadCap
-from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.manifest import Manifest, SegmentShares
 from lnstore_protocol.messages import TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare
+from lnstore_protocol.replies import read_held
 
 SHARE_SECONDS = 120.0
 """How long one node may take for one share; after that it is given up."""
@@ -327,11 +328,14 @@ class Upload:
                 reply: HaveSharesReply = await self._pool.request(
                     self._fit[node_id].node.address, HaveShares(payload=payload), timeout_seconds=QUESTION_SECONDS
                 )
+                bits = read_held(reply.held, len(sending.share_ids))  # MB-R14
             except NodeError as exc:
                 self._give_up(node_id, exc)
                 return
-            bits = reply.held
-            held[node_id] = [n for n in range(len(sending.share_ids)) if bits[n // 8] & 0x80 >> n % 8]
+            except RemoteProtocolError as exc:
+                self._give_up(node_id, NodeError(self._fit[node_id].node.address, f"broke the protocol: {exc}"))
+                return
+            held[node_id] = [number for number, there in enumerate(bits) if there]
 
         async with open_tasks() as tasks:
             for node_id in list(self._placement.nodes):

@@ -95,6 +95,23 @@ async def test_a_failed_put_says_what_is_stored_and_goes_on_when_nodes_are_back(
         assert await read_back(client, result.cap) == b"hello"
 
 
+async def test_a_node_that_answers_with_too_few_bits_is_named_and_given_up(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """MB-R14: when a put is continued, such an answer is the node's fault and not an error of the client."""
+    bed = bed_of(tmp_path, nursery, nodes=3, needed=2, happy=3)
+    bed.nodes[2].fault = lambda r: "die" if isinstance(r, PutShare) else None
+    path = bed.file(b"hello")
+    async with bed.client() as client:
+        with pytest.raises(PutFailed):
+            await client.put(path)
+    true_answer = bed.nodes[0].answer
+    bed.nodes[0].answer = lambda r: HaveSharesReply(held=b"") if isinstance(r, HaveShares) else true_answer(r)
+    async with bed.client() as client:
+        with pytest.raises(PutFailed, match="n0: .* broke the protocol"):
+            await client.put(path)
+
+
 async def test_a_fresh_put_asks_nobody_what_they_have(tmp_path: Path, nursery: trio.Nursery) -> None:
     bed = bed_of(tmp_path, nursery, nodes=3, needed=2)
     async with bed.client() as client:

@@ -76,6 +76,18 @@ async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwo
         assert (refused.value.code, refused.value.retry) == (ErrorCode.SHARE_UNKNOWN, Retry.NEVER)
 
 
+async def test_a_nodes_sentence_is_shown_without_what_a_terminal_would_obey(network: TinyNetwork) -> None:
+    """M-R19: it is a stranger's text."""
+    node = network.nodes[0]
+    node.fault = lambda request: (
+        None if isinstance(request, Hello) else ErrorReply(code=ErrorCode.INTERNAL, message="\x1b[2J\rall is well")
+    )
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        with pytest.raises(NodeRefused, match="all is well") as refused:
+            await connection.request(read(b"x"), timeout_seconds=5)
+    assert str(refused.value).isprintable()
+
+
 async def test_a_node_that_does_not_answer_is_a_timeout_and_the_connection_goes_on(network: TinyNetwork) -> None:
     node = network.nodes[0]
     node.fault = lambda request: "stall" if isinstance(request, ListPeers) else None
