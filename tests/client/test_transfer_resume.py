@@ -16,7 +16,7 @@ from lnstore.client.source import SourceChanged
 from lnstore.client.upload import PutFailed
 from lnstore_protocol import proofs
 from lnstore_protocol.ids import NodeId, ShareId
-from lnstore_protocol.messages import TOKENS_PER_SHARE, HaveShares, PutShare, Request
+from lnstore_protocol.messages import TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare, Request
 
 SEGMENT = full_share_bytes(1, 3)
 
@@ -108,7 +108,7 @@ async def test_a_node_that_answers_with_too_few_bits_is_named_and_given_up(
     true_answer = bed.nodes[0].answer
     bed.nodes[0].answer = lambda r: HaveSharesReply(held=b"") if isinstance(r, HaveShares) else true_answer(r)
     async with bed.client() as client:
-        with pytest.raises(PutFailed, match="n0: .* broke the protocol"):
+        with pytest.raises(PutFailed, match=r"n0: .* broke the protocol"):
             await client.put(path)
 
 
