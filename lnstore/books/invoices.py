@@ -47,6 +47,13 @@ class SqlInvoices:
 
         await self._database.writer.write(note)
 
+    async def withdrawing(self, label: str) -> None:
+        """The invoice is about to be deleted at the daemon: who asks for it again after this has it made again.
+
+        Nothing happens to one that was credited.
+        """
+        await self._database.writer.write(lambda connection: connection.execute(_WITHDRAWING, {"of": label}))
+
     async def credit(self, invoice: Invoice, now: int) -> Account | None:
         """Credit a paid invoice exactly once: postings, effect and pay index in one transaction.
 
@@ -80,6 +87,9 @@ _LATEST = (
 )
 _PLAN = invoices.insert()
 _ISSUED = invoices.update().where(invoices.c.label == bindparam("of")).values(bolt11=bindparam("made"))
+_WITHDRAWING = (
+    invoices.update().where(invoices.c.label == bindparam("of"), invoices.c.pay_index.is_(None)).values(bolt11=None)
+)
 _CREDITED = invoices.update().where(invoices.c.invoice == bindparam("of")).values(pay_index=bindparam("at"))
 _CURSOR = select(pay_cursor.c.pay_index)
 _PASS = pay_cursor.update().values(pay_index=bindparam("at"))

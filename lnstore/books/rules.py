@@ -99,7 +99,9 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
             ErrorCode.PERIOD_REFUSED,
             f"the account's next token index is {account.token_index}, {planned.token_index} is used up",
         )
-    if planned.purpose is InvoicePurpose.RENT and planned.capacity_bytes != account.capacity_bytes:
+    # A further attempt costs what the first did: growth since then has paid for the period by itself.
+    first = planned.purpose is InvoicePurpose.RENT and planned.attempt == 0
+    if first and planned.capacity_bytes != account.capacity_bytes:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's capacity has changed meanwhile; ask again")
     return None
 

@@ -1,7 +1,8 @@
 """Which shares a node has lost: leaves of each, shown with their Merkle paths.
 
 One leaf of each share is drawn at random. After a proof that failed, the leaves that it reads are looked at too: a
-damage that made it fail lies in one of them. When all of them hold, the node altered the storage tokens instead.
+damage that made it fail lies in one of them. When all of them hold, the node has them again, or it altered the storage
+tokens; either way the next proof is asked for with another nonce, since the answer to the old one stays what it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
+from lnstore.client.wallet import Verdict
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_count, verify_range
@@ -76,6 +78,8 @@ async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] 
         for share in shares.values():
             await limiter.acquire_on_behalf_of(share)
             nursery.start_soon(audit, share)
+    if failed is not None and not lost and wanted is None:
+        await purse.write(purse.wallet.judge, node.node_id, failed.token_index, Verdict.ABANDONED)
     return sorted(lost, key=lambda found: found.share_id)
 
 

@@ -70,6 +70,10 @@ class PaymentFailed(LnstoreError):
     exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
 
 
+class InvoiceLost(PaymentFailed):
+    """Nothing left us, and our daemon will never pay this invoice: it died between recording and sending."""
+
+
 class PaymentOpen(LnstoreError):
     """The payment is on its way, or its outcome is not known. Run the command again: nothing is paid twice."""
 

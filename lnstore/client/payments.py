@@ -10,11 +10,19 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lnstore.client.catalog import NodeEntry
-from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, NodeUntrusted, PaymentFailed, PaymentOpen
+from lnstore.client.money_errors import (
+    InvoiceFault,
+    InvoiceLost,
+    InvoiceRefused,
+    NodeUntrusted,
+    PaymentFailed,
+    PaymentOpen,
+)
 from lnstore.client.purse import Purse
 from lnstore.client.wallet import Intent, Offer, PaymentEntry
 from lnstore.ports import DecodedInvoice, LightningRefused, Outcome, Payment
 from lnstore_protocol.ids import LightningId, Msat, PaymentHash
+from lnstore_protocol.messages import InvoicePurpose
 
 PAY_SECONDS = 60
 """How long the daemon may look for a way to pay before it gives up."""
@@ -116,7 +124,7 @@ async def pay_invoice(
     """Check and pay a node's invoice, once; the settled payment.
 
     `limit_msat` is the client's own computation; `payment_hash`, where there is a proof, what its preimage hashes to.
-    InvoiceRefused, PaymentFailed, PaymentOpen; LightningUnavailable only before anything was paid.
+    InvoiceRefused, PaymentFailed, InvoiceLost, PaymentOpen; LightningUnavailable only before anything was paid.
     """
     if node.lightning_id is None:
         raise NodeUntrusted(f"the Lightning key of {node.petname} is not known; run: lnstore nodes add {node.address}")
@@ -137,9 +145,12 @@ async def pay_invoice(
 
 async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentEntry:
     """Carry an open payment on: by its own invoice, which the daemon pays at most once. Errors as `pay_invoice`."""
-    entry = await resolve(purse, entry)
+    payment = await _what_became_of(purse, entry)
+    entry = await purse.write(purse.wallet.record, entry.payment_id, payment, purse.clock.now())
     if entry.state is Outcome.SETTLED:
         return entry
+    if payment.unpayable:
+        raise await _lost(purse, node, entry)
     if entry.state is Outcome.FAILED:
         raise PaymentFailed(
             f"an earlier payment of {entry.amount_msat} msat to {node.petname} failed; run the command again"
@@ -153,12 +164,17 @@ async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentE
 
 async def resolve(purse: Purse, entry: PaymentEntry) -> PaymentEntry:
     """Ask the daemon what became of an open payment and write it down; it may still be open after that."""
+    payment = await _what_became_of(purse, entry)
+    return await purse.write(purse.wallet.record, entry.payment_id, payment, purse.clock.now())
+
+
+async def _what_became_of(purse: Purse, entry: PaymentEntry) -> Payment:
     payment = await purse.lightning.payment(entry.bolt11)
     over = purse.clock.now() >= entry.created_at + ATTEMPT_SECONDS
-    if payment.outcome is Outcome.FAILED and not over:
+    if payment.outcome is Outcome.FAILED and not over and not payment.unpayable:
         # The daemon lists nothing, but it may not have come to an attempt that a caller since dead asked for.
-        payment = Payment(Outcome.UNKNOWN)
-    return await purse.write(purse.wallet.record, entry.payment_id, payment, purse.clock.now())
+        return Payment(Outcome.UNKNOWN)
+    return payment
 
 
 async def resolve_open(purse: Purse) -> list[PaymentEntry]:
@@ -174,10 +190,12 @@ async def _attempt(purse: Purse, node: NodeEntry, entry: PaymentEntry, *, first:
         retry_for_seconds=PAY_SECONDS,
     )
     written = payment
-    if payment.outcome is Outcome.FAILED and not first:
+    if payment.outcome is Outcome.FAILED and not first and not payment.unpayable:
         # This attempt is over, but an earlier one, interrupted, may not be: `resolve` closes it when its time is up.
         written = Payment(Outcome.UNKNOWN)
     entry = await purse.write(purse.wallet.record, entry.payment_id, written, purse.clock.now())
+    if payment.unpayable:
+        raise await _lost(purse, node, entry)
     match payment.outcome:
         case Outcome.SETTLED:
             return entry
@@ -189,6 +207,21 @@ async def _attempt(purse: Purse, node: NodeEntry, entry: PaymentEntry, *, first:
             )
         case Outcome.PENDING | Outcome.UNKNOWN:
             raise _still_open(node, entry, payment.reason)
+
+
+async def _lost(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> InvoiceLost:
+    invoice = await decode_invoice(purse, entry.bolt11)
+    minutes = max(1, -(-(invoice.expires_at - purse.invoice_clock.now()) // 60))
+    # Rent is asked for with the next challenge; of growth and deposits a node has one invoice at a time.
+    advice = (
+        "run the command again: the node is asked for another"
+        if entry.purpose is InvoicePurpose.RENT
+        else f"the node makes another once it has expired: run the command again in {minutes} minutes"
+    )
+    return InvoiceLost(
+        f"your Lightning daemon died when it was about to pay {entry.amount_msat} msat to {node.petname}; nothing was "
+        f"paid, and it will never pay this invoice; {advice}"
+    )
 
 
 def _still_open(node: NodeEntry, entry: PaymentEntry, reason: str) -> PaymentOpen:

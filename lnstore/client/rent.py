@@ -22,13 +22,20 @@ from lnstore.client.accounts import (
     wait_until_credited,
 )
 from lnstore.client.catalog import NodeEntry
-from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, NodeUntrusted, TokensUsedUp
+from lnstore.client.money_errors import (
+    InvoiceFault,
+    InvoiceLost,
+    InvoiceRefused,
+    NodeUntrusted,
+    ProofFailed,
+    TokensUsedUp,
+)
 from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
 from lnstore.client.tidy import drop_given_up
-from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing
+from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing, Verdict
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import AccountState, AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
@@ -209,20 +216,28 @@ async def pay_rent(
 async def _pay_period(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> RentPaid:
     """The account's next period, paid and credited."""
     period = status.next_period
-    entry = purse.wallet.find(node.node_id, InvoicePurpose.RENT, period, since_at=agreement.anchor_at)
-    if entry is not None and entry.open:
-        entry = await resume(purse, node, entry)
-    if entry is None:
-        entry = await _ask_and_pay(purse, node, agreement, status)
+    try:
+        entry = await _paid(purse, node, agreement, status)
+    except InvoiceLost:
+        # That challenge is abandoned: the next one has another answer, and so another invoice.
+        entry = await _paid(purse, node, agreement, status)
     await wait_until_credited(purse, node, entry, lambda new: new.next_period > period)
     return _rent_paid(node, entry)
+
+
+async def _paid(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
+    """The settled payment for the account's next period: begun earlier, or asked for now."""
+    begun = purse.wallet.find(node.node_id, InvoicePurpose.RENT, status.next_period, since_at=agreement.anchor_at)
+    if begun is None:
+        return await _ask_and_pay(purse, node, agreement, status)
+    return await resume(purse, node, begun) if begun.open else begun
 
 
 async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     check_prices(agreement.terms.terms, purse.config, node.petname)
     check_indices(agreement, status, ours, node.petname)
-    # Before this agreement a nonce may have been revealed in vain: it is passed over, whatever the node asks for.
+    # A nonce that was revealed in vain is passed over, whatever the node asks for.
     now, period, t = purse.clock.now(), status.next_period, ours.latest_proof
     latest = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, now + CLOCK_TOLERANCE_SECONDS)
     if period > latest + MAXIMUM_AHEAD:
@@ -236,18 +251,22 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     limit = check_rent(
         reply, agreement=agreement, period=period, capacity_bytes=ours.capacity_bytes, petname=node.petname
     )
-    proof = compute_proof(
-        nonce=nonce,
-        node_id=node.node_id,
-        token_index=t,
-        token_key=token_key(secret),
-        expected=challenge.expected,
-        ours=_ids_at(purse, node),
-        given_up=given_up,
-        sample=reply.sample,
-        lost=reply.lost,
-        petname=node.petname,
-    )
+    try:
+        proof = compute_proof(
+            nonce=nonce,
+            node_id=node.node_id,
+            token_index=t,
+            token_key=token_key(secret),
+            expected=challenge.expected,
+            ours=_ids_at(purse, node),
+            given_up=given_up,
+            sample=reply.sample,
+            lost=reply.lost,
+            petname=node.petname,
+        )
+    except ProofFailed:
+        await purse.write(purse.wallet.judge, node.node_id, t, Verdict.FAILED)
+        raise
     offer = Offer(
         node_id=node.node_id,
         purpose=InvoicePurpose.RENT,
@@ -259,6 +278,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         capacity_bytes=reply.capacity_bytes,
         shares=reply.shares,
         sampled=proof.sampled if proof else 0,
+        token_index=t,
     )
     if proof is None:
         return await pay_invoice(purse, node, offer, limit_msat=limit)
@@ -267,6 +287,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     except InvoiceRefused as refused:
         if refused.fault is not InvoiceFault.WRONG_HASH:
             raise
+        await purse.write(purse.wallet.judge, node.node_id, t, Verdict.FAILED)
         raise proof_differs(node.petname, proof) from refused
 
 

@@ -70,9 +70,11 @@ STEPS: tuple[str, ...] = (
         capacity_bytes INTEGER NOT NULL,
         shares INTEGER NOT NULL DEFAULT 0,
         sampled INTEGER NOT NULL DEFAULT 0,
+        token_index INTEGER,
         preimage BLOB CHECK (length(preimage) = 32),
         created_at INTEGER NOT NULL,
-        settled_at INTEGER
+        settled_at INTEGER,
+        CHECK ((purpose = 0) = (token_index IS NOT NULL))
     ) STRICT;
     CREATE INDEX payments_by_node ON payments (node_id, purpose, idx);
     CREATE TABLE challenges (
@@ -82,6 +84,7 @@ STEPS: tuple[str, ...] = (
         expected BLOB NOT NULL CHECK (length(expected) % 32 = 0),
         shares INTEGER NOT NULL,
         revealed_at INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'revealed' CHECK (state IN ('revealed', 'failed', 'abandoned')),
         PRIMARY KEY (node_id, token_index)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE postings (

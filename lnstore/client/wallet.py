@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import sha256
 from typing import Any
 
@@ -30,7 +31,8 @@ FEES = "fees"
 class Offer:
     """A node's invoice and what the node says that it pays for.
 
-    `index` is the period (rent), the growth index or the deposit index; `sampled` is how many shares the proof covers.
+    `index` is the period (rent), the growth index or the deposit index; `sampled` is how many shares the proof covers,
+    `token_index` whose nonce it answers (rent only).
     """
 
     node_id: NodeId
@@ -43,6 +45,7 @@ class Offer:
     capacity_bytes: int
     shares: int = 0
     sampled: int = 0
+    token_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,9 @@ class Standing:
     """What our own books say of an account since its agreement began.
 
     `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought. The next
-    proof has an index from `next_proof`, the first that was never paid, to `latest_proof`: a nonce that was revealed
-    under an agreement that lapsed is passed over, if the node heard of it at all.
+    proof has the index `latest_proof`: the first that was never paid, `next_proof`, unless it was revealed in vain.
+    That is so for a nonce of an agreement that lapsed, for one of a period that another proof paid, and for one that
+    was abandoned. The node may not have heard of it, and count from `next_proof` on.
     """
 
     capacity_bytes: int
@@ -102,9 +106,20 @@ class Standing:
     latest_proof: int
 
 
+class Verdict(Enum):
+    """What became of a challenge. An abandoned one can lead to no payment: its period is asked for with the next."""
+
+    REVEALED = "revealed"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce that was revealed: which of our shares its proof must cover, ascending by sample key."""
+    """A nonce that was revealed: which of our shares its proof must cover, ascending by sample key.
+
+    How that went is in the catalog as its Verdict.
+    """
 
     node_id: NodeId
     token_index: int
@@ -145,7 +160,8 @@ class Wallet:
                     )
             db.execute(
                 "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
-                "until_at, capacity_bytes, shares, sampled, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "until_at, capacity_bytes, shares, sampled, token_index, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (bolt11) DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
                 (
                     bytes(intent.node_id),
@@ -160,13 +176,17 @@ class Wallet:
                     intent.capacity_bytes,
                     intent.shares,
                     intent.sampled,
+                    intent.token_index,
                     now,
                 ),
             )
             return self._one("bolt11 = ?", (intent.bolt11,))
 
     def record(self, payment_id: int, payment: Payment, now: int) -> PaymentEntry:
-        """Write down what became of a payment; SETTLED also writes its postings. A closed one stays as it is."""
+        """Write down what became of a payment; SETTLED also writes its postings. A closed one stays as it is.
+
+        With rent that can never be paid, its challenge is abandoned: the invoice is locked to its answer.
+        """
         with self._catalog.transaction() as db:
             entry = self._one("payment_id = ?", (payment_id,))
             if not entry.open:
@@ -175,6 +195,8 @@ class Wallet:
                 db.execute(
                     "UPDATE payments SET state = ? WHERE payment_id = ?", (payment.outcome.value, entry.payment_id)
                 )
+                if payment.unpayable and entry.token_index is not None:
+                    self.judge(entry.node_id, entry.token_index, Verdict.ABANDONED)
                 return self._one("payment_id = ?", (payment_id,))
             sent = entry.amount_msat if payment.sent_msat is None else payment.sent_msat
             # What does not hash to the payment hash is no preimage, whoever says so; the money is gone all the same.
@@ -220,21 +242,22 @@ class Wallet:
         """What settled payments to this node bought since the agreement of that anchor."""
         settled = [entry for entry in self.payments(node_id) if entry.state is Outcome.SETTLED]
         current = [entry for entry in settled if entry.created_at >= anchor_at]
-        rents = [entry for entry in settled if entry.purpose is InvoicePurpose.RENT]
         paying = (InvoicePurpose.RENT, InvoicePurpose.CAPACITY)
+        next_proof = max((e.token_index for e in settled if e.token_index is not None), default=-1) + 1
+        periods = {entry.index for entry in current if entry.purpose is InvoicePurpose.RENT}
         revealed = self._catalog.rows(
-            "SELECT token_index, period, revealed_at FROM challenges WHERE node_id = ?", (bytes(node_id),)
+            "SELECT token_index, period, revealed_at, state FROM challenges WHERE node_id = ?", (bytes(node_id),)
         )
-        # Periods count from each agreement's anchor, proofs never start anew: of those that share a period, later ones
-        # have higher indices, so the highest that has a payment after it is right.
-        paid = [t for t, period, at in revealed if any(e.index == period and e.created_at >= at for e in rents)]
-        next_proof = max(paid, default=-1) + 1
-        passed_over = [t + 1 for t, _, at in revealed if at < anchor_at]
+        in_vain = [
+            t + 1
+            for t, period, at, state in revealed
+            if state == Verdict.ABANDONED.value or at < anchor_at or period in periods
+        ]
         return Standing(
             capacity_bytes=sum(entry.capacity_bytes for entry in current if entry.purpose is InvoicePurpose.CAPACITY),
             paid_until_at=max((entry.until_at for entry in current if entry.purpose in paying), default=anchor_at),
             next_proof=next_proof,
-            latest_proof=max([next_proof, *passed_over]),
+            latest_proof=max([next_proof, *in_vain]),
         )
 
     # --- challenges -------------------------------------------------------------------------------------------------
@@ -260,13 +283,21 @@ class Wallet:
             )
             return _challenge(row)
 
+    def judge(self, node_id: NodeId, token_index: int, verdict: Verdict) -> None:
+        """Put on disk what became of a challenge."""
+        with self._catalog.transaction() as db:
+            db.execute(
+                "UPDATE challenges SET state = ? WHERE node_id = ? AND token_index = ?",
+                (verdict.value, bytes(node_id), token_index),
+            )
+
     def failed_challenge(self, node_id: NodeId) -> Challenge | None:
-        """The last one at this node, if its proof was not paid."""
+        """The last one at this node, if its proof failed and was not paid since."""
         unpaid = self.standing(node_id, anchor_at=0).next_proof
         rows = self._catalog.rows(
             f"{_CHALLENGES} WHERE node_id = ? AND token_index >= ? ORDER BY token_index", (bytes(node_id), unpaid)
         )
-        return _challenge(rows[-1]) if rows else None
+        return _challenge(rows[-1]) if rows and rows[-1][-1] == Verdict.FAILED.value else None
 
     # --- the ledger -------------------------------------------------------------------------------------------------
 
@@ -335,6 +366,7 @@ _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "capacity_bytes": ("capacity_bytes", int),
     "shares": ("shares", int),
     "sampled": ("sampled", int),
+    "token_index": ("token_index", int),
     "preimage": ("preimage", bytes),
     "created_at": ("created_at", int),
     "settled_at": ("settled_at", int),
@@ -344,11 +376,11 @@ _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
 _PAYMENTS = f"SELECT {', '.join(column for column, _ in _READ.values())} FROM payments"  # noqa: S608 -- our own names
 
 
-_CHALLENGES = "SELECT node_id, token_index, period, expected, shares FROM challenges"
+_CHALLENGES = "SELECT node_id, token_index, period, expected, shares, state FROM challenges"
 
 
 def _challenge(row: tuple[Any, ...]) -> Challenge:
-    node_id, index, period, expected, shares = row
+    node_id, index, period, expected, shares, _ = row
     ids = tuple(ShareId(expected[at : at + 32]) for at in range(0, len(expected), 32))
     return Challenge(NodeId(node_id), index, period, ids, shares)
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
+from lnstore.ports.lightning import Invoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement, Record, period_at
-
-from lnstore.ports.lightning import Invoice
 
 
 class BooksRefused(Exception):
@@ -56,7 +55,8 @@ class Account:
 class PlannedInvoice:
     """An invoice the node means to make, persisted before the daemon is asked; everything that its reply repeats.
 
-    `index` is the period (rent), the growth index or the deposit index; `attempt` counts expired unpaid predecessors.
+    `index` is the period (rent), the growth index or the deposit index; `attempt` counts predecessors that were
+    withdrawn unpaid.
     """
 
     label: str
@@ -212,6 +212,10 @@ class InvoiceBooks(Protocol):
 
     async def issued(self, label: str, bolt11: str) -> None:
         """The daemon made the invoice."""
+        ...
+
+    async def withdrawing(self, label: str) -> None:
+        """The invoice is about to be deleted at the daemon: who asks for it again after this has it made again."""
         ...
 
     async def credit(self, invoice: Invoice, now: int) -> Account | None:

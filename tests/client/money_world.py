@@ -205,11 +205,12 @@ class MemoryLightning:
         """Pay at once, or as the next fate says.
 
         "fail": refused. "hold": stays on its way until `release`. "lose": paid, but the daemon dies before it answers.
-        "drop": the daemon dies before it does anything. "kill before" and "kill after": the caller dies.
+        "drop": the daemon dies before it does anything. "record": it dies between recording and sending, and will
+        never pay this invoice. "kill before" and "kill after": the caller dies.
         """
         fate = self.network.fates.pop(0) if self.network.fates else ""
         before = await self.payment(bolt11)
-        if before.outcome is not Outcome.FAILED:
+        if before.outcome is not Outcome.FAILED or before.unpayable:
             return before
         if fate == "kill before":
             raise Killed
@@ -218,6 +219,9 @@ class MemoryLightning:
         if fate == "drop":
             return Payment(Outcome.UNKNOWN, reason="the daemon went away")
         invoice = await self.decode(bolt11)
+        if fate == "record":
+            self.sent.append(_Sent(invoice.payment_hash, Msat(0), "lost"))
+            return Payment(Outcome.UNKNOWN, reason="the daemon died")
         if self.fee_msat > max_fee_msat:
             return Payment(Outcome.FAILED, reason="too expensive")
         if self._payable(invoice) is None:
@@ -249,6 +253,8 @@ class MemoryLightning:
         invoice = await self.decode(bolt11)
         for sent in self.sent:
             if sent.payment_hash == invoice.payment_hash:
+                if sent.status == "lost":
+                    return Payment(Outcome.FAILED, reason="recorded and never sent", unpayable=True)
                 if sent.status == "pending":
                     return Payment(Outcome.PENDING, reason="on its way")
                 payee, _ = self._find(sent.payment_hash)

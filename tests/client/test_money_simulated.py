@@ -62,7 +62,8 @@ def purse(directory: Path, network: SimulatedNetwork, clock: SetClock, dial: obj
         identity=CLIENT,
         account_secret=SECRET,
         catalog=Catalog.open(directory / "catalog.db"),
-        lightning=CoreLightning(network.socket("client")),
+        # A test cannot wait as long as one would wait in earnest before taking a payment for lost.
+        lightning=CoreLightning(network.socket("client"), lost_after_seconds=0),
         dial=dial,  # type: ignore[arg-type]
         clock=clock,
     )
@@ -159,6 +160,13 @@ async def until_outcome(town: Town, bolt11: str, outcome: Outcome) -> None:
             await trio.sleep(0.01)
 
 
+async def until_usable(town: Town) -> None:
+    """Wait until the client's daemon and the node's have found each other again."""
+    with trio.fail_after(30):
+        while not all(channel.usable for channel in await town.purse.lightning.channels()):  # noqa: ASYNC110 -- as above
+            await trio.sleep(0.01)
+
+
 async def test_a_real_node_is_paid_period_after_period_and_not_once_it_lost_a_share(tmp_path: Path) -> None:
     async with town_of_a_real_node(tmp_path) as town:
         node = await add_node(town.purse, town.address, "alice")
@@ -192,6 +200,36 @@ async def test_a_real_node_is_paid_period_after_period_and_not_once_it_lost_a_sh
         (lost,) = await find_lost(town.purse, town.purse.catalog.find_node("alice"))
         assert (lost.share_id, lost.why) == (stored[3], Loss.UNKNOWN)
         assert town.purse.wallet.balances()["lightning"] == -125_000
+
+
+async def test_rent_is_paid_after_the_daemon_died_between_recording_and_sending(tmp_path: Path) -> None:
+    """That daemon never pays the hash again, and the proof gives no other: the next challenge does."""
+    async with town_of_a_real_node(tmp_path) as town:
+        node = await add_node(town.purse, town.address, "alice")
+        await open_channel(town.purse, node, capacity_bytes=20 * GIB)
+        await buy(town.purse, node, 20 * GIB)
+        await put_share(town, 1)
+        town.clock.at += PERIOD
+        await town.network.fault("crash", "client", command="payment-recorded")
+        (outcome,) = await pay_rent(town.purse)
+        assert isinstance(outcome.error, PaymentOpen)
+        await town.network.start_node("client")
+        await until_usable(town)
+        (outcome,) = await pay_rent(town.purse)
+        assert outcome.error is None
+        (paid,) = outcome.paid
+        assert (paid.period, paid.amount_msat, paid.sampled, paid.verified) == (1, 40_000, 1, True)
+        (status,) = await rent_status(town.purse)
+        assert status.agrees
+        assert status.status is not None
+        assert (status.status.token_index, status.status.deposit_msat) == (2, 0)
+        assert [e.state for e in town.purse.wallet.payments()] == [Outcome.SETTLED, Outcome.FAILED, Outcome.SETTLED]
+        town.clock.at += PERIOD
+        (outcome,) = await pay_rent(town.purse)
+        assert [paid.period for paid in outcome.paid] == [2]
+        assert town.purse.wallet.balances()["lightning"] == -120_000
+        (channel,) = await town.purse.lightning.channels()
+        assert channel.capacity_msat - channel.to_us_msat == 120_000
 
 
 async def test_payments_that_hang_or_outlive_their_daemon_are_paid_once(tmp_path: Path) -> None:

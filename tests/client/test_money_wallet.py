@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
-from lnstore.client.wallet import Challenge, Intent, Wallet
+from lnstore.client.wallet import Challenge, Intent, Verdict, Wallet
 from lnstore.ports import Outcome, Payment
 from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose
@@ -37,6 +37,7 @@ def intent(
         from_at=NOW,
         until_at=NOW + 60,
         capacity_bytes=0,
+        token_index=number if purpose is InvoicePurpose.RENT else None,
     )
 
 
@@ -135,6 +136,41 @@ def test_the_first_challenge_for_an_index_wins(wallet: Wallet) -> None:
     first = Challenge(NODE, 3, 7, (ShareId(b"a" * 32),), 1)
     assert wallet.challenge(first, NOW) == first
     assert wallet.challenge(Challenge(NODE, 3, 7, (ShareId(b"b" * 32),), 2), NOW) == first
+
+
+def test_rent_that_can_never_be_paid_takes_its_challenge_with_it(wallet: Wallet) -> None:
+    """The next proof has the next index, and a failure that can be tried again changes nothing."""
+    for t in (0, 1):
+        wallet.challenge(Challenge(NODE, t, 0, (), 0), NOW)
+        entry = wallet.intend(intent(t, index=0), NOW)
+        assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t
+        wallet.record(entry.payment_id, Payment(Outcome.FAILED), NOW)
+        assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t
+        entry = wallet.intend(intent(t, index=0), NOW)
+        wallet.record(entry.payment_id, Payment(Outcome.FAILED, unpayable=True), NOW)
+        assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t + 1
+    assert wallet.standing(NODE, anchor_at=NOW).next_proof == 0
+
+
+def test_a_nonce_of_a_period_that_another_proof_paid_is_passed_over(wallet: Wallet) -> None:
+    for t in (0, 1):
+        wallet.challenge(Challenge(NODE, t, 0, (), 0), NOW)
+    entry = wallet.intend(intent(0, index=0), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    standing = wallet.standing(NODE, anchor_at=NOW)
+    assert (standing.next_proof, standing.latest_proof) == (1, 2)
+
+
+def test_only_a_proof_that_failed_and_was_not_paid_since_is_a_failed_challenge(wallet: Wallet) -> None:
+    assert wallet.failed_challenge(NODE) is None
+    first = wallet.challenge(Challenge(NODE, 0, 0, (), 0), NOW)
+    assert wallet.failed_challenge(NODE) is None
+    wallet.judge(NODE, 0, Verdict.FAILED)
+    assert wallet.failed_challenge(NODE) == first
+    assert wallet.standing(NODE, anchor_at=NOW).latest_proof == 0
+    entry = wallet.intend(intent(0), NOW)
+    wallet.record(entry.payment_id, settled(1000), NOW)
+    assert wallet.failed_challenge(NODE) is None
 
 
 def test_postings_cannot_be_changed(wallet: Wallet) -> None:

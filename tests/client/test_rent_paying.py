@@ -17,6 +17,7 @@ from lnstore.client.buying import buy
 from lnstore.client.money_errors import (
     AccountMissing,
     InvoiceFault,
+    InvoiceLost,
     InvoiceRefused,
     NodeUntrusted,
     PaymentOpen,
@@ -441,6 +442,71 @@ async def test_killed_at_any_point_rent_is_paid_once(world: World, death: Any) -
     (entry,) = (e for e in world.purse.wallet.payments() if e.index == 1)
     assert (entry.sampled, entry.preimage is not None) == (7, True)
     assert sha256(entry.preimage or b"").digest() == entry.payment_hash
+
+
+async def test_rent_that_our_daemon_will_never_pay_is_asked_for_with_the_next_challenge(world: World) -> None:
+    """In the run that finds it out, and as often as it happens; each nonce is revealed once and paid once."""
+    world.network.fates = ["record", "record"]
+    assert isinstance((await pay(world)).error, PaymentOpen)
+    world.reborn()
+    error = (await pay(world)).error
+    assert isinstance(error, PaymentOpen)  # the second daemon's death, with the second challenge
+    world.reborn()
+    paid = await pay_one(world)
+    assert (paid.period, paid.sampled, paid.verified) == (1, 7, True)
+    key = proofs.audit_key(SECRET)
+    assert nonces(world) == [proofs.audit_nonce(key, world.node.node_id, t) for t in range(3)]
+    assert world.received_msat() == 80_000
+    (status,) = await rent_status(world.purse)
+    assert status.agrees
+    world.clock.at += PERIOD
+    assert (await pay_one(world)).period == 2
+    assert nonces(world)[3] == proofs.audit_nonce(key, world.node.node_id, 3)
+
+
+async def test_a_daemon_that_dies_again_and_again_is_not_asked_more_than_twice_in_a_run(world: World) -> None:
+    world.network.fates = ["record"]
+    await pay(world)
+
+    class Dying(type(world.lightning)):  # type: ignore[misc]
+        """Every payment it is asked for was recorded by an earlier one of its lives."""
+
+        async def pay(self, bolt11: str, **limits: Any) -> Any:
+            self.network.fates = ["record"]
+            await super().pay(bolt11, **limits)
+            return await self.payment(bolt11)
+
+    world.lightning.__class__ = Dying
+    asked = len(nonces(world))
+    error = await refusal(world)
+    assert isinstance(error, InvoiceLost)
+    assert "run the command again" in str(error)
+    assert len(nonces(world)) == asked + 2
+
+
+async def test_growth_that_our_daemon_will_never_pay_says_when_to_ask_again(world: World) -> None:
+    world.clock.at = START
+    world.network.fates = ["record"]
+    with pytest.raises(PaymentOpen):
+        await buy(world.purse, world.entry, 21 * GIB)
+    with pytest.raises(InvoiceLost, match="in 60 minutes"):
+        await buy(world.purse, world.entry, 21 * GIB)
+    assert world.received_msat() == 40_000
+
+
+async def test_a_share_that_is_back_is_proven_under_a_new_nonce_once_an_audit_found_it(world: World) -> None:
+    """A node repaired what it had lost: the answer to the old nonce stays bad, the next one is good and paid."""
+    gone = next(iter(world.node.shares))
+    world.node.lost.add(gone)
+    for _ in range(2):
+        assert isinstance(await refusal(world), ProofFailed)
+        assert [one.share_id for one in await find_lost(world.purse, world.entry)] == [gone]
+    world.node.lost.clear()
+    assert isinstance(await refusal(world), ProofFailed)
+    assert len(set(nonces(world))) == 1
+    assert await find_lost(world.purse, world.entry) == []
+    assert (await pay_one(world)).sampled == 7
+    assert len(set(nonces(world))) == 2
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------

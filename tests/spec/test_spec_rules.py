@@ -12,7 +12,13 @@ import zfec
 from spec_documents import documents, prose, tables_with
 
 from lnstore.books.states import NEXT_STATE, Due
-from lnstore.node.limits import ANCHOR_SKEW_SECONDS, GROWTH_EXPIRY_SECONDS, GROWTH_FRESH_SECONDS, MAXIMUM_DEPOSIT_MSAT
+from lnstore.node.limits import (
+    ANCHOR_SKEW_SECONDS,
+    GROWTH_EXPIRY_SECONDS,
+    GROWTH_FRESH_SECONDS,
+    MAXIMUM_DEPOSIT_MSAT,
+    MAXIMUM_RENT_ATTEMPTS,
+)
 from lnstore_protocol import caps, codec, content, merkle, proofs
 from lnstore_protocol.connection import ACT_BYTES, MAX_PENDING_REQUESTS, PROLOGUE
 from lnstore_protocol.messages import LEAF_BYTES, MAX_SHARE_BYTES, SAMPLE_SHARES, AccountState
@@ -42,6 +48,7 @@ def test_sizes_in_the_documents_are_those_of_the_code() -> None:
     assert f"The text has {caps.CAP_CHARACTERS} characters" in prose("04")
     assert f"more than {ANCHOR_SKEW_SECONDS} seconds from its own clock" in prose("02a")
     assert f"at most {GROWTH_EXPIRY_SECONDS:,} seconds, and SHOULD, from {GROWTH_FRESH_SECONDS} seconds" in prose("05")
+    assert f"at least for {MAXIMUM_RENT_ATTEMPTS} token indices" in prose("02a")
     assert MAXIMUM_DEPOSIT_MSAT == 10**12
     assert "1 to 10^12" in prose("02a")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lnstore_protocol import proofs
@@ -165,6 +165,25 @@ def one_nonce_per_period(trial: Trial) -> None:
     later = trial.reply(fresh, request, InvoiceReply, "MA-R18")
     trial.require("MA-R18", later == first, "the same request gave another reply after something was stored")
     trial.reached.add("P-W7")
+
+
+@CHECKS.on("MA-R25", "MA-R17")
+def a_higher_index_for_the_same_period(trial: Trial) -> None:
+    """Another challenge gets another invoice for the same rent; the former can no longer be paid."""
+    case = prepare(trial, 700, 800)
+    payer = trial.bench.tools.payer
+    t = case.standing.token_index
+    former, _ = rent(trial, case)
+    for index in (t + 2, t + 3, t + 5):
+        request = replace(case.request, token_index=index, nonce=case.tenant.nonce(index))
+        latter, _ = rent(trial, case, request)
+        trial.require("MA-R25", latter.bolt11 != former.bolt11, "another challenge gave the same invoice")
+        same = (latter.amount_msat, latter.capacity_bytes) == (former.amount_msat, former.capacity_bytes)
+        trial.require("MA-R25", same, "another challenge changed the rent")
+        stands = payer is not None and payer.pay(former.bolt11)
+        trial.require("MA-R25", not stands, "an invoice that was replaced could still be paid")
+        former = latter
+    trial.refusal("MA-R17", case.link, case.request, MISMATCH, what="the first challenge after a later one")
 
 
 @CHECKS.on("P-W10", "P-R6", "MB-R5")
