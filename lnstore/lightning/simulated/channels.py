@@ -29,8 +29,8 @@ _COMMIT_WEIGHT, _HTLC_WEIGHT = 1124, 172
 _ANCHORS_SAT = 660
 _FEERATE_FLOOR, _FEERATE_CEILING = 253, 45_000
 
-OPEN = ("CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL")
-LIVE = "state NOT IN ('CLOSINGD_COMPLETE', 'AWAITING_UNILATERAL', 'ONCHAIN')"
+OPERATING = ("CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE")
+OPEN = ("CHANNELD_AWAITING_LOCKIN", *OPERATING)
 
 
 def reserve_sat(capacity_sat: int) -> int:
@@ -122,13 +122,16 @@ def usable(db: Database, a: str, b: str) -> bool:
 
 
 def open_channel(
-    db: Database, opener: Node, peer: Node, *, amount_sat: int | None, push_msat: int, public: bool
-) -> tuple[str, str, str]:
-    """Funds a channel: channel id, funding txid, raw transaction. RpcFailure 301 or -1, as lightningd's."""
+    db: Database, opener: Node, peer: Node, *, amount_sat: int | None, push_msat: int, public: bool, zero_conf: bool
+) -> Row:
+    """Funds a channel; its row. RpcFailure 301, 313 or -1, as lightningd's.
+
+    With `zero_conf` it is usable at once, if the peer allows that; else that changes nothing.
+    """
     with db.transaction():
         if amount_sat is not None:
             _check_size(amount_sat, peer)
-        txid, raw, capacity_sat = chain.fund(
+        txid, _, capacity_sat = chain.fund(
             db, opener.name, amount_sat, crypto.funding_script(opener.node_id, peer.node_id)
         )
         if push_msat > capacity_sat * 1000:
@@ -150,8 +153,44 @@ def open_channel(
             opener_msat=capacity_sat * 1000 - push_msat,
             opener_min_msat=capacity_sat * 1000 - push_msat,
             opener_max_msat=capacity_sat * 1000 - push_msat,
+            zero_conf=zero_conf and allows_zero_conf(db, peer.name),
         )
-        return channel_id, txid, raw
+        row = by_id(db, channel_id)
+        if row["zero_conf"]:
+            _change(db, row, "CHANNELD_NORMAL", opener.name, "Lockin complete")
+        return by_id(db, channel_id)
+
+
+def by_id(db: Database, channel_id: str) -> Row:
+    """The channel with this id; KeyError when it is forgotten."""
+    row = db.one("SELECT * FROM channel WHERE channel_id = ?", channel_id)
+    if row is None:
+        raise KeyError(channel_id)
+    return row
+
+
+def allows_zero_conf(db: Database, node: str) -> bool:
+    """Whether the node takes channels whose funding has no block yet; a real lightningd asks a plugin that."""
+    return bool(db.meta(f"zero_conf/{node}"))
+
+
+def _change(db: Database, row: Row, state: str, node: str, message: str) -> int:
+    """Puts the channel into another state, because of `node`."""
+    db.insert(
+        "channel_change",
+        channel_id=row["channel_id"],
+        at=db.now(),
+        old_state=row["state"],
+        new_state=state,
+        node=node,
+        message=message,
+    )
+    return db.run("UPDATE channel SET state = ? WHERE channel_id = ?", state, row["channel_id"])
+
+
+def changes(db: Database, channel_id: str) -> list[Row]:
+    """The channel's changes of state, the oldest first."""
+    return db.all("SELECT * FROM channel_change WHERE channel_id = ? ORDER BY rowid", channel_id)
 
 
 def _check_size(amount_sat: int, peer: Node) -> None:
@@ -186,25 +225,96 @@ def advance(db: Database) -> bool:
     with db.transaction():
         for row in db.all(
             "SELECT channel.*, tx.height, tx.position FROM channel JOIN tx ON tx.txid = funding_txid "
-            "WHERE state = 'CHANNELD_AWAITING_LOCKIN' AND tx.height IS NOT NULL"
+            "WHERE tx.height IS NOT NULL AND (state = 'CHANNELD_AWAITING_LOCKIN' "
+            "OR (state = 'CHANNELD_NORMAL' AND scid IS NULL))"
         ):
             # Both sides must tell each other that the channel is ready.
             if usable(db, row["opener"], row["acceptor"]):
-                moved += db.run(
-                    "UPDATE channel SET state = 'CHANNELD_NORMAL', scid = ?, normal_at = ? WHERE channel_id = ?",
-                    f"{row['height']}x{row['position']}x{row['funding_outnum']}",
-                    db.now(),
-                    row["channel_id"],
-                )
-        moved += db.run(
-            "UPDATE channel SET state = 'ONCHAIN' WHERE state IN ('CLOSINGD_COMPLETE', 'AWAITING_UNILATERAL') "
+                scid = f"{row['height']}x{row['position']}x{row['funding_outnum']}"
+                moved += db.run("UPDATE channel SET scid = ? WHERE channel_id = ?", scid, row["channel_id"])
+                if row["state"] != "CHANNELD_NORMAL":
+                    _change(db, row, "CHANNELD_NORMAL", row["opener"], "Lockin complete")
+        for row in db.all(
+            "SELECT channel.*, tx.height, tx.position FROM channel JOIN tx ON tx.txid = splice_txid "
+            "WHERE state = 'CHANNELD_AWAITING_SPLICE' AND tx.height IS NOT NULL"
+        ):
+            if usable(db, row["opener"], row["acceptor"]):
+                moved += _lock_splice(db, row)
+        for row in db.all(
+            "SELECT * FROM channel WHERE state IN ('CLOSINGD_COMPLETE', 'AWAITING_UNILATERAL') "
             "AND (SELECT height FROM tx WHERE txid = close_txid) IS NOT NULL"
-        )
+        ):
+            moved += _change(db, row, "ONCHAIN", row["closer"], "Onchain init reply")
         moved += db.run(
             "DELETE FROM channel WHERE state = 'ONCHAIN' AND (SELECT height FROM tx WHERE txid = close_txid) <= ?",
             db.height - FORGET_AFTER_BLOCKS,
         )
     return moved > 0
+
+
+def splice(db: Database, row: Row, splicer: Node, peer: Node, amount_sat: int) -> Row:
+    """Puts `amount_sat` of the splicer's wallet into the channel, or takes as much out, plus the fee; the row after.
+
+    The channel goes on with its old size until the transaction has a block. RpcFailure as chain.splice, and as
+    lightningd's when more is taken out than the splicer has.
+    """
+    added_sat = amount_sat
+    if amount_sat < 0:
+        added_sat -= chain.splice_fee_sat(db, 0, 1)
+        own_msat = (
+            row["opener_msat"] if row["opener"] == splicer.name else row["capacity_sat"] * 1000 - row["opener_msat"]
+        )
+        if own_msat + added_sat * 1000 < 0:
+            why = (
+                f"Intiator is attempting to splice out {added_sat}sat funds out of channel while only having "
+                f"{own_msat}sat funds attributable to them."
+            )
+            raise RpcFailure(-32602, f'splice_update: {{"code":362,"message":"{why}"}}')
+    with db.transaction():
+        txid = chain.splice(
+            db,
+            splicer.name,
+            (row["funding_txid"], row["funding_outnum"]),
+            amount_sat=amount_sat,
+            total_sat=row["capacity_sat"] + added_sat,
+            script=crypto.funding_script(splicer.node_id, peer.node_id),
+        )
+        db.run(
+            "UPDATE channel SET splice_txid = ?, splice_outnum = 0, splicer = ?, splice_sat = ? WHERE channel_id = ?",
+            txid,
+            splicer.name,
+            added_sat,
+            row["channel_id"],
+        )
+        _change(db, row, "CHANNELD_AWAITING_SPLICE", splicer.name, "Splice signatures sent")
+        return by_id(db, row["channel_id"])
+
+
+def _lock_splice(db: Database, row: Row) -> int:
+    msat = row["splice_sat"] * 1000 if row["splicer"] == row["opener"] else 0
+    _change(db, row, "CHANNELD_NORMAL", row["splicer"], "Lockin complete")
+    return db.run(
+        "UPDATE channel SET funding_txid = splice_txid, funding_outnum = splice_outnum, scid = ?2, "
+        "capacity_sat = capacity_sat + splice_sat, opener_msat = opener_msat + ?3, "
+        "opener_min_msat = min(opener_min_msat, opener_msat + ?3), "
+        "opener_max_msat = max(opener_max_msat, opener_msat + ?3), "
+        "splice_txid = NULL, splice_outnum = NULL, splicer = NULL, splice_sat = NULL WHERE channel_id = ?1",
+        row["channel_id"],
+        f"{row['height']}x{row['position']}x{row['splice_outnum']}",
+        msat,
+    )
+
+
+def drain(db: Database, row: Row, node: str) -> int:
+    """Moves all that `node` can spend in the channel to its peer, so that only the reserve is left; how many msat."""
+    spent = side(db, row, node).spendable
+    with db.transaction():
+        db.run(
+            "UPDATE channel SET opener_msat = opener_msat + ? WHERE channel_id = ?",
+            -spent if row["opener"] == node else spent,
+            row["channel_id"],
+        )
+    return spent
 
 
 def find(db: Database, node: str, wanted: str) -> Row | None:
@@ -225,21 +335,21 @@ def find(db: Database, node: str, wanted: str) -> Row | None:
     return found[0] if found else None
 
 
-def close(db: Database, row: Row, closer: str, *, mutual: bool) -> str:
-    """Closes the channel, together or alone; the closing transaction's id."""
+def close(db: Database, row: Row, closer: str, *, mutual: bool, script: str | None = None) -> str:
+    """Closes the channel, together or alone; the closing transaction's id.
+
+    `script` is where the closer's share is to go if they close it together; else it goes into its wallet.
+    """
     with db.transaction():
         opener_sat = row["opener_msat"] // 1000
         acceptor_sat = (row["capacity_sat"] * 1000 - row["opener_msat"]) // 1000
         fee = CLOSE_FEE_SAT if mutual else commitment_fee_sat(0) + _ANCHORS_SAT
         shares = [(row["opener"], max(opener_sat - fee, 0)), (row["acceptor"], acceptor_sat)]
         delays = {} if mutual else {closer: db.height + 1 + TO_SELF_DELAY}
-        txid = chain.settle(db, (row["funding_txid"], row["funding_outnum"]), shares, delays=delays)
-        db.run(
-            "UPDATE channel SET state = ?, closer = ?, close_txid = ?, closed_at = ? WHERE channel_id = ?",
-            "CLOSINGD_COMPLETE" if mutual else "AWAITING_UNILATERAL",
-            closer,
-            txid,
-            db.now(),
-            row["channel_id"],
-        )
+        scripts = {closer: script} if mutual and script is not None else {}
+        funding = (row["funding_txid"], row["funding_outnum"])
+        txid = chain.settle(db, funding, shares, delays=delays, scripts=scripts)
+        db.run("UPDATE channel SET closer = ?, close_txid = ? WHERE channel_id = ?", closer, txid, row["channel_id"])
+        message = "User or plugin invoked close command" if mutual else "Forcibly closed by `close` command timeout"
+        _change(db, row, "CLOSINGD_COMPLETE" if mutual else "AWAITING_UNILATERAL", closer, message)
         return txid

@@ -183,9 +183,33 @@ class SimulatedNetwork:
         """Sets the nodes' clocks forward."""
         await self.call("advance_clock", seconds=seconds)
 
-    async def settings(self, *, block_seconds: float | None = None, payment_seconds: float | None = None) -> None:
-        """Changes how long blocks and payments take."""
-        await self.call("settings", block_seconds=block_seconds, payment_seconds=payment_seconds)
+    async def restart_node(self, name: str, *, seconds: float = 0) -> None:
+        """Ends one node's daemon, and starts it again after so long."""
+        await self.call("restart", node=name, seconds=seconds)
+
+    async def close_channel(self, name: str, peer: str, *, mutual: bool = False) -> None:
+        """Has `peer` close its channels with the node, alone or together with it."""
+        await self.call("close_channel", node=name, peer=peer, mutual=mutual)
+
+    async def drain(self, name: str, peer: str) -> int:
+        """Leaves the node nothing but the reserve in its channels with `peer`; how many msat the peer got."""
+        return int((await self.call("drain", node=name, peer=peer))["drained_msat"])
+
+    async def allow_zero_conf(self, name: str) -> None:
+        """From now on the node takes channels that are usable before their funding has a block."""
+        await self.call("allow_zero_conf", node=name)
+
+    async def settings(
+        self,
+        *,
+        block_seconds: float | None = None,
+        payment_seconds: float | None = None,
+        feerate_per_kw: int | None = None,
+    ) -> None:
+        """Changes how long blocks and payments take, and what transactions cost."""
+        await self.call(
+            "settings", block_seconds=block_seconds, payment_seconds=payment_seconds, feerate_per_kw=feerate_per_kw
+        )
 
     async def stop(self) -> None:
         """Ends the process; its state stays."""

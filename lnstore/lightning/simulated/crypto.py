@@ -80,6 +80,21 @@ def witness_script(version: int, program: bytes) -> Script:
     return Script((bytes([opcode, len(program)]) + program).hex(), address)
 
 
+def script_of_address(address: str) -> str:
+    """The script (hex) behind any segwit address of this network; ValueError for anything else."""
+    prefix, _, data = address.lower().rpartition("1")
+    values = [bech32.CHARSET.find(character) for character in data]
+    if prefix != NETWORK_PREFIX or len(values) < 8 or -1 in values or address not in {address.lower(), address.upper()}:
+        raise ValueError("not an address of this network")
+    version, program = values[0], bech32.convertbits(values[1:-6], 5, 8, False)  # noqa: FBT003  pyln's signature
+    if program is None or version > 16:
+        raise ValueError("not an address of this network")
+    script = witness_script(version, bytes(program))
+    if script.address != address.lower():
+        raise ValueError("the address is mistyped")
+    return script.script
+
+
 def new_script(version: int) -> Script:
     """A fresh output of a wallet: version 0 (P2WPKH) or 1 (P2TR). Spending it needs no key here, so none is kept."""
     return witness_script(version, secrets.token_bytes(20 if version == 0 else 32))

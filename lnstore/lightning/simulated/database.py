@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -48,7 +48,9 @@ CREATE TABLE channel (
     funding_txid TEXT NOT NULL REFERENCES tx, funding_outnum INTEGER NOT NULL, capacity_sat INTEGER NOT NULL,
     push_msat INTEGER NOT NULL, public INTEGER NOT NULL, state TEXT NOT NULL, scid TEXT UNIQUE,
     opener_alias TEXT NOT NULL, acceptor_alias TEXT NOT NULL,
-    closer TEXT, close_txid TEXT, normal_at REAL, closed_at REAL,
+    zero_conf INTEGER NOT NULL DEFAULT 0, closer TEXT, close_txid TEXT,
+    -- a splice that waits for its block: the new funding, and what it adds to capacity and to the opener's balance
+    splice_txid TEXT REFERENCES tx, splice_outnum INTEGER, splicer TEXT, splice_sat INTEGER,
     opener_msat INTEGER NOT NULL, opener_min_msat INTEGER NOT NULL, opener_max_msat INTEGER NOT NULL,
     forth_offered INTEGER NOT NULL DEFAULT 0, forth_offered_msat INTEGER NOT NULL DEFAULT 0,
     forth_fulfilled INTEGER NOT NULL DEFAULT 0, forth_fulfilled_msat INTEGER NOT NULL DEFAULT 0,
@@ -56,6 +58,11 @@ CREATE TABLE channel (
     back_fulfilled INTEGER NOT NULL DEFAULT 0, back_fulfilled_msat INTEGER NOT NULL DEFAULT 0,
     CHECK (opener_msat BETWEEN 0 AND capacity_sat * 1000)
 ) STRICT;
+CREATE TABLE channel_change (
+    channel_id TEXT NOT NULL, at REAL NOT NULL, old_state TEXT NOT NULL, new_state TEXT NOT NULL,
+    node TEXT NOT NULL, message TEXT NOT NULL
+) STRICT;
+CREATE INDEX channel_changed ON channel_change (channel_id);
 CREATE INDEX channel_opener ON channel (opener);
 CREATE INDEX channel_acceptor ON channel (acceptor);
 CREATE TABLE invoice (

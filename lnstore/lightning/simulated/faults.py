@@ -11,7 +11,9 @@ KINDS = {
     "peer_down": "`node` and `peer` are not connected and cannot connect",
     "capacity_exhausted": "`node` can spend nothing over its channels",
     "crash": "`node` dies, without an answer, at the moment `command` (see MOMENTS)",
-    "disk_full": "`node` dies at the next `invoice`, as lightningd does when its database cannot be written",
+    "restart": "as `crash`, and `node` starts again after `seconds`",
+    "disk_full": "`node` dies at the next command that writes (or at `command`), as lightningd does when its database "
+    "cannot be written",
     "withhold_blocks": "no block is mined of itself",
 }
 MOMENTS = {
@@ -21,8 +23,10 @@ MOMENTS = {
     "payment-sent": "the payment is on its way, its caller not yet answered",
     "payment-settled": "the payment is settled, its caller not yet answered",
     "channel-funded": "the funding transaction is in the mempool, the caller not yet answered",
+    "channel-spliced": "the splice's transaction is in the mempool, the caller not yet answered",
+    "channel-closed": "the closing transaction is in the mempool, the caller not yet answered",
 }
-ONCE = {"hold_payment", "fail_payment", "crash", "disk_full"}
+ONCE = {"hold_payment", "fail_payment", "crash", "restart", "disk_full"}
 """Kinds that happen `count` times (once by default); the others last until they are cleared."""
 
 
@@ -43,10 +47,10 @@ def add(
         raise ValueError(f"the fault {kind!r} needs a node")
     if kind == "peer_down" and peer is None:
         raise ValueError("the fault 'peer_down' needs a peer")
-    if kind == "crash" and command not in MOMENTS:
-        raise ValueError(f"the fault 'crash' needs a moment as its command: {', '.join(MOMENTS)}")
-    if kind == "delay" and seconds is None:
-        raise ValueError("the fault 'delay' needs seconds")
+    if kind in {"crash", "restart"} and command not in MOMENTS:
+        raise ValueError(f"the fault {kind!r} needs a moment as its command: {', '.join(MOMENTS)}")
+    if kind in {"delay", "restart"} and seconds is None:
+        raise ValueError(f"the fault {kind!r} needs seconds")
     remaining = count if kind in ONCE else None
     return db.insert("fault", kind=kind, node=node, peer=peer, command=command, seconds=seconds, remaining=remaining)
 
@@ -66,19 +70,22 @@ def active(db: Database, kind: str, *, node: str | None = None) -> bool:
     return db.one("SELECT 1 FROM fault WHERE kind = ? AND node IS ?", kind, node) is not None
 
 
-def take(db: Database, kind: str, *, node: str, command: str | None = None) -> bool:
-    """Whether such a fault is due now; counts it as having happened."""
+def take(db: Database, kind: str, *, node: str, command: str | None = None) -> Row | None:
+    """The fault of this kind that is due now, for this command or any; counts it as having happened."""
     with db.transaction():
         row = db.one(
-            "SELECT id, remaining FROM fault WHERE kind = ? AND node = ? AND command IS ?", kind, node, command
+            "SELECT * FROM fault WHERE kind = ?1 AND node = ?2 AND (command IS NULL OR command = ?3) ORDER BY id",
+            kind,
+            node,
+            command,
         )
         if row is None:
-            return False
+            return None
         if row["remaining"] > 1:
             db.run("UPDATE fault SET remaining = remaining - 1 WHERE id = ?", row["id"])
         else:
             db.run("DELETE FROM fault WHERE id = ?", row["id"])
-        return True
+        return row
 
 
 def delay_seconds(db: Database, node: str, command: str) -> float:

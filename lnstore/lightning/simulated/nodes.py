@@ -96,7 +96,7 @@ def has_channel(db: Database, a: str, b: str) -> bool:
     return (
         db.one(
             "SELECT 1 FROM channel WHERE ((opener = ?1 AND acceptor = ?2) OR (opener = ?2 AND acceptor = ?1)) "
-            "AND state IN ('CHANNELD_AWAITING_LOCKIN', 'CHANNELD_NORMAL')",
+            "AND state IN ('CHANNELD_AWAITING_LOCKIN', 'CHANNELD_NORMAL', 'CHANNELD_AWAITING_SPLICE')",
             a,
             b,
         )

@@ -166,13 +166,30 @@ def node_id(value: Any) -> str:
     return value.lower()
 
 
-def one_of(*choices: str) -> Parser:
-    """One of a few words."""
+def address(value: Any) -> str:
+    """The script (hex) behind an address. RpcFailure -1, which is what lightningd says here."""
+    try:
+        return crypto.script_of_address(string(value))
+    except ValueError:
+        raise RpcFailure(-1, "Could not parse destination address, destination should be a valid address") from None
 
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"unknown value, known are {', '.join(choices)}")
-        return str(value)
+
+def outpoints(value: Any) -> list[tuple[str, int]]:
+    """A list of `txid:output`."""
+    found = [re.fullmatch(r"([0-9a-f]{64}):([0-9]+)", str(text)) for text in value] if isinstance(value, list) else []
+    if not found or None in found:
+        raise ValueError("should be an array of 'txid:output_index'")
+    return [(match[1], int(match[2])) for match in found if match is not None]
+
+
+def one_of(*choices: str | int) -> Parser:
+    """One of a few words or numbers."""
+
+    def parse(value: Any) -> str | int:
+        if isinstance(value, bool) or value not in choices:
+            raise ValueError(f"unknown value, known are {', '.join(map(str, choices))}")
+        found: str | int = value
+        return found
 
     return parse
 

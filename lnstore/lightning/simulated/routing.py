@@ -87,11 +87,16 @@ def find(
 
 def _edges(db: Database) -> list[_Edge]:
     edges = []
-    for row in db.all("SELECT * FROM channel WHERE state = 'CHANNELD_NORMAL' ORDER BY rowid"):
+    for row in db.all(
+        "SELECT * FROM channel WHERE state IN ('CHANNELD_NORMAL', 'CHANNELD_AWAITING_SPLICE') ORDER BY rowid"
+    ):
         for sender, receiver in ((row["opener"], row["acceptor"]), (row["acceptor"], row["opener"])):
             limit = channels.side(db, row, sender).spendable
+            if row["splicer"] == sender and row["splice_sat"] < 0:
+                limit = max(limit + row["splice_sat"] * 1000, 0)  # what was spliced out cannot be paid any more
             forth = sender == row["opener"]
-            edges.append(_Edge(row["channel_id"], sender, receiver, forth, row["scid"], limit))
+            scid = row["scid"] or row["opener_alias" if forth else "acceptor_alias"]
+            edges.append(_Edge(row["channel_id"], sender, receiver, forth, scid, limit))
     return edges
 
 

@@ -190,9 +190,25 @@ class Simulation:
         nodes.reconnect(self.db)
         self.changed()
 
+    def restart_after(self, name: str, seconds: float) -> None:
+        """Starts the daemon so long from now; whoever asks for it ends it."""
+        assert self._nursery is not None  # noqa: S101  asked for by a caller, so it runs
+        self._nursery.start_soon(self._start_later, name, seconds)
+
+    async def _start_later(self, name: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        await self.start(name)
+
+    def dies(self, name: str, moment: str) -> bool:
+        """Whether a fault wants the daemon to die at this moment; the caller then raises LostDaemonError."""
+        if (fault := faults.take(self.db, "restart", node=name, command=moment)) is not None:
+            self.restart_after(name, fault["seconds"])
+            return True
+        return faults.take(self.db, "crash", node=name, command=moment) is not None
+
     def crash_if(self, name: str, moment: str) -> None:
-        """Crashes the daemon if a fault wants it to die at this moment; LostDaemonError then."""
-        if faults.take(self.db, "crash", node=name, command=moment):
+        """LostDaemonError if a fault wants the daemon to die at this moment."""
+        if self.dies(name, moment):
             raise LostDaemonError(name)
 
     # --- blocks -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""connect, disconnect, listpeers, fundchannel, listpeerchannels, close."""
+"""connect, disconnect, listpeers, fundchannel, close, listpeerchannels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import trio
 
 from lnstore.lightning.simulated import chain, channels, crypto, nodes, params, payments
 from lnstore.lightning.simulated.commands import LIGHTNINGD
-from lnstore.lightning.simulated.database import Database
+from lnstore.lightning.simulated.database import Database, Row
 from lnstore.lightning.simulated.failure import RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.simulation import Daemon
 
-CHANNEL_TYPE = {"bits": [12, 22], "names": ["static_remotekey/even", "anchors/even"]}
+TYPE_BITS = {12: "static_remotekey/even", 22: "anchors/even", 50: "zeroconf/even"}
+ZERO_CONF_BIT = 50
 UNILATERAL_SECONDS = 172_800
 _CHANNEL_ID = re.compile(r"[0-9a-f]{64}|[0-9]+x[0-9]+x[0-9]+")
 
@@ -99,7 +100,7 @@ async def listpeers(daemon: Daemon, id: str | None, level: None) -> dict[str, An
     Param("request_amt", params.unsupported, None),
     Param("compact_lease", params.unsupported, None),
     Param("utxos", params.unsupported, None),
-    Param("mindepth", params.unsupported, None),
+    Param("mindepth", params.integer, None),
     Param("reserve", params.unsupported, None),
     Param("channel_type", params.unsupported, None),
 )
@@ -110,33 +111,58 @@ async def fundchannel(
     amount: int | None,
     announce: bool,
     push_msat: int,
+    mindepth: int | None,
     **unused: Any,  # noqa: ARG001
 ) -> dict[str, Any]:
-    """Opens a channel; it is usable once its funding is in a block."""
+    """Opens a channel; it is usable once its funding is in a block, or at once if both sides want no block."""
     try:
         peer, _ = nodes.connect(daemon.db, daemon.node, id, None, None)
     except RpcFailure as failure:
         failure.data = {"id": id, "method": "connect"}
         raise
-    channel_id, txid, raw = channels.open_channel(
-        daemon.db, daemon.node, peer, amount_sat=amount, push_msat=push_msat, public=announce
+    row = channels.open_channel(
+        daemon.db,
+        daemon.node,
+        peer,
+        amount_sat=amount,
+        push_msat=push_msat,
+        public=announce,
+        zero_conf=mindepth == 0,
     )
     daemon.simulation.crash_if(daemon.name, "channel-funded")
     daemon.simulation.changed()
-    return {"tx": raw, "txid": txid, "channel_id": channel_id, "channel_type": CHANNEL_TYPE, "outnum": 0}
+    return {
+        "tx": chain.raw(daemon.db, row["funding_txid"]),
+        "txid": row["funding_txid"],
+        "channel_id": row["channel_id"],
+        "channel_type": _channel_type(row),
+        "outnum": row["funding_outnum"],
+    }
+
+
+def _channel_type(row: Row) -> dict[str, Any]:
+    bits = [bit for bit in TYPE_BITS if bit != ZERO_CONF_BIT or row["zero_conf"]]
+    return {"bits": bits, "names": [TYPE_BITS[bit] for bit in bits]}
 
 
 @LIGHTNINGD.command(
     "close",
     Param("id", params.string),
     Param("unilateraltimeout", params.integer, UNILATERAL_SECONDS),
-    Param("destination", params.unsupported, None),
+    Param("destination", params.address, None),
     Param("fee_negotiation_step", params.unsupported, None),
     Param("wrong_funding", params.unsupported, None),
     Param("force_lease_closed", params.unsupported, None),
     Param("feerange", params.unsupported, None),
 )
-async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) -> dict[str, Any]:  # noqa: A002, ARG001
+async def close(
+    daemon: Daemon,
+    *,
+    id: str,  # noqa: A002
+    unilateraltimeout: int,
+    destination: str | None,
+    **unused: Any,  # noqa: ARG001
+) -> dict[str, Any]:
     """Closes a channel: together if the peer is there in time, alone after that."""
     row = channels.find(daemon.db, daemon.name, id)
     if row is None and nodes.by_id(daemon.db, id) is None:
@@ -155,7 +181,8 @@ async def close(daemon: Daemon, id: str, unilateraltimeout: int, **unused: Any) 
         raise RpcFailure(-1, "Channel was closed by its peer")
     with daemon.db.transaction():
         payments.abandon(daemon.db, row["channel_id"])
-        txid = channels.close(daemon.db, row, daemon.name, mutual=mutual)
+        txid = channels.close(daemon.db, row, daemon.name, mutual=mutual, script=destination)
+    daemon.simulation.crash_if(daemon.name, "channel-closed")
     daemon.simulation.changed()
     return {"txs": [chain.raw(daemon.db, txid)], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
 
@@ -200,7 +227,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
     aliases = (row["opener_alias"], row["acceptor_alias"])
     low, high = row["opener_min_msat"], row["opener_max_msat"]
     connected = nodes.connected(db, side.node, side.peer)
-    normal = row["state"] == "CHANNELD_NORMAL"
+    normal = row["state"] in channels.OPERATING
     update = {
         "htlc_minimum_msat": 0,
         "htlc_maximum_msat": capacity - side.reserve,
@@ -213,7 +240,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "peer_id": nodes.by_name(db, side.peer).node_id,
         "peer_connected": connected,
-        "channel_type": CHANNEL_TYPE,
+        "channel_type": _channel_type(row),
         "updates": {"local": update, "remote": update} if normal else {"local": update},
         "ignore_fee_limits": True,
         "lost_state": False,
@@ -234,7 +261,12 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "opener": "local" if side.opener else "remote",
         "closer": None if row["closer"] is None else "local" if row["closer"] == side.node else "remote",
         "alias": {"local": aliases[not side.opener], "remote": aliases[side.opener]},
-        "features": ["option_static_remotekey", "option_anchors"],
+        "features": [
+            "option_static_remotekey",
+            "option_anchors",
+            *(["option_zeroconf"] if row["zero_conf"] else []),
+        ],
+        "inflight": _inflight(side),
         "funding": {
             "local_funds_msat": capacity if side.opener else 0,
             "remote_funds_msat": 0 if side.opener else capacity,
@@ -260,7 +292,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "their_to_self_delay": channels.TO_SELF_DELAY,
         "our_to_self_delay": channels.TO_SELF_DELAY,
         "max_accepted_htlcs": 483,
-        "state_changes": _state_changes(side),
+        "state_changes": _state_changes(db, side),
         "status": [_status(row["state"])],
         "in_payments_offered": row[f"{theirs}_offered"],
         "in_offered_msat": row[f"{theirs}_offered_msat"],
@@ -288,30 +320,40 @@ def _direction(db: Database, side: channels.Side) -> bool:
 def _status(state: str) -> str:
     words = {
         "CHANNELD_NORMAL": "Channel ready for use.",
-        "CHANNELD_AWAITING_LOCKIN": "Funding needs 1 more confirmation.",
+        "CHANNELD_AWAITING_LOCKIN": "Funding needs 1 more confirmations to be ready.",
+        "CHANNELD_AWAITING_SPLICE": "Channel ready for use. Splice awaits lock-in.",
     }
     return f"{state}:{words.get(state, 'Channel closed.')}"
 
 
-def _state_changes(side: channels.Side) -> list[dict[str, str]]:
+def _inflight(side: channels.Side) -> list[dict[str, Any]] | None:
     row = side.row
-    changes: list[tuple[float, str, str, bool, str]] = []
-    if row["normal_at"]:
-        lockin = ("CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL", side.opener, "Lockin complete")
-        changes.append((row["normal_at"], *lockin))
-    if row["closed_at"]:
-        before = "CHANNELD_NORMAL" if row["normal_at"] else "CHANNELD_AWAITING_LOCKIN"
-        message = "User or plugin invoked close command"
-        changes.append((row["closed_at"], before, row["state"], row["closer"] == side.node, message))
+    if row["splice_txid"] is None:
+        return None
+    entry = {
+        "funding_txid": row["splice_txid"],
+        "funding_outnum": row["splice_outnum"],
+        "feerate": f"{chain.FEERATE_PER_KW}perkw",
+        "total_funding_msat": side.capacity + row["splice_sat"] * 1000,
+        "our_funding_msat": side.capacity if side.opener else 0,
+        "splice_amount": row["splice_sat"] if row["splicer"] == side.node else 0,
+        "scratch_txid": _filler(row["channel_id"], row["splice_txid"]).hex(),
+    }
+    return [entry]
+
+
+def _state_changes(db: Database, side: channels.Side) -> list[dict[str, str]]:
     return [
         {
-            "timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "old_state": old,
-            "new_state": new,
-            "cause": "user" if ours else "remote",
-            "message": message,
+            "timestamp": datetime.fromtimestamp(change["at"], UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "old_state": change["old_state"],
+            "new_state": change["new_state"],
+            "cause": "user" if change["node"] == side.node else "remote",
+            "message": change["message"],
         }
-        for at, old, new, ours, message in changes
+        for change in channels.changes(db, side.row["channel_id"])
     ]
 
 

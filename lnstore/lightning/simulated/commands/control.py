@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lnstore.lightning.simulated import chain, channels, faults, nodes, params
+from lnstore.lightning.simulated import chain, channels, faults, nodes, params, payments
 from lnstore.lightning.simulated.failure import RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.server import Commands
@@ -153,17 +153,76 @@ async def start(simulation: Simulation, node: str) -> dict[str, Any]:
     return {"socket": str(simulation.path(node))}
 
 
-@CONTROL.command("settings", Param("block_seconds", params.number, None), Param("payment_seconds", params.number, None))
+@CONTROL.command("restart", Param("node", params.string), Param("seconds", params.number, 0.0))
+async def restart(simulation: Simulation, node: str, seconds: float) -> dict[str, Any]:
+    """Ends the node's daemon, and starts it again after so long."""
+    await simulation.crash(_known(simulation, node)).wait()
+    simulation.restart_after(node, seconds)
+    return {}
+
+
+@CONTROL.command(
+    "close_channel",
+    Param("node", params.string),
+    Param("peer", params.string),
+    Param("mutual", params.boolean, default=False),
+)
+async def close_channel(simulation: Simulation, node: str, peer: str, mutual: bool) -> dict[str, Any]:
+    """Has `peer` close its channels with `node`, alone or (if they are connected) together with it."""
+    db = simulation.db
+    name, closer = _known(simulation, node), _known(simulation, peer)
+    closed = []
+    with db.transaction():
+        for side in channels.of_node(db, closer):
+            if side.peer == name and side.row["state"] in channels.OPEN:
+                payments.abandon(db, side.row["channel_id"])
+                together = mutual and channels.usable(db, name, closer)
+                closed.append(channels.close(db, side.row, closer, mutual=together))
+    simulation.changed()
+    return {"txids": closed}
+
+
+@CONTROL.command("drain", Param("node", params.string), Param("peer", params.string))
+async def drain(simulation: Simulation, node: str, peer: str) -> dict[str, Any]:
+    """Moves all that `node` can spend in its channels with `peer` to the peer: only the reserve is left."""
+    db = simulation.db
+    name, receiver = _known(simulation, node), _known(simulation, peer)
+    with db.transaction():
+        sides = [side for side in channels.of_node(db, name) if side.peer == receiver]
+        drained = sum(channels.drain(db, side.row, name) for side in sides if side.row["state"] in channels.OPERATING)
+    simulation.changed()
+    return {"drained_msat": drained}
+
+
+@CONTROL.command("allow_zero_conf", Param("node", params.string), Param("allowed", params.boolean, default=True))
+async def allow_zero_conf(simulation: Simulation, node: str, allowed: bool) -> dict[str, Any]:
+    """Whether the node takes channels that are usable before their funding has a block."""
+    simulation.db.set_meta(f"zero_conf/{_known(simulation, node)}", int(allowed))
+    return {"allowed": allowed}
+
+
+@CONTROL.command(
+    "settings",
+    Param("block_seconds", params.number, None),
+    Param("payment_seconds", params.number, None),
+    Param("feerate_per_kw", params.integer, None),
+)
 async def settings(
-    simulation: Simulation, block_seconds: float | None, payment_seconds: float | None
+    simulation: Simulation, block_seconds: float | None, payment_seconds: float | None, feerate_per_kw: int | None
 ) -> dict[str, Any]:
-    """Changes how long blocks and payments take, until the process ends."""
+    """Changes how long blocks and payments take, until the process ends, and what transactions cost."""
+    if feerate_per_kw is not None:
+        simulation.db.set_meta("feerate_per_kw", max(feerate_per_kw, chain.FEERATE_PER_KW))
     if block_seconds is not None:
         simulation.block_seconds = block_seconds
     if payment_seconds is not None:
         simulation.payment_seconds = payment_seconds
     simulation.changed()
-    return {"block_seconds": simulation.block_seconds, "payment_seconds": simulation.payment_seconds}
+    return {
+        "block_seconds": simulation.block_seconds,
+        "payment_seconds": simulation.payment_seconds,
+        "feerate_per_kw": chain.feerate_per_kw(simulation.db),
+    }
 
 
 @CONTROL.command("advance_clock", Param("seconds", params.integer))

@@ -30,7 +30,7 @@ async def getinfo(daemon: Daemon) -> dict[str, Any]:
         "color": node.node_id[:6],
         "num_peers": len(peers),
         "num_pending_channels": states.count("CHANNELD_AWAITING_LOCKIN"),
-        "num_active_channels": states.count("CHANNELD_NORMAL"),
+        "num_active_channels": sum(state in channels.OPERATING for state in states),
         "num_inactive_channels": sum(state not in channels.OPEN for state in states),
         "address": [],
         "binding": [{"type": "ipv4", "address": nodes.HOST, "port": node.port}],
@@ -91,7 +91,7 @@ def _announced(db: Database, node_id: str) -> bool:
     return node is not None and (
         db.one(
             "SELECT 1 FROM channel JOIN tx ON tx.txid = funding_txid WHERE ? IN (opener, acceptor) "
-            "AND public AND state = 'CHANNELD_NORMAL' AND height <= ?",
+            "AND public AND state IN ('CHANNELD_NORMAL', 'CHANNELD_AWAITING_SPLICE') AND height <= ?",
             node.name,
             db.height - 5,  # a channel is announced when its funding is six blocks deep
         )

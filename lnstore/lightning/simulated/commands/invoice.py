@@ -6,9 +6,9 @@ from typing import Any
 
 import trio
 
-from lnstore.lightning.simulated import bolt11, faults, invoices, params
+from lnstore.lightning.simulated import bolt11, invoices, params
 from lnstore.lightning.simulated.commands import LIGHTNINGD
-from lnstore.lightning.simulated.failure import LostDaemonError, RpcFailure
+from lnstore.lightning.simulated.failure import RpcFailure
 from lnstore.lightning.simulated.params import Param
 from lnstore.lightning.simulated.simulation import Daemon
 
@@ -48,8 +48,6 @@ async def invoice(
             f"Description greater than {DESCRIPTION_LIMIT_BYTES} bytes invalid (description length "
             f"{len(description.encode())})",
         )
-    if faults.take(daemon.db, "disk_full", node=daemon.name):
-        raise LostDaemonError(daemon.name)
     reply = invoices.create(
         daemon.db,
         daemon.name,

@@ -50,7 +50,7 @@ async def _pay(daemon: Daemon, order: Order) -> Row:
         for kind, effect in (("hold_payment", payments.HOLD), ("fail_payment", payments.REFUSE)):
             if faults.take(daemon.db, kind, node=daemon.name):
                 held = effect
-        lost = faults.take(daemon.db, "crash", node=daemon.name, command="payment-recorded")
+        lost = daemon.simulation.dies(daemon.name, "payment-recorded")
         if lost:
             held = payments.LOST
         payment_id = payments.send(daemon.db, daemon.node, order, held=held)
