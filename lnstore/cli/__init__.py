@@ -76,14 +76,14 @@ def main() -> None:
         exc.show()
         code = ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = ExitCode.INTERRUPTED
+        code = _interrupted()
     except BrokenPipeError:
         # The reader of our output went away (`lnstore ls | head`): no error, and nobody to tell.
         sys.stderr.close()
         code = ExitCode.OK
     except BaseExceptionGroup as group:
-        code = _report(_only_known(group))
+        _, rest = group.split(KeyboardInterrupt)
+        code = _interrupted() if rest is None else _report(_only_known(rest))
     except LnstoreError as exc:
         code = _report(exc)
     sys.exit(code)
@@ -92,13 +92,18 @@ def main() -> None:
 def _only_known(group: BaseExceptionGroup[BaseException]) -> LnstoreError:
     """The error a person can act on among those that trio's nurseries gathered; anything else is a bug: re-raised."""
     known, unknown = group.split(LnstoreError)
-    if known is None or (unknown is not None and unknown.split(KeyboardInterrupt)[1] is not None):
+    if known is None or unknown is not None:
         raise group
     first: BaseException = known
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     assert isinstance(first, LnstoreError)  # noqa: S101 - split() keeps only these
     return first
+
+
+def _interrupted() -> ExitCode:
+    click.echo("interrupted", err=True)
+    return ExitCode.INTERRUPTED
 
 
 def _report(error: LnstoreError) -> ExitCode:

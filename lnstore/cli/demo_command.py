@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lnstore.cli.output import json_option, print_json, run
+from lnstore.cli.output import json_option, print_json, run, unless_terminated
 
 
 @click.command()
@@ -62,7 +62,7 @@ def demo(file: Path, as_json: bool, **settings: Any) -> None:
     )
     place = short_directory("lnstore-demo-")
     try:
-        result = run(lambda: run_demo(plan, place, quiet=as_json))
+        result = run(lambda: unless_terminated(lambda: run_demo(plan, place, quiet=as_json)))
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if as_json:

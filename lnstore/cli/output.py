@@ -48,6 +48,29 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     return trio.run(function)
 
 
+async def unless_terminated(function: Callable[[], Awaitable[T]]) -> T:
+    """What the function returns; SIGTERM ends it in order, as Ctrl-C does, with click.Abort."""
+    import signal
+
+    import trio
+
+    results: list[T] = []
+
+    async def work(scope: trio.CancelScope) -> None:
+        results.append(await function())
+        scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, nursery.cancel_scope)
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+                break
+    if not results:
+        raise click.Abort
+    return results[0]
+
+
 def print_json(value: Any) -> None:
     """One line of JSON; bytes as hex."""
     click.echo(json.dumps(value, default=lambda v: v.hex() if isinstance(v, bytes) else str(v)))

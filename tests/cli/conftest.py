@@ -1,4 +1,4 @@
-"""The command line as processes: how a person and a script meet it."""
+"""A development network that the tests of the command line share."""
 
 from __future__ import annotations
 
@@ -6,59 +6,12 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-COMMAND = [sys.executable, "-m", "lnstore"]
-PATIENCE_SECONDS = 60
-
-
-def lnstore(*words: str, home: Path | None = None, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one command to its end."""
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-    if home is not None:
-        environment["LNSTORE_HOME"] = str(home)
-    return subprocess.run(
-        [*COMMAND, *words], input=stdin, capture_output=True, timeout=PATIENCE_SECONDS, env=environment, check=False
-    )
-
-
-def last_json(finished: subprocess.CompletedProcess[bytes]) -> Any:
-    """The last line of standard output as JSON; what was said on standard error if the command failed."""
-    assert finished.returncode == 0, finished.stderr.decode()
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-@dataclass(frozen=True)
-class RunningNet:
-    """A development network in a process of its own."""
-
-    directory: Path
-    lightning_rpc: Path
-    clock_file: Path
-    addresses: list[str]
-
-    def profile(self, name: str, **settings: str) -> Path:
-        """A fresh profile that shares the network's client daemon."""
-        home = self.directory / name
-        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        made = lnstore(
-            "init",
-            "--lightning-rpc",
-            str(self.lightning_rpc),
-            "--clock-file",
-            str(self.clock_file),
-            *options,
-            home=home,
-        )
-        assert made.returncode == 0, made.stderr.decode()
-        return home
+from cli_world import COMMAND, PATIENCE_SECONDS, RunningNet
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from cli_world import COMMAND, last_json
 
-from conftest import COMMAND, last_json  # type: ignore[import-not-found]  # isort: skip  # tests are no package
+from lnstore.errors import ExitCode
+
+ROOT = Path(__file__).parents[2]
 
 FIELDS = {
     "ok",
@@ -71,6 +76,32 @@ def test_demo_of_a_stream(size: int, options: list[str], nodes: int, killed: int
     assert told["proofs_verified"] == nodes * periods
     assert told["rent_paid_msat"] > 0
     assert told["ledger_sum_msat"] == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_demo_that_is_ended_leaves_nothing_running(how: signal.Signals) -> None:
+    """Asked to stop, it takes its directory along; killed, its processes still end by themselves."""
+    with tempfile.TemporaryDirectory(prefix="lnd-", dir="/tmp") as place:
+        process = subprocess.Popen(
+            [*COMMAND, "demo", str(ROOT / "README.md"), "--periods", "24"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": place},
+        )
+        assert process.stdout is not None
+        while line := process.stdout.readline():
+            if line.startswith(b"Opening"):
+                break
+        assert processes_of(place)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        deadline = time.monotonic() + 20
+        while processes_of(place) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert processes_of(place) == []
+        if how is not signal.SIGKILL:
+            assert (process.returncode, errors) == (ExitCode.INTERRUPTED, b"interrupted\n")
+            assert list(Path(place).iterdir()) == []
 
 
 def test_demo_for_a_person(tmp_path: Path) -> None:

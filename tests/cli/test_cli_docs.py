@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from conftest import COMMAND, RunningNet, last_json, lnstore  # type: ignore[import-not-found]  # isort: skip  # tests are no package
+from cli_world import COMMAND, RunningNet, last_json, lnstore
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 20

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_world import RunningNet, last_json, lnstore
 
 from lnstore.errors import ExitCode
-
-from conftest import RunningNet, last_json, lnstore  # type: ignore[import-not-found]  # isort: skip  # tests are no package
 
 
 @pytest.fixture(scope="module")

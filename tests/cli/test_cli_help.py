@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from cli_world import lnstore
 
 from lnstore.cli import cli
 from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode
-
-from conftest import lnstore  # type: ignore[import-not-found]  # isort: skip  # tests are no package
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
