@@ -229,3 +229,16 @@ async def test_an_invoice_that_is_being_withdrawn_is_made_again_unless_it_was_pa
     kept = await world.books.planned_invoice(account.account_id, planned.purpose, planned.index)
     assert kept is not None
     assert (kept.bolt11, kept.credited) == ("lnbc2", True)
+
+
+async def test_an_invoice_being_withdrawn_is_made_again_unless_it_was_credited(world: World) -> None:
+    account = await world.opened()
+    planned = await world.books.plan_invoice(deposit(account, 5, ANCHOR))
+    for credited, bolt11 in ((False, None), (True, "lnbcrt1")):
+        await world.books.issued(planned.label, "lnbcrt1")
+        if credited:
+            await world.pay(planned)
+        await world.books.withdrawing(planned.label)
+        found = await world.books.planned_invoice(account.account_id, InvoicePurpose.DEPOSIT, 0)
+        assert found is not None
+        assert (found.credited, found.bolt11) == (credited, bolt11)
