@@ -20,6 +20,7 @@ lint:
 # Types, strictly.
 type:
     uv run mypy
+    uv run pyright -p protocol
 
 # The tests on two cores, with the coverage of all processes they start.
 test *ARGS:

@@ -1,4 +1,4 @@
-"""Capabilities: the strings that read (`lnsr1…`) or only verify (`lnsv1…`) a file.
+"""Capabilities: the strings that read (`lnsr1…`) or only verify (`lnsv1…`) a file (spec 04).
 
 Text form: bech32m (BIP-350) of one version symbol, 0, and 64 bytes (the 32-byte key, the 32-byte manifest id). At 115
 characters it is longer than the 90 of BIP-173, which bounds Bitcoin addresses, not the code: up to 1,023 characters

@@ -44,6 +44,12 @@ def decode(data: bytes, *, what: str) -> Any:
         raise RemoteProtocolError(f"{what} {exc}") from None
 
 
+def as_map(value: Any) -> dict[int, Any] | None:
+    """`value` if it is a map, else None: what `decode` gives has no type of its own."""
+    found = value
+    return value if isinstance(found, dict) else None
+
+
 class _Reader:
     """What is left of one encoding: the position and how many values may still come."""
 

@@ -1,4 +1,4 @@
-"""Dataclass ↔ msgpack head, by the field metadata that messages.wire leaves.
+"""Dataclass ↔ msgpack head, by the field metadata that messages.wire leaves (spec 02).
 
 A head is the msgpack array `[type, request id, body]`; the body maps key numbers to values. What is read is checked
 field by field: exact types (a bool is no integer, an enum only one of its members), sizes, and the even/odd rule for
@@ -70,6 +70,15 @@ def size_limit(message_type: int) -> SizeLimit:
 
 _Convert = Callable[[Any], Any]
 
+# msgpack has no type stubs: here, once, is what we take its two functions for.
+_pack: Callable[[Any], bytes] = msgpack.packb  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportAssignmentType]
+_unpack: Callable[..., Any] = msgpack.unpackb  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether `value` is of exactly that type; it stays Any for the checkers, as what it holds is not known yet."""
+    return type(value) is kind
+
 
 def _integer(value: Any) -> int:
     if type(value) is not int:
@@ -111,7 +120,7 @@ def _texts(max_len: int) -> _Convert:
     element = _text(MAX_ELEMENT_BYTES)
 
     def convert(value: Any) -> list[str]:
-        if not isinstance(value, list):
+        if not _is(value, list):
             raise ValueError(f"a list is needed, not {type(value).__name__}")
         if len(value) > max_len:
             raise ValueError(f"{len(value)} elements, at most {max_len} are allowed")
@@ -158,14 +167,16 @@ def _converters(kind: Any, max_len: int) -> tuple[_Convert, _Convert]:
         kind = next(arm for arm in get_args(kind) if arm is not type(None))
     kind = getattr(kind, "__supertype__", kind)  # a NewType stands for what it wraps
     if get_origin(kind) is list:
-        return (_texts(max_len),) * 2
+        both = _texts(max_len)
+        return both, both
     if issubclass(kind, FixedBytes):
         return _identifier(kind)
     if issubclass(kind, IntEnum):
         return _enumeration(kind)
     if kind is int:
         return _integer, _write_integer
-    return ({bytes: _data, str: _text}[kind](max_len),) * 2
+    both = {bytes: _data, str: _text}[kind](max_len)
+    return both, both
 
 
 # --- one message class ----------------------------------------------------------------------------------------------
@@ -235,7 +246,7 @@ def encode_head(request_id: int, message: Message) -> bytes:
             if value is None and optional:
                 continue
             body[key] = write(value)
-        head: bytes = msgpack.packb([message.TYPE, number, body])
+        head = _pack([message.TYPE, number, body])
     except ValueError as exc:  # UnicodeEncodeError (a lone surrogate) is one too
         raise LocalProtocolError(f"{table.cls.__name__}.{name}: {exc}") from exc
     # Fields within their bounds make a head within its own: a test holds the two tables together.
@@ -299,7 +310,7 @@ def _parse(head: Buffer) -> tuple[int, int, Any]:
     """Type, request id and body of a head, the body as msgpack gives it."""
     try:
         # Maps come as tuples of pairs: a plain dict would hide a key that is there twice.
-        parts = msgpack.unpackb(
+        parts = _unpack(
             head,
             strict_map_key=False,
             object_pairs_hook=tuple,
@@ -310,7 +321,7 @@ def _parse(head: Buffer) -> tuple[int, int, Any]:
         )
     except Exception as exc:  # msgpack documents no closed set of exceptions for hostile bytes
         raise RemoteProtocolError("a head is not msgpack within its limits") from exc
-    if type(parts) is not list or len(parts) != 3:
+    if not _is(parts, list) or len(parts) != 3:
         raise RemoteProtocolError("a head is not an array of three")
     message_type, request_id, pairs = parts
     if type(message_type) is not int or type(request_id) is not int or not 0 <= request_id <= MAX_REQUEST_ID:
@@ -324,13 +335,13 @@ def _refuse_extension(code: int, _data: bytes) -> Any:
 
 def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) -> Message:
     name = table.cls.__name__
-    if type(pairs) is not tuple:
+    if not _is(pairs, tuple):
         raise RemoteProtocolError(f"{name}: the body is not a map")
     if head_bytes > table.limit.head_bytes or len(payload) > table.limit.payload_bytes:
         raise RemoteProtocolError(f"{name}: larger than allowed", ErrorCode.TOO_LARGE)
     values: dict[str, Any] = {}
     readers = table.readers
-    seen = set()
+    seen: set[int] = set()
     for key, value in pairs:
         if type(key) is not int or key < 0:
             raise RemoteProtocolError(f"{name}: a key is not an unsigned integer")
@@ -359,10 +370,10 @@ def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) ->
 
 def _check_depth(value: Any, name: str) -> None:
     """C-R4: at most MAX_DEPTH arrays and maps within each other, empty ones counted as in cbor.py."""
-    layer = [value]
+    layer: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
-        lists = [group for group in layer if type(group) is list]
-        maps = [group for group in layer if type(group) is tuple]
+        lists = [group for group in layer if _is(group, list)]
+        maps = [group for group in layer if _is(group, tuple)]
         if not lists and not maps:
             return
         layer = [item for group in lists for item in group]

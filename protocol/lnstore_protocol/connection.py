@@ -1,4 +1,4 @@
-"""One connection without I/O: bytes in, events out; messages in, sealed bytes out.
+"""One connection without I/O: bytes in, events out; messages in, sealed bytes out (spec 01).
 
 The handshake has fixed sizes and no length prefix: act 1 (client, 48 bytes: e and an empty payload's tag), act 2
 (node, 48), act 3 (client, 96: its encrypted static key, then its Ed25519 public key as the encrypted payload). Only an

@@ -1,4 +1,4 @@
-"""A file's content: plaintext ↔ 64 KiB records, ChaCha20-Poly1305 in the STREAM construction.
+"""A file's content: plaintext ↔ 64 KiB records, ChaCha20-Poly1305 in the STREAM construction (spec 04).
 
     record i = ChaCha20-Poly1305(content key, nonce = u88 i, big-endian ‖ last flag, up to 65536 bytes of plaintext)
 

@@ -1,4 +1,4 @@
-"""The closed registry of error codes, and the two exceptions that say whose fault an error is."""
+"""The closed registry of error codes, and the two exceptions that say whose fault an error is (spec 06)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection reports: one frozen dataclass per event."""
+"""What a connection reports: one frozen dataclass per event (spec 01)."""
 
 from __future__ import annotations
 

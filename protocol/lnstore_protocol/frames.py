@@ -1,4 +1,4 @@
-"""Frames: u32 head length | u32 payload length | head | payload, both lengths big-endian.
+"""Frames: u32 head length | u32 payload length | head | payload, both lengths big-endian (spec 01).
 
 The reader is fed the plaintext of records. It looks at the type as soon as a head's first bytes are there and refuses
 a head or payload above that type's limit before it holds more than PEEK_BYTES of it. A payload is written once, into a

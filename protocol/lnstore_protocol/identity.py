@@ -1,4 +1,4 @@
-"""An Ed25519 identity, its signatures, and its X25519 form for the handshake."""
+"""An Ed25519 identity, its signatures, and its X25519 form for the handshake (spec 01, 05)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed bytes and integers: what an identifier is, how it is written, how long it is."""
+"""Typed bytes and integers: what an identifier is, how it is written, how long it is (spec 00)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file's manifest: which shares make it, encrypted in two parts, itself stored as a share.
+"""A file's manifest: which shares make it, encrypted in two parts, itself stored as a share (spec 04).
 
     blob   = deterministic CBOR {0: version 1, 2: verify box, 4: read box}
     verify = deterministic CBOR {0: k, 2: n, 4: [[ciphertext bytes, share bytes, n ids joined], …]}
@@ -172,15 +172,16 @@ def _segment(row: Any) -> SegmentShares:
 
 def _map(value: Any, kinds: dict[int, type]) -> dict[int, Any]:
     """`value` with the required keys of `kinds`; unknown odd keys are passed over, unknown even ones refused."""
-    if not isinstance(value, dict):
+    body = cbor.as_map(value)
+    if body is None:
         raise RemoteProtocolError("a part of the manifest is not a map")
-    unknown = next((key for key in value if key not in kinds and key % 2 == 0), None)
+    unknown = next((key for key in body if key not in kinds and key % 2 == 0), None)
     if unknown is not None:
         raise RemoteProtocolError(f"manifest: key {unknown} is not known and must be", ErrorCode.UNKNOWN_FEATURE)
     for key, kind in kinds.items():
-        if type(value.get(key)) is not kind:
+        if type(body.get(key)) is not kind:
             raise RemoteProtocolError(f"manifest: key {key} is missing or not {kind.__name__}")
-    return value
+    return body
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The Merkle tree that names a share: RFC 9162's shape over 16 KiB leaves, hashed with keyed BLAKE3.
+"""The Merkle tree that names a share: RFC 9162's shape over 16 KiB leaves, hashed with keyed BLAKE3 (spec 03).
 
     leaf      = BLAKE3(leaf key, up to 16384 bytes)           only the last leaf may be shorter
     node      = BLAKE3(node key, left ‖ right)                split at the largest power of two below the leaf count

@@ -1,4 +1,4 @@
-"""Every message of version 1: one frozen dataclass each, and the Request / Reply unions.
+"""Every message of version 1: one frozen dataclass each, and the Request / Reply unions (spec 02, 02a, 02b).
 
 A message on the wire is a frame: u32 head length, u32 payload length, head, payload (frames.py). The head is the
 msgpack array `[type, request id, body]`, the body a map from the key numbers given here to values. Required fields

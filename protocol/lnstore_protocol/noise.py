@@ -1,4 +1,4 @@
-"""Noise_XK_25519_ChaChaPoly_BLAKE2b: the handshake and the transport ciphers.
+"""Noise_XK_25519_ChaChaPoly_BLAKE2b: the handshake and the transport ciphers (spec 01).
 
 Source: The Noise Protocol Framework, revision 34; names follow its section 5. X25519 is libsodium's, BLAKE2b the
 standard library's, ChaCha20-Poly1305 OpenSSL's through `cryptography`, whose encrypt_into copies nothing. There is no
@@ -161,7 +161,7 @@ class Handshake:
 
     def write_message(self, payload: bytes = b"") -> bytes:
         """The next message, with `payload` encrypted; LocalProtocolError out of turn."""
-        parts = []
+        parts: list[bytes] = []
         for token in self._tokens(writing=True):
             match token:
                 case "e":

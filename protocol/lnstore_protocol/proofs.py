@@ -1,4 +1,4 @@
-"""Proof-locked rent: storage tokens, the sample, and the fold whose result is the rent payment's preimage.
+"""Proof-locked rent: storage tokens, the sample, and the fold whose result is the rent payment's preimage (spec 03).
 
     H(key, data)  keyed BLAKE3-256; integers big-endian
     r_t      = H(audit key, node id ‖ u32 t)                    the nonce, secret until rent number t is asked for
@@ -109,7 +109,7 @@ def make_tokens(  # noqa: PLR0917 - the order is the one they are derived in
     sectors = sector_count(len(view))
     if not sectors:
         raise ValueError("an empty share has no tokens")
-    tokens = []
+    tokens: list[bytes] = []
     for t in range(start, start + count):
         challenge = _challenge(audit_nonce(audit_key, node_id, t), share_id)
         tokens.append(_xor(_answer(challenge, view, sectors), _mask(token_key, node_id, share_id, t)))

@@ -1,4 +1,4 @@
-"""Records: the frame stream sealed into reused chunks, and the received bytes that wait to be opened.
+"""Records: the frame stream sealed into reused chunks, and the received bytes that wait to be opened (spec 01).
 
 A record is u16 big-endian ciphertext length | ciphertext, one Noise transport message with empty associated data: a
 length that was tampered with lets the tag of that record fail, so covering it as well would add nothing. Our own full

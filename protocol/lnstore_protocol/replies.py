@@ -74,7 +74,7 @@ def newest(records: Iterable[Record]) -> Record | None:
 
 def read_peers(peers: Iterable[str]) -> list[NodeAddress]:
     """The addresses among the texts of a list_peers_reply; anything else is passed over (MB-R33)."""
-    addresses = []
+    addresses: list[NodeAddress] = []
     for text in peers:
         try:
             addresses.append(NodeAddress.parse(text))

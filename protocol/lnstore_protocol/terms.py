@@ -1,4 +1,4 @@
-"""Terms, agreements and records: what is signed; and the rent arithmetic that both sides share.
+"""Terms, agreements and records: what is signed; and the rent arithmetic that both sides share (spec 05).
 
 All three are deterministic CBOR maps with integer keys, signed with Ed25519 over the encoding of the map without its
 signatures. Even keys are required, odd ones optional: an unknown even key is refused, an unknown odd one is passed
@@ -210,7 +210,7 @@ class Record:
 
 # --- the maps -------------------------------------------------------------------------------------------------------
 
-_Table = Mapping[int, tuple[str, type]]
+_Table = Mapping[int, tuple[str, type[Any]]]
 
 _TERMS: _Table = {
     0: ("node_id", NodeId),
@@ -242,8 +242,8 @@ def _to_map(value: Any, table: _Table) -> dict[int, Any]:
 
 
 def _read(encoded: bytes, what: str, *, signatures: tuple[int, ...], optional: tuple[int, ...] = ()) -> dict[int, Any]:
-    body = cbor.decode(encoded, what=what)
-    if not isinstance(body, dict):
+    body = cbor.as_map(cbor.decode(encoded, what=what))
+    if body is None:
         raise RemoteProtocolError(f"{what} is not a map")
     for key in (*signatures, *(k for k in optional if k in body)):
         if not isinstance(body.get(key), bytes):
@@ -257,8 +257,8 @@ def _from_map(body: dict[int, Any], table: _Table, what: str) -> dict[str, Any]:
         raise RemoteProtocolError(f"{what}: key {unknown[0]} is not known and must be", ErrorCode.UNKNOWN_FEATURE)
     fields: dict[str, Any] = {}
     for key, (name, kind) in table.items():
-        value = body.get(key)
-        base = bytes if issubclass(kind, bytes) else int if issubclass(kind, int) else str
+        value: Any = body.get(key)
+        base: type[Any] = bytes if issubclass(kind, bytes) else int if issubclass(kind, int) else str
         if not isinstance(value, base) or isinstance(value, bool):
             raise RemoteProtocolError(f"{what}: {name} is missing or not a {base.__name__}")
         try:
