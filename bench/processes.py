@@ -18,6 +18,9 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SHORTEST_JUDGED_SECONDS = 0.4
 """/proc/stat counts in steps of 10 ms: in less time than this it cannot tell what others used."""
 
+KERNEL_THREADS = 2
+"""The process that Linux's kernel threads are children of."""
+
 _SCHEDULER_CLOCK = 2  # CPUCLOCK_SCHED of the kernel's posix-timers.h
 
 
@@ -63,6 +66,16 @@ def _ended_children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _kernel_seconds() -> dict[int, float]:
+    """CPU time so far of each of the kernel's threads, where they can be seen."""
+    try:
+        if Path(f"/proc/{KERNEL_THREADS}/comm").read_text().strip() != "kthreadd":
+            return {}
+    except OSError:
+        return {}
+    return {pid: cpu_seconds(pid) for pid in children_of(KERNEL_THREADS)}
+
+
 def _core_ticks() -> tuple[int, int, int]:
     """Of the cores this process may use: (all, idle, stolen by the host) ticks since the start."""
     cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
@@ -79,7 +92,8 @@ def _core_ticks() -> tuple[int, int, int]:
 class Meter:
     """Between enter and exit: CPU seconds and peak memory by role, and what disturbed.
 
-    `others` is the share of the cores' time that processes of nobody here took, `load` the load average before.
+    `others` is the share of the cores' time that processes of nobody here took, `load` the load average before. CPU of
+    the roles, of this process ("driver"), of commands it ran, and of the kernel's own threads, which write to the disk.
     """
 
     roles: Roles
@@ -92,6 +106,7 @@ class Meter:
     _began: float = 0.0
     _before: dict[int, float] = field(default_factory=dict)
     _ended: float = 0.0
+    _kernel: dict[int, float] = field(default_factory=dict)
     _ticks: tuple[int, int, int] = (0, 0, 0)
 
     def __enter__(self) -> Self:
@@ -101,6 +116,7 @@ class Meter:
             reset_peak(pid)
         self._before = {pid: cpu_seconds(pid) for pid in [*pids, os.getpid()]}
         self._ended = _ended_children_seconds()
+        self._kernel = _kernel_seconds()
         self._ticks = _core_ticks()
         self._began = time.perf_counter()
         return self
@@ -113,6 +129,7 @@ class Meter:
         groups = {**self.roles, "driver": [os.getpid()]}
         self.cpu = {role: sum(cpu_seconds(p) - self._before[p] for p in pids) for role, pids in groups.items()}
         self.cpu["commands"] = _ended_children_seconds() - self._ended
+        self.cpu["kernel"] = sum(cpu - self._kernel.get(pid, 0.0) for pid, cpu in _kernel_seconds().items())
         self.peak = {role: max((memory_bytes(p, peak=True) for p in ps), default=0) for role, ps in self.roles.items()}
         if self.seconds >= SHORTEST_JUDGED_SECONDS and total:
             ours = sum(self.cpu.values()) * TICKS_PER_SECOND
