@@ -31,6 +31,7 @@ CLOCK_TOLERANCE_SECONDS = 600
 CREDIT_SECONDS = 30.0
 """How long a node may take to credit a payment that settled."""
 
+FIRST_RETRY_SECONDS = 1.0
 CREDIT_POLL_SECONDS = 0.1
 
 
@@ -191,14 +192,18 @@ async def wait_until_credited(
     The node may be restarting meanwhile: a lost connection is dialled again until the time is up.
     """
     why = "it still shows the account as before"
+    again = FIRST_RETRY_SECONDS  # E-R2: doubled each time that the node says "later"
     with trio.move_on_after(CREDIT_SECONDS):
         while True:
             try:
                 status = await account_status(purse, node)
             except NodeError as exc:
                 if isinstance(exc, NodeRefused) and exc.retry is not Retry.LATER:
-                    raise
+                    raise  # E-R1
                 why = str(exc)
+                if isinstance(exc, NodeRefused):
+                    await trio.sleep(again)
+                    again *= 2
             else:
                 if status is not None and credited(status):
                     return status

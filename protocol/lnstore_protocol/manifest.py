@@ -15,6 +15,7 @@ mixed nor replaced.
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,6 +215,6 @@ def _open(box_key: bytes, box: bytes) -> Any:
         plaintext = _cipher(box_key, siv).decrypt(_ZERO_NONCE, box[_SIV_BYTES:], None)
     except InvalidTag as exc:
         raise RemoteProtocolError("the manifest does not open with this key") from exc
-    if _siv(box_key, plaintext) != siv:
+    if not hmac.compare_digest(_siv(box_key, plaintext), siv):  # S-R3
         raise RemoteProtocolError("the manifest's nonce is not the one of its content")
     return cbor.decode(plaintext, what="manifest")
