@@ -105,7 +105,7 @@ async def fetch_terms(purse: Purse, node: NodeEntry) -> SignedTerms:
         reply.terms,
         node_id=node.node_id,
         lightning_id=node.lightning_id,
-        network=(await purse.lightning.info()).network,
+        network=(await purse.daemon()).network,
         now=purse.clock.now(),
         petname=node.petname,
     )

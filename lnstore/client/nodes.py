@@ -70,7 +70,7 @@ async def add_node(purse: Purse, address: NodeAddress, petname: str | None = Non
     chosen = petname or known.get(address.node_id) or address.node_id.hex()[:PETNAME_DIGITS]
     conversation = await purse.dial(address)
     hello = conversation.hello
-    info = await purse.lightning.info()
+    info = await purse.daemon()
     if hello.network != info.network:
         raise NodeUntrusted(
             f"the node is paid on {hello.network}, your Lightning daemon is on {info.network}; it was not added"

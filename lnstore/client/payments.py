@@ -132,7 +132,7 @@ async def pay_invoice(
     check_invoice(
         invoice,
         payee=node.lightning_id,
-        network=(await purse.lightning.info()).network,
+        network=(await purse.daemon()).network,
         stated_msat=offer.amount_msat,
         limit_msat=limit_msat,
         payment_hash=payment_hash,
@@ -157,7 +157,7 @@ async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentE
         )
     invoice = await decode_invoice(purse, entry.bolt11)
     if entry.state is Outcome.PENDING or invoice.expires_at < purse.invoice_clock.now() + MINIMUM_LEFT_SECONDS:
-        raise _still_open(node, entry, "")
+        raise _still_open(node, entry, payment.reason)
     entry = await purse.write(purse.wallet.intend, entry, purse.clock.now())
     return await _attempt(purse, node, entry, first=False)
 

@@ -15,7 +15,8 @@ from lnstore.client.profile import Profile
 from lnstore.client.wallet import Wallet
 from lnstore.clock import SystemClock
 from lnstore.config import ClientConfig
-from lnstore.ports import Clock, Lightning
+from lnstore.lightning.health import check_daemon
+from lnstore.ports import Clock, Lightning, LightningInfo
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, NodeAddress
 from lnstore_protocol.messages import HelloReply, Request
@@ -87,6 +88,10 @@ class Purse:
     async def write(self, function: Callable[..., T], *args: Any) -> T:
         """Run something that waits for the disk, in a worker thread; it ends even when the caller is cancelled."""
         return await trio.to_thread.run_sync(function, *args, limiter=self.disk)
+
+    async def daemon(self) -> LightningInfo:
+        """Who our Lightning daemon is; LightningUnavailable or LightningUnfit when it cannot be used now."""
+        return check_daemon(await self.lightning.info())
 
     async def ask(self, node: NodeEntry, message: Request, reply: type[R]) -> R:
         """The node's answer to a request; NodeUntrusted when it is of another kind, else what the connection raises."""

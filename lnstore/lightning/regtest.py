@@ -67,7 +67,7 @@ class RegtestNetwork:
         if missing:
             raise LightningUnavailable(
                 f"not on PATH: {', '.join(f'{name} ({PROGRAMS[name]})' for name in missing)}. Install Bitcoin Core 28 "
-                "and Core Lightning 25.05 or newer, or use the simulated Lightning network"
+                "and Core Lightning 24.11 or newer, or use the simulated Lightning network"
             )
         network = cls(Path(directory))
         try:

@@ -37,8 +37,8 @@ class Collector:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was paid so far is in the books, as far as the daemon just said."""
-        return self._caught_up.is_set()
+        """Whether everything that was paid so far is in the books, as far as the daemon just said, and it is well."""
+        return self._caught_up.is_set() and self._binding.confirmed.is_set()
 
     def take_absence(self) -> int | None:
         """Since when (wall clock) clients could not pay before this catching up; once, then None."""
@@ -51,24 +51,26 @@ class Collector:
 
     async def run(self) -> None:
         """Collect, for ever."""
-        await self._binding.confirmed.wait()
-        pauses = backoff()
+        pauses, told = backoff(), ""
         while True:
+            if not self._binding.confirmed.is_set():
+                self._be_absent()
+                await self._binding.confirmed.wait()
             try:
                 await self._collect_one()
             except LightningError as exc:
-                pause = next(pauses)
-                _log.warning("cannot ask for paid invoices", reason=str(exc), pause_seconds=pause)
-                self._fall_behind()
-                if self._absent_since_at is None:
-                    self._absent_since_at = self._clock.now()
-                await trio.sleep(pause)
+                self._be_absent()
+                self._binding.doubt(exc)
+                if str(exc) != told:
+                    told = str(exc)
+                    _log.warning("cannot ask for paid invoices; asking again and again", reason=told)
+                await trio.sleep(next(pauses))
             else:
-                pauses = backoff()
+                pauses, told = backoff(), ""
 
     async def _collect_one(self) -> None:
         # The first question after a payment or a failure is answered at once, and says whether we are up to date.
-        timeout_seconds = PAID_POLL_SECONDS if self.is_caught_up else 0
+        timeout_seconds = PAID_POLL_SECONDS if self._caught_up.is_set() else 0
         pay_index = await self._books.pay_index()
         invoice = await self._lightning.next_paid(pay_index, timeout_seconds=timeout_seconds)
         if invoice is None:
@@ -89,5 +91,10 @@ class Collector:
             )
 
     def _fall_behind(self) -> None:
-        if self.is_caught_up:
+        if self._caught_up.is_set():
             self._caught_up = trio.Event()
+
+    def _be_absent(self) -> None:
+        self._fall_behind()
+        if self._absent_since_at is None:
+            self._absent_since_at = self._clock.now()

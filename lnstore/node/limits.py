@@ -26,6 +26,9 @@ FIRST_CONTACT_SECONDS = 5.0
 """How long a node waits for its Lightning daemon before it tells its address. Should the daemon stay away, the node
 says so to those who ask."""
 
+HEALTH_SECONDS = 30.0
+"""Between two looks at a Lightning daemon that was well the last time."""
+
 PAID_POLL_SECONDS = 30
 """One wait for a paid invoice at the Lightning daemon."""
 

@@ -23,7 +23,7 @@ from lnstore.node.errors import Refusal
 from lnstore.node.handlers import HANDLERS
 from lnstore.node.handlers.hello import is_understood
 from lnstore.node.limits import READ_BYTES, REQUESTS_PER_SESSION
-from lnstore.ports import BooksRefused, LightningUnavailable, StorageFull
+from lnstore.ports import BooksRefused, LightningError, StorageFull
 from lnstore_protocol.connection import Connection, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import HandshakeDone, NeedData, PeerClosed, RequestReceived, UnknownRequest
@@ -222,8 +222,9 @@ class Session:
             reply = _refused(exc)
         except (BooksRefused, RemoteProtocolError) as exc:
             reply = _error(exc.code, str(exc))
-        except LightningUnavailable as exc:
-            log.warning("lightning daemon does not answer", reason=str(exc))
+        except LightningError as exc:
+            self._node.binding.doubt(exc)
+            log.warning("lightning daemon did not do it", reason=str(exc))
             reply = _error(ErrorCode.LIGHTNING_UNAVAILABLE, "this node's Lightning daemon does not answer; try later")
         except (StorageFull, OSError) as exc:
             log.error("cannot write", reason=str(exc))  # noqa: TRY400 - a full disk needs no traceback

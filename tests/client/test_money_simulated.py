@@ -23,6 +23,7 @@ from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog, ShareEntry
 from lnstore.client.money_errors import PaymentOpen, ProofFailed
 from lnstore.client.node_channels import list_channels, open_channel
+from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import resolve_open, resume
 from lnstore.client.pool import NodePool, open_pool
@@ -33,12 +34,13 @@ from lnstore.lightning.core import CoreLightning
 from lnstore.lightning.simulated.control import SimulatedNetwork
 from lnstore.node.directory import init_node, load_identity
 from lnstore.node.server import Node
-from lnstore.ports import Outcome
+from lnstore.ports import LightningUnavailable, Outcome
 from lnstore.storage.files import FileShares
 from lnstore_protocol import merkle, proofs
+from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat, NodeAddress, ShareId
-from lnstore_protocol.messages import TOKENS_PER_SHARE, PutShare
+from lnstore_protocol.messages import TOKENS_PER_SHARE, GetShare, PutShare
 
 CLIENT = Identity(b"c" * 32)
 
@@ -200,6 +202,49 @@ async def test_a_real_node_is_paid_period_after_period_and_not_once_it_lost_a_sh
         (lost,) = await find_lost(town.purse, town.purse.catalog.find_node("alice"))
         assert (lost.share_id, lost.why) == (stored[3], Loss.UNKNOWN)
         assert town.purse.wallet.balances()["lightning"] == -125_000
+
+
+async def test_a_node_whose_daemon_was_killed_goes_on_serving_what_is_paid_for(tmp_path: Path) -> None:
+    """And once its daemon is back it is paid again, without having been restarted."""
+    async with town_of_a_real_node(tmp_path) as town:
+        node = await add_node(town.purse, town.address, "alice")
+        await open_channel(town.purse, node, capacity_bytes=20 * GIB)
+        await buy(town.purse, node, 20 * GIB, deposit_msat=5000)
+        share_id = await put_share(town, 1)
+        await town.network.crash_node("node")
+        assert town.pool is not None
+        read = GetShare(share_id=share_id, offset=0, length=0)
+        reply = await town.pool.request(town.address, read, timeout_seconds=10)
+        assert reply.payload == bytes([1]) * 30_000
+        with pytest.raises(NodeRefused) as refused:
+            await buy(town.purse, node, 21 * GIB)
+        assert refused.value.code is ErrorCode.LIGHTNING_UNAVAILABLE
+        await town.network.start_node("node")
+        await until_usable(town)
+        with trio.fail_after(30):
+            while True:
+                try:
+                    bought = await buy(town.purse, node, 21 * GIB)
+                    break
+                except NodeRefused:
+                    await trio.sleep(0.05)
+        assert bought.status.capacity_bytes == 21 * GIB
+
+
+async def test_our_own_daemon_away_is_named_with_what_to_do(tmp_path: Path) -> None:
+    async with town_of_a_real_node(tmp_path) as town:
+        node = await add_node(town.purse, town.address, "alice")
+        await open_channel(town.purse, node, capacity_bytes=20 * GIB)
+        await buy(town.purse, node, 20 * GIB)
+        town.clock.at += PERIOD
+        await town.network.crash_node("client")
+        (outcome,) = await pay_rent(town.purse)
+        assert isinstance(outcome.error, LightningUnavailable)
+        assert "start it" in str(outcome.error)
+        await town.network.start_node("client")
+        await until_usable(town)
+        (outcome,) = await pay_rent(town.purse)
+        assert outcome.error is None
 
 
 async def test_rent_is_paid_after_the_daemon_died_between_recording_and_sending(tmp_path: Path) -> None:

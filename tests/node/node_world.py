@@ -89,6 +89,7 @@ class MemoryDaemon:
     def __init__(self, clock: TestClock, lightning_id: bytes = b"\x02" * 33) -> None:
         self.lightning_id = LightningId(lightning_id)
         self.up = True
+        self.version, self.network, self.synced = "v26.06.6", "regtest", True
         self.refused = 0
         self.invoices: dict[str, Invoice] = {}
         self.created = 0
@@ -130,10 +131,10 @@ class MemoryDaemon:
         return LightningInfo(
             self.lightning_id,
             alias="memory",
-            network="regtest",
+            network=self.network,
             block_height=100,
-            version="memory",
-            synced=True,
+            version=self.version,
+            synced=self.synced,
             simulated=True,
             addresses=(("127.0.0.1", 9735), ("::1", 9736)),
         )
