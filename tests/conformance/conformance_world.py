@@ -131,10 +131,6 @@ class NodeWorld:
             self.clock.advance(seconds)
             return True
 
-        import time
-        last=[time.time()]
-        def tell(r: Any) -> None:
-            print(f"{time.time()-last[0]:.2f} {r.name}"); last[0]=time.time()
         async def run_checks(address: NodeAddress) -> None:
             lent = NodeTools(
                 payer=RpcPayer(self.lightning.client),
@@ -144,7 +140,7 @@ class NodeWorld:
             )
             async with to_restart:
                 lent = replace(lent, **tools)
-                reports.append(await trio.to_thread.run_sync(lambda: check_node(address, lent, only=only, tell=tell)))
+                reports.append(await trio.to_thread.run_sync(lambda: check_node(address, lent, only=only)))
 
         async with trio.open_nursery() as nursery:
             up: trio.Event | None = None

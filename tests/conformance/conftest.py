@@ -23,7 +23,7 @@ def _logs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def lightning() -> Iterator[LightningSockets]:
-    directory = Path(tempfile.mkdtemp(prefix="lnc-", dir="/tmp"))  # noqa: S108 - socket paths must be short
+    directory = Path(tempfile.mkdtemp(prefix="lnc-", dir="/tmp"))
     try:
         with running_lightning(directory) as sockets:
             yield sockets

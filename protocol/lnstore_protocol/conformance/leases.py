@@ -60,9 +60,9 @@ def listed(trial: Trial, link: NodeLink, *, after: ShareId | None = None, limit:
     return {ShareId(row[:32]): int.from_bytes(row[32:], "big") for row in rows}
 
 
-def audited(trial: Trial, link: NodeLink, wanted: ShareId, leaf: int = 0) -> bytes:
-    """One leaf of a share."""
-    return bytes(trial.reply(link, AuditShare(share_id=wanted, leaf=leaf), AuditShareReply, "MB-R21").payload)
+def audited(trial: Trial, link: NodeLink, wanted: ShareId, requirement: str = "MB-R21") -> bytes:
+    """The first leaf of a share; `requirement` is broken when there is none."""
+    return bytes(trial.reply(link, AuditShare(share_id=wanted, leaf=0), AuditShareReply, requirement).payload)
 
 
 # --- storing ----------------------------------------------------------------------------------------------------------
@@ -276,7 +276,9 @@ def dropping_what_others_lease(trial: Trial) -> None:
     put(trial, stranger, other, share)
     trial.reply(stranger, DropShares(payload=stored), DropSharesReply, "MB-R18")
     trial.require("MB-R20", have(trial, link, [stored]) == [True], "the lease went with another account's")
-    trial.require("MB-R20", audited(trial, link, stored) == share, "the share went with another account's lease")
+    trial.require(
+        "MB-R20", audited(trial, link, stored, "MB-R20") == share, "the share went with another account's lease"
+    )
 
 
 @CHECKS.on("MB-R4", "T-R19")

@@ -86,8 +86,9 @@ def run_check(bench: Bench, check: Check) -> Result:
         outcome, broken, text = Outcome.FAILED, check.requirements[0], "the node closed the connection"
     except PeerSilent:
         outcome, broken, text = Outcome.FAILED, check.requirements[0], "the node did not answer in time"
-    entries = tuple(trial.trace.entries)
-    trial.close()
+    finally:
+        entries = tuple(trial.trace.entries)
+        trial.close()
     return Result(
         name=check.name,
         title=check.title,

@@ -13,6 +13,7 @@ from lnstore_protocol.conformance.records import get_record, put_record
 from lnstore_protocol.conformance.rent import Case, prepare, rent
 from lnstore_protocol.conformance.tenant import (
     add_deposit,
+    growth,
     new_share,
     open_account,
     pay,
@@ -23,11 +24,13 @@ from lnstore_protocol.conformance.tenant import (
 from lnstore_protocol.conformance.trial import Checks, Trial
 from lnstore_protocol.conformance.verdict import Failed, Skipped, Unreachable
 from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import Msat
 from lnstore_protocol.merkle import share_id
 from lnstore_protocol.messages import (
     AccountState,
     AccountStatusReply,
     AddCapacity,
+    AddCapacityReply,
     AuditShare,
     DropShares,
     DropSharesReply,
@@ -65,7 +68,7 @@ def restart(trial: Trial) -> None:
     held = have(trial, link, [*case.shares, after_offer])
     trial.require("MB-R4", all(held), "a share that was acknowledged before the restart is gone")
     for wanted, share in case.shares.items():
-        trial.require("MB-R4", audited(trial, link, wanted) == share[:16_384], "a share's bytes are gone")
+        trial.require("MB-R4", audited(trial, link, wanted, "MB-R4") == share[:16_384], "a share's bytes are gone")
     after = status(trial, link)
     same = dataclasses.replace(after, now_at=before.now_at) == before
     trial.require("R-W15", same, "the account stands otherwise than before the restart")
@@ -136,8 +139,8 @@ def grace(trial: Trial) -> None:
     share = new_share(100)
     new = PutShare(share_id=share_id(share), token_start=0, tokens=b"", payload=share)
     trial.refusal("MB-R2", case.link, new, IN_GRACE, what="a put in GRACE")
-    growth = AddCapacity(growth_index=now.growth_index, capacity_bytes=now.capacity_bytes + 1)
-    trial.refusal("MA-R12", case.link, growth, IN_GRACE, what="a growth in GRACE")
+    more = AddCapacity(growth_index=now.growth_index, capacity_bytes=now.capacity_bytes + 1)
+    trial.refusal("MA-R12", case.link, more, IN_GRACE, what="a growth in GRACE")
     (first, one), (second, two) = case.shares.items()
     judge_range(trial, one, read(trial, reader, first), 0, 0)
     trial.require("R-W3", audited(trial, case.link, second) == two, "an audit fails in GRACE")
@@ -155,7 +158,22 @@ def grace(trial: Trial) -> None:
     trial.reached.add("R-W19")
 
 
-@CHECKS.on("R-W6", "R-W3", "R-W7", "MA-R8", "MA-R3", "MB-R1", "MA-R12", "MA-R17", "MB-R8")
+def _pay_too_late(trial: Trial, case: Case, offer: AddCapacityReply, deposit_msat: Msat) -> Msat:
+    """Pay a growth of the account that has lapsed since (R-W16); its deposit then."""
+    pay(trial, offer.bolt11)
+
+    def credited() -> AccountStatusReply | None:
+        now = status(trial, case.link)
+        return now if now.deposit_msat != deposit_msat else None
+
+    late = trial.until(credited, Failed("R-W16", "what was paid for a growth after the lapse is not in the deposit"))
+    due = Msat(deposit_msat + offer.amount_msat)
+    trial.require("R-W16", late.deposit_msat == due, f"a deposit of {late.deposit_msat} msat instead of {due}")
+    trial.require("R-W16", late.capacity_bytes == 0, "a growth that was paid after the lapse gave capacity")
+    return due
+
+
+@CHECKS.on("R-W6", "R-W16", "R-W3", "R-W7", "MA-R8", "MA-R3", "MB-R1", "MA-R12", "MA-R17", "MB-R8")
 def lapse(trial: Trial) -> None:
     """At the end of the grace an account lapses; opened anew it goes on with deposit, records and greater indices."""
     case = prepare(trial, 2_500)
@@ -163,6 +181,7 @@ def lapse(trial: Trial) -> None:
     deposit = add_deposit(trial, case.link, DEPOSIT_MSAT).deposit_msat
     record = put_record(trial, case.link, tenant)
     rent(trial, case)
+    late = growth(trial, case.link, tenant, case.standing.capacity_bytes + 1)
     _advance_to(trial, case.standing.paid_until_at + tenant.terms.grace_seconds + 1)
     case.link = link = trial.link(tenant.identity)
     now = _in_state(trial, case, AccountState.LAPSED)
@@ -179,6 +198,7 @@ def lapse(trial: Trial) -> None:
         ("MA-R17", case.request),
     ):
         trial.refusal(requirement, link, request, LAPSED, what=f"a {type(request).__name__} of a lapsed account")
+    deposit = _pay_too_late(trial, case, late, deposit)
     anew = open_account(trial, tenant.identity)
     trial.require("MA-R3", anew.agreement.encoded != tenant.agreement.encoded, "a lapsed account kept its agreement")
     after = status(trial, link)

@@ -12,7 +12,7 @@ from lnstore_protocol.conformance.tenant import judge_agreement, open_account, s
 from lnstore_protocol.conformance.trial import Checks, Trial
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import LightningId, Msat, NodeId
+from lnstore_protocol.ids import LightningId, NodeId
 from lnstore_protocol.messages import AccountState, AccountStatus, OpenAccount, OpenAccountReply
 from lnstore_protocol.terms import Agreement
 
@@ -113,8 +113,8 @@ def terms_that_are_not_the_nodes(trial: Trial) -> None:
     identity, stranger = Identity.generate(), Identity.generate()
     terms = signed_terms.terms
     theirs = dataclasses.replace(terms, node_id=NodeId(stranger.public_key)).sign(stranger)
-    free: dict[int, Any] = cbor2.loads(signed_terms.encoded) | {6: int(Msat(0)), 8: 0}
-    forged = dataclasses.replace(signed_terms, encoded=cbor.encode(free))
+    other: dict[int, Any] = cbor2.loads(signed_terms.encoded) | {6: terms.price_msat_per_gib_month ^ 1}
+    forged = dataclasses.replace(signed_terms, encoded=cbor.encode(other))
     misled = dataclasses.replace(terms, lightning_id=LightningId(b"\2" * 33), node_id=NodeId(stranger.public_key))
     link = trial.link(identity)
     for what, proposed, codes in (
