@@ -57,7 +57,7 @@ class SqlAccounts:
             return []
         return await self._database.writer.write(lambda connection: _advance(connection, now))
 
-    async def rented_bytes(self, now: int) -> int:
+    async def rented_bytes(self, now: int) -> int:  # R-W11
         """Capacity rented out in all, with what unexpired growth invoices would add."""
         return await self._database.read(lambda connection: rented_bytes(connection, now))
 

@@ -93,7 +93,7 @@ class SqlLeases:
             lambda connection: b"".join(connection.execute(_ALL_IDS, {"id": account_id}).scalars())
         )
 
-    async def lease_tokens(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> dict[ShareId, Lease]:
+    async def lease_tokens(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> dict[ShareId, Lease]:  # P-R6
         """These leases, by share id."""
         found = await self._database.read(lambda connection: _found(connection, account_id, share_ids, _LEASES_AMONG))
         return {lease.share_id: lease for lease in map(_lease_of, found)}
@@ -112,7 +112,7 @@ class SqlLeases:
             gone += await self._database.writer.write(partial(sweep, delete=delete, step=step))
         return gone
 
-    async def forget_orphan(self, share_id: ShareId, *, delete: Delete) -> bool:
+    async def forget_orphan(self, share_id: ShareId, *, delete: Delete) -> bool:  # MB-R20
         """Delete this share if nobody leases it (same rule); whether it went."""
         return await self._database.writer.write(lambda connection: forget(connection, share_id, delete))
 

@@ -21,7 +21,7 @@ class SqlRecords:
 
     _database: Database
 
-    async def put_record(self, record: Record, encoded: bytes) -> None:
+    async def put_record(self, record: Record, encoded: bytes) -> None:  # MB-R26, MB-R27
         """Store it; BooksRefused(RECORD_STALE) when a newer or other one of the same sequence is there.
 
         Also refused: NO_ACCOUNT, and CAPACITY_EXCEEDED for more than RECORDS_PER_ACCOUNT names.

@@ -70,7 +70,7 @@ def write_refusal(state: AccountState, capacity_bytes: int, used_bytes: int, siz
 # --- invoices -------------------------------------------------------------------------------------------------------
 
 
-def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tuple[int, int]:
+def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tuple[int, int]:  # R-W8
     """From when until when growth that is asked for at `now` is charged.
 
     `rent` is the invoice planned for the account's next period: its amount counts the capacity of before, so growth
@@ -124,7 +124,7 @@ class Credit:
     entries: tuple[Entry, ...]
 
 
-def credit(
+def credit(  # R-W15, R-W16
     account: Account, planned: PlannedInvoice, received_msat: int, now: int, *, promised_until_at: int
 ) -> Credit:
     """What a payment of `received_msat` for `planned` does to the account that it was planned for.
@@ -148,14 +148,14 @@ def credit(
     return Credit(after, tuple(entry for entry in entries if entry.amount_msat > 0))
 
 
-def _rent_paid(account: Account, planned: PlannedInvoice, now: int, _promised: int) -> Account | None:
+def _rent_paid(account: Account, planned: PlannedInvoice, now: int, _promised: int) -> Account | None:  # R-W20
     if account.state is AccountState.LAPSED or planned.until_at <= account.paid_until_at:
         return None
     paid = replace(account, paid_until_at=planned.until_at)
     return replace(paid, state=AccountState.ACTIVE) if due(paid, now) in {Due.NOTHING, Due.PAID} else paid
 
 
-def _growth_paid(account: Account, planned: PlannedInvoice, _now: int, promised: int) -> Account | None:
+def _growth_paid(account: Account, planned: PlannedInvoice, _now: int, promised: int) -> Account | None:  # R-W10
     if account.state is AccountState.LAPSED or planned.index < account.growth_index:
         return None
     grown = replace(account, capacity_bytes=account.capacity_bytes + planned.capacity_bytes)

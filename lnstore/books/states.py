@@ -57,7 +57,7 @@ def due(account: Account, now: int) -> Due:
     return Due.OVERDUE if now < account.paid_until_at + account.grace_seconds else Due.TOO_LATE
 
 
-def standing(account: Account, now: int) -> Standing:
+def standing(account: Account, now: int) -> Standing:  # R-W3, R-W4
     """The account's state at `now`, and until when it is paid: who owes nothing moves on to the current period."""
     rent = due(account, now)
     state = NEXT_STATE[account.state, rent]

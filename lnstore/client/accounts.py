@@ -38,7 +38,7 @@ CREDIT_POLL_SECONDS = 0.1
 # --- what terms and agreements must be ------------------------------------------------------------------------------
 
 
-def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:
+def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:  # R-R5, R-R6
     """TermsRefused, naming the setting, when the prices are beyond the profile's limits."""
     for what, price, setting, limit in (
         (
@@ -58,7 +58,7 @@ def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:
             )
 
 
-def check_terms(
+def check_terms(  # MA-R2, R-R3, R-R4
     encoded: bytes, *, node_id: NodeId, lightning_id: LightningId | None, network: str, now: int, petname: str
 ) -> SignedTerms:
     """The node's current terms, verified; NodeUntrusted or TermsRefused says what is wrong with them."""
@@ -81,7 +81,7 @@ def check_terms(
     return signed
 
 
-def check_agreement(encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str) -> Agreement:
+def check_agreement(encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str) -> Agreement:  # MA-R7
     """An agreement between us and this node, signed by both; NodeUntrusted says what is wrong with it.
 
     Nobody else can sign for our account, so what holds here is something that we once proposed.
@@ -144,7 +144,7 @@ async def standing(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountSta
     return agreement, status
 
 
-async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply, bool]:
+async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply, bool]:  # MA-W2
     """Our agreement with the node, how the account stands, and whether it was opened just now.
 
     TermsRefused names the setting when the prices are beyond the profile's limits; NodeUntrusted when the node's

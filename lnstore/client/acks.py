@@ -16,7 +16,7 @@ BATCH_SECONDS = 0.5
 """Acknowledged shares are written to the catalog so many at once, or after so long."""
 
 
-class AckRecorder:
+class AckRecorder:  # MB-R7
     """Takes shares that nodes acknowledged and records them. Add within `open()`, with `run` as a task."""
 
     def __init__(self, catalog: Catalog) -> None:

@@ -45,6 +45,7 @@ class LostShare:
     why: Loss
 
 
+# MB-R24, R-R22
 async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> list[LostShare]:
     """Ask for leaves of each of these shares (all that the catalog has at the node); those that fail.
 
@@ -97,7 +98,7 @@ async def _audit(purse: Purse, node: NodeEntry, share: ShareEntry, leaves: set[i
     return None
 
 
-async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> Loss | None:
+async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> Loss | None:  # MB-R23
     try:
         reply = await purse.ask(node, AuditShare(share_id=share.share_id, leaf=leaf), AuditShareReply)
     except NodeRefused as refused:

@@ -57,7 +57,7 @@ class Purchase:
         return Msat(sum(entry.amount_msat + (entry.fee_msat or 0) for entry in self.payments))
 
 
-def check_growth(
+def check_growth(  # MA-R15, R-R8, R-R9
     reply: InvoiceReply, *, agreement: Agreement, current_bytes: int, wanted_bytes: int, now: int, petname: str
 ) -> Msat:
     """The most that this growth may cost, computed by ourselves; InvoiceRefused when it is not what was asked for.
@@ -88,7 +88,7 @@ def check_growth(
     return Msat(max(rent, SMALLEST_INVOICE_MSAT))
 
 
-async def buy(
+async def buy(  # R-R25
     purse: Purse,
     node: NodeEntry,
     capacity_bytes: int,
@@ -144,6 +144,7 @@ class _Deal:
     node: NodeEntry
     agreement: Agreement
 
+    # MA-W3
     async def grow(self, status: AccountStatusReply, wanted_bytes: int) -> tuple[PaymentEntry, AccountStatusReply]:
         """Growth number `status.growth_index`, paid and credited."""
         index = status.growth_index

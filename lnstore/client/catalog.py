@@ -271,7 +271,7 @@ class Catalog:
         with self.transaction() as db:
             db.execute("DELETE FROM uploads WHERE file_id = ?", (file_id,))
 
-    def remove_file(self, file_id: int) -> dict[NodeId, list[ShareId]]:
+    def remove_file(self, file_id: int) -> dict[NodeId, list[ShareId]]:  # MB-W4
         """Forget a file and its shares; by node, the shares that no other file needs: drop those there afterwards."""
         with self.transaction() as db:
             unneeded = db.execute(

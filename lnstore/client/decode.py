@@ -54,7 +54,7 @@ class SegmentPlan:
     stripes: tuple[Stripe, ...]
 
 
-def plan_segment(number: int, segment: SegmentShares, start: int, end: int) -> SegmentPlan:
+def plan_segment(number: int, segment: SegmentShares, start: int, end: int) -> SegmentPlan:  # F-R6
     """How to read the segment's ciphertext from `start` to `end` (exclusive, at least one byte)."""
     size = segment.share_bytes
     pieces = []

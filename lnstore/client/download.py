@@ -91,7 +91,7 @@ class Download:
         self._decoded_segments = 0
         self._shares_done = 0
 
-    async def manifest(self) -> Manifest:
+    async def manifest(self) -> Manifest:  # F-R7
         """The file's manifest; FileUnreadable when no node has it or it is not one."""
         try:
             fetched = await self._fetcher.copy(self._cap.manifest_id, MANIFEST_RANK, SharePart(0, 0, None))
@@ -193,7 +193,7 @@ def _length(manifest: Manifest, offset: int, length: int | None) -> int:
     return left if length is None else min(length, left)
 
 
-def _ahead(manifest: Manifest) -> int:
+def _ahead(manifest: Manifest) -> int:  # F-R12
     segment_bytes = manifest.segments[0].share_bytes * manifest.needed
     least, most = AHEAD_SEGMENTS
     return min(max(AHEAD_BYTES // segment_bytes, least), most)

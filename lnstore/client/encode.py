@@ -68,7 +68,7 @@ class TokenKeys:
         """The keys of an account."""
         return cls(proofs.audit_key(account_secret), proofs.token_key(account_secret))
 
-    def tokens(self, share: memoryview, share_id: ShareId, node_id: NodeId, start: int) -> bytes:
+    def tokens(self, share: memoryview, share_id: ShareId, node_id: NodeId, start: int) -> bytes:  # MB-W1
         """The tokens of one share at one node, for the rent indices from `start` on."""
         return proofs.make_tokens(share, share_id, self.audit_key, self.token_key, node_id, start)
 
@@ -150,7 +150,7 @@ class SegmentFiller:
         self._ahead = self._chunk[: self._source.fill(self._chunk)]
 
 
-def code_segment(filled: FilledSegment, code: ErasureCode) -> CodedSegment:
+def code_segment(filled: FilledSegment, code: ErasureCode) -> CodedSegment:  # P-W6
     """Compute a segment's parity shares and all share ids."""
     shares = filled.buffer.shares(filled.size.share_bytes)
     if code.needed == 1:

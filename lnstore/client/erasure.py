@@ -41,6 +41,7 @@ class ErasureCode:
             for share, block in zip(parity, blocks, strict=True):
                 share[at:end] = block
 
+    # F-R4
     def decode(self, shares: Mapping[int, memoryview], wanted: Sequence[int], out: Sequence[memoryview]) -> None:
         """Fill `out` with the data shares of the numbers `wanted`, from any k shares by number.
 

@@ -114,7 +114,7 @@ class Fetcher:
         """Ask this node only when there is no other, for a while."""
         self._avoid_until[node_id] = trio.current_time() + AVOID_SECONDS
 
-    async def share(self, share_id: ShareId, nodes: Sequence[NodeId], part: SharePart) -> Fetched:
+    async def share(self, share_id: ShareId, nodes: Sequence[NodeId], part: SharePart) -> Fetched:  # E-R3, E-R4, E-R5
         """A part of a share, verified, from the first of `nodes` that gives it; ShareUnavailable."""
         reasons = []
         for node_id in nodes:
@@ -290,6 +290,7 @@ class _Race:
             self._fetcher.release(part)
 
 
+# MB-R10, F-R5
 def _verify(reply: GetShareReply, share_id: ShareId, share_bytes: int | None, *, start: int, end: int) -> None:
     """RemoteProtocolError unless the reply is exactly the leaves of bytes `start` to `end` (MB-R11). Blocking."""
     if share_bytes is not None and reply.share_bytes != share_bytes:

@@ -111,7 +111,7 @@ class Client:
             label = name or (source.name if isinstance(source, Path) else "")
             return await self._put(opened, _checked_name(label), coding, progress)
 
-    async def _put(self, source: Source, name: str, coding: Coding, progress: Progress | None) -> PutResult:
+    async def _put(self, source: Source, name: str, coding: Coding, progress: Progress | None) -> PutResult:  # F-W1
         needed, total, happy = coding.needed, coding.total, coding.happy
         await self._clear_away(source, name, coding)
         fit, unfit = await standings(self.pool, self.catalog.nodes())

@@ -39,7 +39,7 @@ def parse_place(text: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-async def open_channel(
+async def open_channel(  # MA-R23, R-R24
     purse: Purse,
     node: NodeEntry,
     *,

@@ -57,7 +57,7 @@ def check_petname(petname: str) -> str:
     return petname
 
 
-async def add_node(purse: Purse, address: NodeAddress, petname: str | None = None) -> NodeEntry:
+async def add_node(purse: Purse, address: NodeAddress, petname: str | None = None) -> NodeEntry:  # M-R15
     """Get to know the node at this address and remember it, or the new address of one that is known.
 
     The connection proves the node's key; here its Lightning key is checked to be bound to it, its network to be ours,
@@ -146,7 +146,7 @@ def _affordable(purse: Purse, terms: Terms, petname: str) -> bool:
     return True
 
 
-async def _check_binding(purse: Purse, address: NodeAddress, hello: HelloReply) -> None:
+async def _check_binding(purse: Purse, address: NodeAddress, hello: HelloReply) -> None:  # M-R14
     text = binding_text(address.node_id, hello.lightning_id)
     try:
         bound = await purse.lightning.check_message(text, hello.lightning_signature, hello.lightning_id)

@@ -45,7 +45,7 @@ def max_fee_msat(amount_msat: int, percent: int) -> Msat:
     return Msat(max(MINIMUM_FEE_MSAT, amount_msat * percent // 100))
 
 
-def check_invoice(
+def check_invoice(  # R-R11, R-R12, R-R13, R-R14
     invoice: DecodedInvoice,
     *,
     payee: LightningId,
@@ -106,7 +106,7 @@ def check_invoice(
 # --- paying ---------------------------------------------------------------------------------------------------------
 
 
-async def decode_invoice(purse: Purse, bolt11: str) -> DecodedInvoice:
+async def decode_invoice(purse: Purse, bolt11: str) -> DecodedInvoice:  # R-R10
     """What the invoice says, read by our own daemon; InvoiceRefused(UNREADABLE) when it is none."""
     try:
         return await purse.lightning.decode(bolt11)
@@ -118,7 +118,7 @@ async def decode_invoice(purse: Purse, bolt11: str) -> DecodedInvoice:
         ) from refused
 
 
-async def pay_invoice(
+async def pay_invoice(  # M-R20, R-R15
     purse: Purse, node: NodeEntry, offer: Offer, *, limit_msat: Msat, payment_hash: PaymentHash | None = None
 ) -> PaymentEntry:
     """Check and pay a node's invoice, once; the settled payment.
@@ -177,7 +177,7 @@ async def _what_became_of(purse: Purse, entry: PaymentEntry) -> Payment:
     return payment
 
 
-async def resolve_open(purse: Purse) -> list[PaymentEntry]:
+async def resolve_open(purse: Purse) -> list[PaymentEntry]:  # R-W13
     """Resolve all open payments; those that are still open. For the start of every command that touches money."""
     resolved = [await resolve(purse, entry) for entry in purse.wallet.open_payments()]
     return [entry for entry in resolved if entry.open]

@@ -42,7 +42,7 @@ class Placement:
         """The nodes still in use."""
         return self._free.keys()
 
-    def choose(self, segment: int, share_bytes: int, holding: Collection[NodeId]) -> NodeId | None:
+    def choose(self, segment: int, share_bytes: int, holding: Collection[NodeId]) -> NodeId | None:  # F-W5
         """The first node in the segment's order with room and no share of it yet; None when there is none."""
         for node in ranked(self._seed, segment, self._free):
             if node not in holding and self._free[node] >= share_bytes:

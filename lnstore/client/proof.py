@@ -29,7 +29,7 @@ class Proof:
         return payment_hash(self.preimage)
 
 
-def compute_proof(
+def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
     *,
     nonce: bytes,
     node_id: NodeId,

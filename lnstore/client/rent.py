@@ -113,7 +113,7 @@ class RentStatus:
     error: str
 
     @property
-    def agrees(self) -> bool:
+    def agrees(self) -> bool:  # MA-R11
         """Whether the node's numbers are those of our own books (it may hold more shares: interrupted uploads)."""
         return (
             self.status is not None
@@ -128,13 +128,14 @@ class RentStatus:
 # --- decisions ------------------------------------------------------------------------------------------------------
 
 
-def rent_due(agreement: Agreement, status: AccountStatusReply, *, now: int, ahead: int) -> bool:
+def rent_due(agreement: Agreement, status: AccountStatusReply, *, now: int, ahead: int) -> bool:  # R-R7
     """Whether the account's next period is to be paid: it has begun, or begins within `ahead` periods."""
     terms = agreement.terms.terms
     rent = rent_msat(status.capacity_bytes, terms.period_seconds, terms.price_msat_per_gib_month)
     return rent > 0 and status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, now) + ahead
 
 
+# MA-R10, R-R17, R-R18
 def check_indices(agreement: Agreement, status: AccountStatusReply, ours: Standing, petname: str) -> None:
     """NodeUntrusted when the node wants a nonce that is not next, or a period that is paid already."""
     if not ours.next_proof <= status.token_index <= ours.latest_proof:
@@ -150,6 +151,7 @@ def check_indices(agreement: Agreement, status: AccountStatusReply, ours: Standi
         )
 
 
+# MA-R9, R-R19
 def check_rent(reply: InvoiceReply, *, agreement: Agreement, period: int, capacity_bytes: int, petname: str) -> Msat:
     """The most that this period may cost by our own books; InvoiceRefused when it is for other times or bytes."""
     terms = agreement.terms.terms
@@ -233,6 +235,7 @@ async def _paid(purse: Purse, node: NodeEntry, agreement: Agreement, status: Acc
     return await resume(purse, node, begun) if begun.open else begun
 
 
+# MA-W4, MA-W5, MA-R21
 async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     check_prices(agreement.terms.terms, purse.config, node.petname)
@@ -291,7 +294,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         raise proof_differs(node.petname, proof) from refused
 
 
-def _challenge(purse: Purse, node: NodeEntry, nonce: bytes, period: int, t: int) -> Challenge:
+def _challenge(purse: Purse, node: NodeEntry, nonce: bytes, period: int, t: int) -> Challenge:  # P-W4, P-R8
     """What the proof must cover: our shares as they were when this nonce was first revealed."""
     used_up = [share.share_id for share in purse.catalog.shares_at(node.node_id) if share.token_end <= t]
     if used_up:

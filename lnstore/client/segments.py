@@ -22,7 +22,7 @@ class SegmentSize:
     share_bytes: int
 
 
-def full_share_bytes(needed: int, total: int) -> int:
+def full_share_bytes(needed: int, total: int) -> int:  # F-W3
     """The share size of every segment but the last: whole leaves, within the three limits."""
     coded = 1 if needed == 1 else total  # with k = 1 all shares are the same bytes
     most = min(MAX_SHARE_BYTES, MAX_SEGMENT_BYTES // needed, MAX_CODED_BYTES // coded)
@@ -34,7 +34,7 @@ def segment_size(size_bytes: int, needed: int) -> SegmentSize:
     return SegmentSize(size_bytes, -(-size_bytes // needed))
 
 
-def segment_sizes(file_bytes: int, needed: int, total: int) -> list[SegmentSize]:
+def segment_sizes(file_bytes: int, needed: int, total: int) -> list[SegmentSize]:  # F-W4
     """The segments that a file of that size will have."""
     full = full_share_bytes(needed, total) * needed
     left = content.ciphertext_bytes(file_bytes)

@@ -44,7 +44,7 @@ class Sink(Protocol):
         ...
 
 
-class FileSink:
+class FileSink:  # F-R17
     """Writes beside the final name, and takes the name once all is on disk. Replaces a file of that name."""
 
     def __init__(self, path: Path) -> None:

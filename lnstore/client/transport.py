@@ -215,7 +215,7 @@ class NodeConnection:
             self._budget.give(call.charge)
             call.done.set()
 
-    def _lose(self, error: NodeError) -> None:
+    def _lose(self, error: NodeError) -> None:  # T-R19, T-R21
         if self.lost is None:
             self.lost = error
             for call in list(self._waiting):
@@ -228,7 +228,7 @@ class NodeConnection:
 
 
 @asynccontextmanager
-async def connect(
+async def connect(  # M-W6, M-W7, M-W8, M-W9, V-W3
     address: NodeAddress,
     identity: Identity,
     *,

@@ -217,7 +217,7 @@ class Upload:
         self._progress.advance(self._bytes_done, self._shares_done)
         self._buffers.send_nowait(filled.buffer)
 
-    async def _send_manifest(self, file_bytes: int) -> ShareId | None:
+    async def _send_manifest(self, file_bytes: int) -> ShareId | None:  # F-W7
         segments = tuple(self._segments[number] for number in sorted(self._segments))
         manifest = Manifest(self._file.needed, self._file.total, file_bytes, segments)
         try:

@@ -115,7 +115,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge:  # P-R8
     """A nonce that was revealed: which of our shares its proof must cover, ascending by sample key.
 
     How that went is in the catalog as its Verdict.
@@ -136,7 +136,7 @@ class Wallet:
 
     # --- payments ---------------------------------------------------------------------------------------------------
 
-    def intend(self, intent: Intent, now: int) -> PaymentEntry:
+    def intend(self, intent: Intent, now: int) -> PaymentEntry:  # R-W12
         """Put the intent on disk, as UNKNOWN. The same invoice again is the same payment, reopened once it FAILED.
 
         InvoiceRefused(ALREADY_PAID) when the invoice or another of the same payment hash is settled; PaymentOpen when
@@ -238,7 +238,7 @@ class Wallet:
         )
         return found[-1] if found else None
 
-    def standing(self, node_id: NodeId, *, anchor_at: int) -> Standing:
+    def standing(self, node_id: NodeId, *, anchor_at: int) -> Standing:  # MA-R9
         """What settled payments to this node bought since the agreement of that anchor."""
         settled = [entry for entry in self.payments(node_id) if entry.state is Outcome.SETTLED]
         current = [entry for entry in settled if entry.created_at >= anchor_at]

@@ -34,7 +34,7 @@ class Billing:
             await self.step()
             await trio.sleep(BILLING_SECONDS)
 
-    async def step(self) -> None:
+    async def step(self) -> None:  # R-W5
         """One look, if the payments are known and no absence is being made up for."""
         if not self._collector.is_caught_up:
             return

@@ -152,7 +152,7 @@ class PayloadBuffers:
         while len(self._unclaimed) > (1 if receiving else 0):
             self.finish(self._unclaimed.pop(0))
 
-    async def settle(self) -> None:
+    async def settle(self) -> None:  # T-R15
         """Wait until every payload that is still in use has its share of the budget."""
         while self._ungranted:
             payload = self._ungranted[0]

@@ -68,7 +68,7 @@ class Collector:
             else:
                 pauses, told = backoff(), ""
 
-    async def _collect_one(self) -> None:
+    async def _collect_one(self) -> None:  # R-R16, R-W15
         # The first question after a payment or a failure is answered at once, and says whether we are up to date.
         timeout_seconds = PAID_POLL_SECONDS if self._caught_up.is_set() else 0
         pay_index = await self._books.pay_index()

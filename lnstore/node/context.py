@@ -104,7 +104,7 @@ class RequestContext:
     log: Logger
     until_sent: AsyncExitStack
 
-    async def account(self, *, even_lapsed: bool = False) -> Account:
+    async def account(self, *, even_lapsed: bool = False) -> Account:  # MB-R1
         """The asking account; Refusal when there is none or (unless `even_lapsed`) it has lapsed."""
         account = await self.node.books.account(self.account_id)
         if account is None:

@@ -57,7 +57,7 @@ class Egress:
         self._tabs: dict[AccountId, _Tab] = {}
 
     @asynccontextmanager
-    async def reading(self, account_id: AccountId, count: int) -> AsyncIterator[None]:
+    async def reading(self, account_id: AccountId, count: int) -> AsyncIterator[None]:  # R-W22
         """Let the account read `count` bytes in the block; they are charged when it ends without an exception.
 
         The books are asked once for each hold, not for each read. Refusal: NO_ACCOUNT, or PAYMENT_REQUIRED with the
@@ -145,7 +145,7 @@ async def _answered(question: Awaitable[T]) -> T:
     raise trio.TooSlowError
 
 
-def _hold_sizes(account: Account, count: int) -> list[int]:
+def _hold_sizes(account: Account, count: int) -> list[int]:  # R-W24
     """Sizes to try for a new hold: the whole step or what the deposit allows of it, then just this read."""
     price = account.egress_msat_per_gib
     allowed = account.deposit_msat * GIB // price if price else EGRESS_STEP_BYTES

@@ -15,7 +15,7 @@ class NodeSetupError(LnstoreError):
     exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # E-W1, E-W3
     """A request is refused: what the ErrorReply says."""
 
     def __init__(self, code: ErrorCode, message: str, *, amount_msat: Msat | None = None) -> None:

@@ -25,7 +25,7 @@ InvoiceReplyT = TypeVar("InvoiceReplyT", bound=InvoiceReply)
 _WORDS = {InvoicePurpose.RENT: "rent", InvoicePurpose.CAPACITY: "capacity", InvoicePurpose.DEPOSIT: "deposit"}
 
 
-def label(account_id: AccountId, purpose: InvoicePurpose, index: int, attempt: int) -> str:
+def label(account_id: AccountId, purpose: InvoicePurpose, index: int, attempt: int) -> str:  # R-W14
     """The invoice's label at the daemon.
 
     For rent the token index takes the place of the attempt: an account that lapsed and was opened anew counts its
@@ -34,7 +34,7 @@ def label(account_id: AccountId, purpose: InvoicePurpose, index: int, attempt: i
     return f"lnstore/{account_id.hex()}/{_WORDS[purpose]}/{index}/{attempt}"
 
 
-async def issue(node: NodeContext, planned: PlannedInvoice) -> str:
+async def issue(node: NodeContext, planned: PlannedInvoice) -> str:  # R-W14, V-W6
     """The BOLT11 string of a planned invoice, made at the daemon unless it is there.
 
     An unpaid invoice that has expired at the daemon is made again with the same preimage: the node did not evict the
@@ -71,7 +71,7 @@ async def issue(node: NodeContext, planned: PlannedInvoice) -> str:
     return made.bolt11
 
 
-async def withdraw(node: NodeContext, planned: PlannedInvoice) -> None:
+async def withdraw(node: NodeContext, planned: PlannedInvoice) -> None:  # MA-R14
     """Make sure that a former attempt can no longer be paid; Refusal when it was paid.
 
     It is crossed out in the books first: after a crash between the two deletions a repeated request has it made again,

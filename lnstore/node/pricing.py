@@ -19,7 +19,7 @@ class PriceSheet:
         self._identity = identity
         self._current: SignedTerms | None = None
 
-    def current(self, binding: Binding, now: int) -> SignedTerms:
+    def current(self, binding: Binding, now: int) -> SignedTerms:  # MA-W1
         """Terms to tell a client now."""
         config, kept = self._config, self._current
         if (

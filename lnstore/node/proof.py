@@ -27,6 +27,7 @@ class RentProof:
     preimage: bytes = field(repr=False)
 
 
+# P-W8, P-W9
 async def prove(node: NodeContext, account_id: AccountId, ids: bytes, nonce: bytes, token_index: int) -> RentProof:
     """The proof for the account's leased shares `ids` (32 bytes each) under `nonce`.
 
@@ -46,7 +47,7 @@ async def prove(node: NodeContext, account_id: AccountId, ids: bytes, nonce: byt
     )
 
 
-def _sample(nonce: bytes, ids: bytes) -> list[ShareId]:
+def _sample(nonce: bytes, ids: bytes) -> list[ShareId]:  # MA-W6, P-W7
     return select_sample(nonce, (ids[at : at + ShareId.SIZE] for at in range(0, len(ids), ShareId.SIZE)))
 
 
@@ -64,7 +65,7 @@ def _answers(shares: Shares, nonce: bytes, leases: Sequence[Lease]) -> list[byte
     return answers
 
 
-def _token(lease: Lease, token_index: int) -> bytes:
+def _token(lease: Lease, token_index: int) -> bytes:  # P-W10
     at = (token_index - lease.token_start) * TOKEN_BYTES
     token = lease.tokens[at : at + TOKEN_BYTES] if at >= 0 else b""
     return token if len(token) == TOKEN_BYTES else NO_TOKEN

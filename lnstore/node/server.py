@@ -106,7 +106,7 @@ class Node:
             await self._settle()
         _log.info("stopped")
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:  # T-R9
         """Serve one connection, or close it at once when there are too many."""
         number, self._next_session = self._next_session, self._next_session + 1
         if self.connections >= self.context.config.maximum_connections or self._stopping.is_set():

@@ -98,7 +98,7 @@ class Session:
             self._log.debug("connection lost")
             self._scope.cancel()
 
-    async def _shake_hands(self) -> None:
+    async def _shake_hands(self) -> None:  # T-R2
         while True:
             event = self._connection.next_event()
             if handshake := self._connection.data_to_send():
@@ -114,7 +114,7 @@ class Session:
                 case _:
                     await self._receive(float("inf"))
 
-    async def _read_requests(self, nursery: trio.Nursery) -> None:
+    async def _read_requests(self, nursery: trio.Nursery) -> None:  # T-R15
         connection = self._connection
         while True:
             event = connection.next_event()
@@ -136,7 +136,7 @@ class Session:
                 case _:
                     raise AssertionError(event)
 
-    def _deadline(self, *, receiving: bool) -> float:
+    def _deadline(self, *, receiving: bool) -> float:  # T-R22
         """When the next bytes must be here: in a payload, the time at which all of it must be."""
         if not receiving:
             self._frame_deadline = float("inf")
@@ -178,7 +178,7 @@ class Session:
         self._in_work += 1
         nursery.start_soon(self._answer, request_id, message, refusal, claimed)
 
-    def _gate(self, message: Request | None) -> Refusal | None:
+    def _gate(self, message: Request | None) -> Refusal | None:  # M-R5, M-R9
         """Why this request is not even looked at; decided as it arrives, so requests may follow hello at once."""
         if message is None:
             return Refusal(ErrorCode.UNKNOWN_MESSAGE, "this node does not know that message")
@@ -209,7 +209,7 @@ class Session:
             if self._draining and not self._in_work:
                 self._reading.cancel()
 
-    async def _handle(self, request_id: int, message: Request, until_sent: AsyncExitStack) -> Reply:
+    async def _handle(self, request_id: int, message: Request, until_sent: AsyncExitStack) -> Reply:  # E-W2
         """The reply to a request, whatever happens: the boundary of a request."""
         log = self._log.bind(request=request_id, type=type(message).__name__)
         started = time.perf_counter()
@@ -236,7 +236,7 @@ class Session:
         log.debug("request", ms=round((time.perf_counter() - started) * 1000, 2), refused=refused)
         return reply
 
-    async def _send(self, request_id: int, reply: Reply) -> None:
+    async def _send(self, request_id: int, reply: Reply) -> None:  # T-W13, M-W3
         """Write one reply. When the peer does not take it, the session ends."""
         async with self._writer:
             sent = False

@@ -62,7 +62,7 @@ def verify_key(file_key: bytes) -> bytes:
     return blake3(file_key, derive_key_context="lnstore verify key v1").digest()
 
 
-def parse_cap(text: str) -> ReadCap | VerifyCap:
+def parse_cap(text: str) -> ReadCap | VerifyCap:  # F-R13, F-R14, F-R15, F-R16
     """The capability in `text` (spaces around it are passed over); ValueError says what is wrong, without the text."""
     text = text.strip()
     if text.lower() != text and text.upper() != text:
@@ -116,7 +116,7 @@ def _expand(prefix: str) -> list[int]:
     return [ord(letter) >> 5 for letter in prefix] + [0] + [ord(letter) & 31 for letter in prefix]
 
 
-def _to_text(prefix: str, key: bytes, manifest_id: ShareId) -> str:
+def _to_text(prefix: str, key: bytes, manifest_id: ShareId) -> str:  # F-W8
     data = int.from_bytes(key + manifest_id, "big") << (_DATA_SYMBOLS * 5 - _DATA_BYTES * 8)
     symbols = [VERSION, *(data >> shift & 31 for shift in range((_DATA_SYMBOLS - 1) * 5, -1, -5))]
     check = _polymod(_expand(prefix) + symbols + [0] * 6) ^ _BECH32M

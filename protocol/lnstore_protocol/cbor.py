@@ -31,12 +31,12 @@ _SIMPLE = 7
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any) -> bytes:  # C-W3
     """The one deterministic encoding of `value`, which must be of the types above."""
     return cbor2.dumps(value, canonical=True)  # with integer keys its order is the bytewise one of the RFC
 
 
-def decode(data: bytes, *, what: str) -> Any:
+def decode(data: bytes, *, what: str) -> Any:  # C-R6, C-R7
     """The value in `data`; RemoteProtocolError unless it is its one deterministic encoding. `what` names it."""
     try:
         return _Reader(bytes(data)).whole()
@@ -131,7 +131,7 @@ class _Reader:
             raise RemoteProtocolError("is not valid CBOR: cut short")
         return self._data[at : self._at]
 
-    def _count(self, values: int, depth: int) -> None:
+    def _count(self, values: int, depth: int) -> None:  # S-R4
         if depth == 0:
             raise RemoteProtocolError("is nested too deeply")
         if values > len(self._data) - self._at:  # each takes a byte at least

@@ -231,7 +231,7 @@ def payload_of(message: Message) -> Buffer:
     return payload
 
 
-def encode_head(request_id: int, message: Message) -> bytes:
+def encode_head(request_id: int, message: Message) -> bytes:  # C-W1, C-W2, M-W1, M-W2, T-W10
     """The head of `message`; its payload goes into the frame as it is.
 
     LocalProtocolError when a field or the payload breaks its limit.
@@ -255,7 +255,7 @@ def encode_head(request_id: int, message: Message) -> bytes:
     return head
 
 
-def peek(head: Buffer) -> tuple[int, int | None]:
+def peek(head: Buffer) -> tuple[int, int | None]:  # T-R13
     """Type and request id from a head's first PEEK_BYTES (or the whole, if shorter), before the rest is there.
 
     The request id is None when it cannot be read; RemoteProtocolError when the type cannot.
@@ -306,7 +306,7 @@ def _unknown_message(message_type: int) -> RemoteProtocolError:
     return RemoteProtocolError(f"message type {message_type} is not known", ErrorCode.UNKNOWN_MESSAGE)
 
 
-def _parse(head: Buffer) -> tuple[int, int, Any]:
+def _parse(head: Buffer) -> tuple[int, int, Any]:  # C-R1, C-R3, C-R5
     """Type, request id and body of a head, the body as msgpack gives it."""
     try:
         # Maps come as tuples of pairs: a plain dict would hide a key that is there twice.
@@ -333,7 +333,7 @@ def _refuse_extension(code: int, _data: bytes) -> Any:
     raise ValueError(f"extension type {code}")  # msgpack's own limit lets one of no bytes pass
 
 
-def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) -> Message:
+def _decode_body(table: _Table, pairs: Any, head_bytes: int, payload: Buffer) -> Message:  # C-R2, M-R1, M-R2, M-R3
     name = table.cls.__name__
     if not _is(pairs, tuple):
         raise RemoteProtocolError(f"{name}: the body is not a map")

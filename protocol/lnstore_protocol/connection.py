@@ -249,7 +249,7 @@ class Connection:
             return self._starved()
         return self._read_act(handshake, bytes(self._incoming.take(length)))
 
-    def _starved(self) -> PeerClosed | NeedData:
+    def _starved(self) -> PeerClosed | NeedData:  # T-R20
         if not self._eof:
             return NEED_DATA
         if self._phase is not _Phase.OPEN or self._incoming.count or not self._frames.is_between_frames:
@@ -259,7 +259,7 @@ class Connection:
 
     # --- handshake
 
-    def initiate(self) -> bytes:
+    def initiate(self) -> bytes:  # T-W2
         """The client's act 1, to be sent at once."""
         if self._phase is not _Phase.START or self._handshake is None:
             raise LocalProtocolError("only a client initiates, and once")
@@ -272,7 +272,7 @@ class Connection:
         self._handshake_out.clear()
         return data
 
-    def _read_act(self, handshake: Handshake, act: bytes) -> Event | NeedData:
+    def _read_act(self, handshake: Handshake, act: bytes) -> Event | NeedData:  # T-W3, T-W4, T-R3, T-R4
         payload = handshake.read_message(act)  # of the first two acts it is empty: their size leaves no room for one
         if self._phase is _Phase.AWAIT_ACT_1:
             self._handshake_out += handshake.write_message()
@@ -294,7 +294,7 @@ class Connection:
 
     # --- records and frames in
 
-    def _open_record(self) -> bool:
+    def _open_record(self) -> bool:  # T-R10, T-R11
         """Decrypt one record into the frame reader; False when it is not complete yet."""
         incoming = self._incoming
         if incoming.count < LENGTH_BYTES or self._receiver is None:
@@ -318,7 +318,7 @@ class Connection:
             frames.feed(into)
         return True
 
-    def _frame_event(self, frame: Frame) -> Event | None:
+    def _frame_event(self, frame: Frame) -> Event | None:  # T-R18, M-R4, M-R6
         verdict = _RECEIVED[self.role, _kind(frame.type)]
         match verdict:
             case _Verdict.IGNORE:
@@ -343,7 +343,7 @@ class Connection:
         self._note_request(request_id, frame.type)
         return RequestReceived(request_id, message)  # type: ignore[arg-type]  # the table says it is a Request
 
-    def _note_request(self, request_id: int, message_type: int) -> None:
+    def _note_request(self, request_id: int, message_type: int) -> None:  # T-R16
         if request_id in self._pending:
             raise RemoteProtocolError(f"request id {request_id} is still in use")
         if len(self._pending) >= MAX_PENDING_REQUESTS:
@@ -352,7 +352,7 @@ class Connection:
             raise error
         self._pending[request_id] = message_type
 
-    def _reply_event(self, frame: Frame) -> Event:
+    def _reply_event(self, frame: Frame) -> Event:  # T-R17
         request_id, message = decode_head(frame.head, frame.payload)
         request_type = self._pending.pop(request_id, None)
         if request_type is None:
@@ -365,7 +365,7 @@ class Connection:
 
     # --- messages out
 
-    def send_request(self, message: Request) -> tuple[int, Iterator[memoryview]]:
+    def send_request(self, message: Request) -> tuple[int, Iterator[memoryview]]:  # T-W11, T-W12
         """The request's id and its sealed chunks, each valid until the next step (client).
 
         Every chunk must be sent, in order, before anything else is; if that fails, call send_failed.
@@ -381,7 +381,7 @@ class Connection:
         self._pending[request_id] = message.TYPE
         return request_id, chunks
 
-    def send_reply(self, request_id: int, message: Reply) -> Iterator[memoryview]:
+    def send_reply(self, request_id: int, message: Reply) -> Iterator[memoryview]:  # M-W3
         """The reply's sealed chunks, as send_request's (node). The request must be pending and the reply fit it."""
         if self.role is not Role.NODE or message.TYPE not in REPLY_TYPES:
             raise LocalProtocolError("a node sends replies, nothing else")
@@ -394,7 +394,7 @@ class Connection:
         del self._pending[request_id]
         return chunks
 
-    def send_failed(self) -> None:
+    def send_failed(self) -> None:  # T-W9
         """Bytes given out by a send did not (all) reach the peer: nothing can be sent any more."""
         if self._sender is None:
             self._phase = _Phase.FAILED

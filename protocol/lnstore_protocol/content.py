@@ -59,7 +59,7 @@ class RecordSealer:
     def __init__(self, file_key: bytes) -> None:
         self._aead = ChaCha20Poly1305(_content_key(file_key))
 
-    def seal_into(self, plaintext: Buffer, out: memoryview, *, first_record: int, last: bool) -> int:
+    def seal_into(self, plaintext: Buffer, out: memoryview, *, first_record: int, last: bool) -> int:  # F-W2
         """Encrypt records from number `first_record` on into the front of `out`; the bytes written.
 
         `plaintext` is whole records, or with `last` the rest of the file. ValueError for anything else, or when `out`
@@ -86,6 +86,7 @@ class RecordOpener:
     def __init__(self, file_key: bytes) -> None:
         self._aead = ChaCha20Poly1305(_content_key(file_key))
 
+    # F-R1, F-R2, F-R3
     def open_into(self, ciphertext: Buffer, out: memoryview, *, first_record: int, last: bool) -> int:
         """Decrypt records from number `first_record` on into the front of `out`; the bytes written.
 

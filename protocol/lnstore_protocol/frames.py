@@ -143,7 +143,7 @@ class FrameReader:
         """The oldest complete frame not yet taken."""
         return self._ready.popleft() if self._ready else None
 
-    def _front_complete(self) -> None:
+    def _front_complete(self) -> None:  # T-R13
         """A part of header and head is there: find how much more of it to wait for."""
         match self._stage:
             case _Stage.HEADER:
@@ -164,7 +164,7 @@ class FrameReader:
                 else:
                     self._finish()
 
-    def _check_limits(self) -> None:
+    def _check_limits(self) -> None:  # T-R12, T-R14
         self._type, request_id = peek(self._front[HEADER_BYTES:])
         limit = size_limit(self._type)
         if self._head_bytes > limit.head_bytes or self._payload_bytes > limit.payload_bytes:

@@ -57,7 +57,7 @@ class Identity:
         return f"Identity({self.public_key.hex()})"
 
 
-def x25519_public(ed25519_public: bytes) -> bytes:
+def x25519_public(ed25519_public: bytes) -> bytes:  # T-R1
     """The X25519 form of an Ed25519 public key; RemoteProtocolError when it is not a valid one."""
     try:
         return crypto_sign_ed25519_pk_to_curve25519(bytes(ed25519_public))
@@ -65,7 +65,7 @@ def x25519_public(ed25519_public: bytes) -> bytes:
         raise RemoteProtocolError("not a valid Ed25519 public key") from exc
 
 
-def verify(public_key: bytes, context: str, message: bytes, signature: bytes) -> None:
+def verify(public_key: bytes, context: str, message: bytes, signature: bytes) -> None:  # R-R1, S-R3
     """Check a signature; RemoteProtocolError(BAD_SIGNATURE) when it does not fit."""
     try:
         VerifyKey(bytes(public_key)).verify(_bound(context, message), bytes(signature))

@@ -73,13 +73,13 @@ class NodeAddress:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:  # C-R10
         """The address in `text`; ValueError when it is not of the form above."""
         match = _ADDRESS.fullmatch(text.strip())
         if match is None or not 0 < int(match[3]) < 65536:
             raise ValueError(f"{text!r} is not a node address; it looks like lnstore://<64 hex digits>@host:port")
         return cls(NodeId.from_hex(match[1]), match[2].strip("[]"), int(match[3]))
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # C-W4
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"lnstore://{self.node_id.hex()}@{host}:{self.port}"

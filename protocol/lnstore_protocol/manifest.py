@@ -54,7 +54,7 @@ class SegmentShares:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyPart:
+class VerifyPart:  # F-W3
     """What checking and repairing needs: any `needed` of the `total` shares of a segment give it back.
 
     ValueError when its numbers are out of range or contradict each other (F-R10, F-R12).
@@ -86,7 +86,7 @@ class VerifyPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest:  # F-R11
     """A whole manifest; `file_bytes` is the plaintext's size. ValueError when its numbers contradict each other."""
 
     needed: int
@@ -104,7 +104,7 @@ class Manifest:
         return VerifyPart(self.needed, self.total, self.segments)
 
 
-def encode(manifest: Manifest, file_key: bytes) -> bytes:
+def encode(manifest: Manifest, file_key: bytes) -> bytes:  # F-W6
     """The encrypted manifest, to be stored as a share; always the same for the same input.
 
     ValueError when it does not fit into a share: then the file must be stored in parts.
@@ -142,7 +142,7 @@ def decode(blob: bytes, file_key: bytes) -> Manifest:
         raise RemoteProtocolError(f"manifest: {exc}") from exc
 
 
-def _boxes(blob: bytes) -> dict[int, Any]:
+def _boxes(blob: bytes) -> dict[int, Any]:  # F-R8
     if len(blob) > MAX_MANIFEST_BYTES:
         raise RemoteProtocolError("a manifest larger than a share", ErrorCode.TOO_LARGE)
     boxes = _map(cbor.decode(bytes(blob), what="manifest"), {0: int, 2: bytes, 4: bytes})
@@ -207,7 +207,7 @@ def _seal(box_key: bytes, body: dict[int, Any]) -> bytes:
     return siv + _cipher(box_key, siv).encrypt(_ZERO_NONCE, plaintext, None)
 
 
-def _open(box_key: bytes, box: bytes) -> Any:
+def _open(box_key: bytes, box: bytes) -> Any:  # F-R9
     if len(box) < _SIV_BYTES + _TAG_BYTES:
         raise RemoteProtocolError("a part of the manifest is too short")
     siv = box[:_SIV_BYTES]

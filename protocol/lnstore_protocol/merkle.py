@@ -61,14 +61,14 @@ def share_id_of(hashes: list[bytes], share_bytes: int) -> ShareId:
     return _bind(root(hashes), share_bytes)
 
 
-def share_id(data: Buffer) -> ShareId:
+def share_id(data: Buffer) -> ShareId:  # P-W1, P-R1
     """The id of a share; ValueError when it is empty or above 4 MiB."""
     if not 0 < len(data) <= MAX_SHARE_BYTES:
         raise ValueError(f"a share has 1 to {MAX_SHARE_BYTES} bytes, not {len(data)}")
     return _bind(root(leaf_hashes(data)), len(data))
 
 
-def leaf_range(share_bytes: int, offset: int, length: int) -> tuple[int, int]:
+def leaf_range(share_bytes: int, offset: int, length: int) -> tuple[int, int]:  # MB-W2
     """First and last leaf (inclusive) that cover `length` bytes at `offset`; length 0 is to the end.
 
     RemoteProtocolError(RANGE_INVALID) when that does not lie in the share.
@@ -86,7 +86,7 @@ def leaf_span(share_bytes: int, first: int, last: int) -> tuple[int, int]:
     return first * LEAF_BYTES, min((last + 1) * LEAF_BYTES, share_bytes)
 
 
-def range_proof(hashes: list[bytes], first: int, last: int) -> bytes:
+def range_proof(hashes: list[bytes], first: int, last: int) -> bytes:  # P-W2
     """The proof for leaves `first` to `last` (inclusive); ValueError when there are no such leaves."""
     if not 0 <= first <= last < len(hashes):
         raise ValueError(f"no leaves {first} to {last} among {len(hashes)}")
@@ -104,6 +104,7 @@ def range_proof(hashes: list[bytes], first: int, last: int) -> bytes:
     return b"".join(proof)
 
 
+# P-R2, P-R3, P-R4, P-R5
 def verify_range(share_id: bytes, share_bytes: int, offset: int, payload: Buffer, proof: bytes) -> None:
     """Check that `payload` is what the share holds at `offset`: whole leaves, the last of the share maybe shorter.
 

@@ -68,7 +68,7 @@ class CipherState:
         except InvalidTag as exc:
             raise RemoteProtocolError("a handshake message does not open: the peer has another key") from exc
 
-    def _take_nonce(self) -> bytes:
+    def _take_nonce(self) -> bytes:  # T-W7
         if self._next >= MAX_NONCE:
             raise LocalProtocolError("the nonces of this connection are used up; open a new one")
         number = self._next
@@ -159,7 +159,7 @@ class Handshake:
         """Whether all three messages have passed."""
         return self._position == len(_XK_MESSAGES)
 
-    def write_message(self, payload: bytes = b"") -> bytes:
+    def write_message(self, payload: bytes = b"") -> bytes:  # T-W2
         """The next message, with `payload` encrypted; LocalProtocolError out of turn."""
         parts: list[bytes] = []
         for token in self._tokens(writing=True):
@@ -217,7 +217,7 @@ class Handshake:
         return f"Handshake(initiator={self._initiator}, message={self._position})"
 
 
-def _dh(private: bytes, public: bytes) -> bytes:
+def _dh(private: bytes, public: bytes) -> bytes:  # T-R5
     try:
         return crypto_scalarmult(private, public)
     except Exception as exc:  # libsodium refuses points of low order; nacl raises several types

@@ -95,7 +95,7 @@ def answer_reading(nonce: bytes, share_id: ShareId, share_bytes: int, read: Call
     return answer_from_sectors(nonce, share_id, b"".join(parts))
 
 
-def make_tokens(  # noqa: PLR0917 - the order is the one they are derived in
+def make_tokens(  # noqa: PLR0917 - the order is the one they are derived in, MB-W1, P-W3
     share: Buffer,
     share_id: ShareId,
     audit_key: bytes,
@@ -131,13 +131,13 @@ def sample_key(nonce: bytes, share_id: bytes) -> bytes:
     return blake3(b"sample" + share_id, key=nonce).digest()
 
 
-def select_sample(nonce: bytes, share_ids: Iterable[bytes]) -> list[ShareId]:
+def select_sample(nonce: bytes, share_ids: Iterable[bytes]) -> list[ShareId]:  # P-W7
     """The sample out of all distinct `share_ids`: the 512 smallest sample keys (or all), ascending by that key."""
     keyed = ((sample_key(nonce, share_id), share_id) for share_id in share_ids)
     return [ShareId(share_id) for _, share_id in heapq.nsmallest(SAMPLE_SHARES, keyed)]
 
 
-def fold(nonce: bytes, answers: Iterable[tuple[ShareId, bytes]]) -> bytes:
+def fold(nonce: bytes, answers: Iterable[tuple[ShareId, bytes]]) -> bytes:  # P-W11, P-R13
     """The 32-byte preimage from the sample's (share id, answer) pairs, in the sample's order.
 
     ValueError when an answer has not its 16 bytes.
@@ -172,7 +172,7 @@ def read_sample(sample: bytes, lost: bytes) -> tuple[list[tuple[ShareId, bytes]]
     return pairs, ids
 
 
-def check_sample(
+def check_sample(  # P-R9, P-R10
     nonce: bytes, expected: Iterable[ShareId], sample_ids: Sequence[ShareId], lost: Iterable[ShareId]
 ) -> list[ShareId]:
     """The shares that the node left out: empty when its sample is the right one. Ascending by sample key.

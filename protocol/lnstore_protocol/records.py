@@ -54,7 +54,7 @@ class ChunkSealer:
         self._busy = True
         return self._chunks(front, payload)
 
-    def _chunks(self, front: memoryview, payload: memoryview) -> Iterator[memoryview]:
+    def _chunks(self, front: memoryview, payload: memoryview) -> Iterator[memoryview]:  # T-W6, T-W8
         out = self._out_buffer(len(front) + len(payload))
         at = 0
         try:

@@ -36,14 +36,14 @@ class ChannelPolicy(IntEnum):
 # --- arithmetic ---------------------------------------------------------------------------------------------------
 
 
-def rent_msat(capacity_bytes: int, seconds: int, price_msat_per_gib_month: int) -> Msat:
+def rent_msat(capacity_bytes: int, seconds: int, price_msat_per_gib_month: int) -> Msat:  # R-W2
     """Rent for `capacity_bytes` over `seconds`, rounded up to a whole msat; ValueError for negative input."""
     if min(capacity_bytes, seconds, price_msat_per_gib_month) < 0:
         raise ValueError("capacity, seconds and price must not be negative")
     return Msat(-(-capacity_bytes * seconds * price_msat_per_gib_month // (GIB * MONTH_SECONDS)))
 
 
-def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:
+def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
     """The price of `traffic_bytes`, rounded up to a whole msat; ValueError for negative input."""
     if min(traffic_bytes, price_msat_per_gib) < 0:
         raise ValueError("bytes and price must not be negative")
@@ -112,7 +112,7 @@ class SignedTerms:
     encoded: bytes
 
     @classmethod
-    def decode(cls, encoded: bytes) -> Self:
+    def decode(cls, encoded: bytes) -> Self:  # R-R1, R-R2
         """Read and verify; RemoteProtocolError names what is wrong."""
         body = _read(encoded, "terms", signatures=(_SIGNATURE,))
         terms = Terms(**_from_map(body, _TERMS, "terms"))
@@ -241,6 +241,7 @@ def _to_map(value: Any, table: _Table) -> dict[int, Any]:
     return body
 
 
+# R-R1
 def _read(encoded: bytes, what: str, *, signatures: tuple[int, ...], optional: tuple[int, ...] = ()) -> dict[int, Any]:
     body = cbor.as_map(cbor.decode(encoded, what=what))
     if body is None:
@@ -251,7 +252,7 @@ def _read(encoded: bytes, what: str, *, signatures: tuple[int, ...], optional: t
     return body
 
 
-def _from_map(body: dict[int, Any], table: _Table, what: str) -> dict[str, Any]:
+def _from_map(body: dict[int, Any], table: _Table, what: str) -> dict[str, Any]:  # C-R8, C-R9
     unknown = [k for k in body if k not in table and k not in (_SIGNATURE, _NODE_SIGNATURE) and k % 2 == 0]
     if unknown:
         raise RemoteProtocolError(f"{what}: key {unknown[0]} is not known and must be", ErrorCode.UNKNOWN_FEATURE)

@@ -82,7 +82,7 @@ async def test_prices_raised_above_a_lowered_limit_are_not_paid(world: World) ->
         await buy(lowered, world.entry, 2 * GIB)
 
 
-async def test_a_channel_is_opened_where_the_terms_require_one(tmp_path: Path) -> None:
+async def test_a_channel_is_opened_where_the_terms_require_one(tmp_path: Path) -> None:  # R-R25
     world = await make_world(tmp_path, channel_policy=ChannelPolicy.REQUIRED)
     await add_node(world.purse, world.node.address)
     await buy(world.purse, world.entry, GIB)
@@ -160,7 +160,7 @@ async def test_what_the_node_does_not_credit_is_not_paid_again(
     assert world.received_msat() == 40_000
 
 
-async def test_a_stuck_payment_is_neither_asked_for_nor_paid_again(world: World) -> None:
+async def test_a_stuck_payment_is_neither_asked_for_nor_paid_again(world: World) -> None:  # MA-W3
     world.network.fates = ["hold"]
     for _ in range(3):
         with pytest.raises(PaymentOpen):

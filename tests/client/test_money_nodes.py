@@ -67,7 +67,7 @@ async def test_a_lightning_key_that_is_not_proven_is_not_believed(world: World, 
     assert world.purse.catalog.nodes() == []
 
 
-async def test_a_node_cannot_name_another_ones_lightning_key(world: World) -> None:
+async def test_a_node_cannot_name_another_ones_lightning_key(world: World) -> None:  # M-R14
     node, other = world.nodes
     node.hello = replace(
         node.hello, lightning_id=other.lightning_id, lightning_signature=other.hello.lightning_signature
@@ -76,7 +76,7 @@ async def test_a_node_cannot_name_another_ones_lightning_key(world: World) -> No
         await add_node(world.purse, node.address)
 
 
-async def test_a_node_on_another_network_is_not_added(world: World) -> None:
+async def test_a_node_on_another_network_is_not_added(world: World) -> None:  # M-R15
     world.node.hello = replace(world.node.hello, network="bitcoin")
     with pytest.raises(NodeUntrusted, match="bitcoin"):
         await add_node(world.purse, world.node.address)
@@ -88,7 +88,7 @@ async def test_terms_for_another_lightning_key_are_not_believed(tmp_path: Path) 
         await add_node(world.purse, world.node.address)
 
 
-async def test_terms_that_were_altered_are_not_believed(world: World) -> None:
+async def test_terms_that_were_altered_are_not_believed(world: World) -> None:  # MA-R2
     world.node.tamper = lambda reply: (
         TermsReply(terms=reply.terms[:-1] + bytes([reply.terms[-1] ^ 1])) if isinstance(reply, TermsReply) else reply
     )
@@ -96,7 +96,7 @@ async def test_terms_that_were_altered_are_not_believed(world: World) -> None:
         await add_node(world.purse, world.node.address)
 
 
-async def test_terms_of_another_node_are_not_believed(world: World) -> None:
+async def test_terms_of_another_node_are_not_believed(world: World) -> None:  # R-R3
     node, other = world.nodes
     node.tamper = lambda reply: (
         TermsReply(terms=other._terms().sign(other.identity).encoded) if isinstance(reply, TermsReply) else reply
@@ -106,7 +106,7 @@ async def test_terms_of_another_node_are_not_believed(world: World) -> None:
 
 
 @pytest.mark.parametrize(("start", "end"), [(START - 100, START - 1), (START + 601, START + 9999)])
-async def test_terms_that_are_not_valid_now_are_refused(tmp_path: Path, start: int, end: int) -> None:
+async def test_terms_that_are_not_valid_now_are_refused(tmp_path: Path, start: int, end: int) -> None:  # R-R4
     world = await make_world(tmp_path, valid_from_at=start, valid_until_at=end)
     with pytest.raises(TermsRefused, match="not valid now"):
         await add_node(world.purse, world.node.address)
@@ -120,7 +120,7 @@ async def test_terms_that_are_not_valid_now_are_refused(tmp_path: Path, start: i
         ({"ingress_msat_per_gib": 1}, "use another node"),
     ],
 )
-async def test_an_account_is_not_opened_above_the_profiles_limits(
+async def test_an_account_is_not_opened_above_the_profiles_limits(  # R-R5
     tmp_path: Path, terms: dict[str, Any], setting: str
 ) -> None:
     world = await make_world(tmp_path, **terms)
@@ -141,7 +141,7 @@ async def test_an_account_is_opened_once_and_found_again(world: World) -> None:
     assert world.entry.agreement == agreement.encoded
 
 
-async def test_an_agreement_that_the_node_altered_is_not_believed(world: World) -> None:
+async def test_an_agreement_that_the_node_altered_is_not_believed(world: World) -> None:  # MA-R7
     await add_node(world.purse, world.node.address)
 
     def alter(reply: Any) -> Any:
@@ -188,7 +188,7 @@ async def test_the_list_says_who_answers_and_who_does_not(world: World) -> None:
         (":9735", None),
     ],
 )
-def test_places_of_daemons_are_read(text: str, place: tuple[str, int] | None) -> None:
+def test_places_of_daemons_are_read(text: str, place: tuple[str, int] | None) -> None:  # MA-R24
     assert parse_place(text) == place
 
 
@@ -202,7 +202,7 @@ async def test_a_channel_is_opened_once_with_at_least_the_nodes_minimum(world: W
     assert listed.periods_left is None
 
 
-async def test_a_node_that_names_another_lightning_key_gets_no_channel(world: World) -> None:
+async def test_a_node_that_names_another_lightning_key_gets_no_channel(world: World) -> None:  # MA-R23, R-R24
     await add_node(world.purse, world.node.address)
     world.node.lightning_id = LightningId(b"\x03" * 33)
     with pytest.raises(NodeUntrusted, match="nodes add"):

@@ -59,7 +59,7 @@ async def test_a_payment_is_settled_with_its_fee_and_its_preimage(world: World) 
 
 
 @pytest.mark.parametrize("fate", ["hold", "lose", "drop"])
-async def test_a_payment_of_unknown_outcome_stays_open(world: World, fate: str) -> None:
+async def test_a_payment_of_unknown_outcome_stays_open(world: World, fate: str) -> None:  # R-W13
     world.network.fates = [fate]
     with pytest.raises(PaymentOpen, match="run the command again"):
         await pay(world, await offer(world))
@@ -130,14 +130,14 @@ async def test_a_failed_payment_is_closed_and_says_what_to_do(world: World) -> N
     assert (await pay(world, wanted)).state is Outcome.SETTLED
 
 
-async def test_a_route_that_costs_more_than_allowed_is_not_taken(world: World) -> None:
+async def test_a_route_that_costs_more_than_allowed_is_not_taken(world: World) -> None:  # R-R15
     world.lightning.fee_msat = 1001
     with pytest.raises(PaymentFailed, match="expensive"):
         await pay(world, await offer(world))
 
 
 @pytest.mark.parametrize("moment", ["kill before", "kill after"])
-async def test_a_process_killed_while_paying_finds_the_payment_again(world: World, moment: str) -> None:
+async def test_a_process_killed_while_paying_finds_the_payment_again(world: World, moment: str) -> None:  # R-W12
     wanted = await offer(world)
     world.network.fates = [moment]
     with pytest.raises(Killed):
@@ -151,7 +151,7 @@ async def test_a_process_killed_while_paying_finds_the_payment_again(world: Worl
     assert world.received_msat() == 5000
 
 
-async def test_what_is_refused_leaves_no_trace(world: World) -> None:
+async def test_what_is_refused_leaves_no_trace(world: World) -> None:  # R-R10
     """An invoice that must not be paid is not written down as a payment either."""
     for wanted, limit, fault in (
         (await offer(world), 4999, InvoiceFault.OVERPRICED),

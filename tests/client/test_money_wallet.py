@@ -180,7 +180,7 @@ def test_postings_cannot_be_changed(wallet: Wallet) -> None:
         db.execute("DELETE FROM postings")
 
 
-def test_entries_and_intents_print_no_preimage(wallet: Wallet) -> None:
+def test_entries_and_intents_print_no_preimage(wallet: Wallet) -> None:  # P-R15, S-R1
     preimage = b"\xab" * 32
     entry = wallet.intend(replace(intent(1), payment_hash=PaymentHash(sha256(preimage).digest())), NOW)
     entry = wallet.record(entry.payment_id, Payment(Outcome.SETTLED, Msat(1000), Msat(1000), preimage), NOW)

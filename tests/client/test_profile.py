@@ -17,7 +17,7 @@ def test_a_new_profile_reads_back_the_same(tmp_path: Path) -> None:
     assert read.account_secret == made.account_secret != read.identity.seed
 
 
-def test_secrets_are_neither_readable_by_others_nor_printed(tmp_path: Path) -> None:
+def test_secrets_are_neither_readable_by_others_nor_printed(tmp_path: Path) -> None:  # S-R1, S-R2
     profile = init_profile(tmp_path)
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
     assert profile.identity.seed.hex() not in repr(profile)

@@ -95,13 +95,13 @@ async def test_rent_is_paid_and_its_preimage_is_the_fold_over_our_shares(world: 
     assert paid.preimage.hex() not in repr(paid)
 
 
-async def test_nothing_is_paid_before_it_is_due_nor_twice(world: World) -> None:
+async def test_nothing_is_paid_before_it_is_due_nor_twice(world: World) -> None:  # R-R7
     await pay_one(world)
     assert (await pay(world)).paid == ()
     assert world.received_msat() == 80_000
 
 
-async def test_the_next_period_can_be_paid_ahead_and_no_further(world: World) -> None:
+async def test_the_next_period_can_be_paid_ahead_and_no_further(world: World) -> None:  # R-W21
     assert [paid.period for paid in (await pay(world, ahead=1)).paid] == [1, 2]
     assert (await pay(world, ahead=1)).paid == ()
     with pytest.raises(ValueError, match="ahead"):
@@ -170,7 +170,7 @@ async def test_a_node_cannot_put_shares_it_was_told_to_drop_in_the_place_of_othe
     assert "gave up" in str(error)
 
 
-async def test_a_share_stored_after_the_nonce_was_revealed_is_not_missed_in_its_proof(world: World) -> None:
+async def test_a_share_stored_after_the_nonce_was_revealed_is_not_missed_in_its_proof(world: World) -> None:  # P-R8
     world.network.fates = ["fail"]
     assert (await pay(world)).error is not None
     world.store(shares=3)
@@ -210,7 +210,7 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-async def test_an_altered_token_breaks_the_proof(world: World) -> None:
+async def test_an_altered_token_breaks_the_proof(world: World) -> None:  # R-R20
     world.node.tamper = rent_reply(lambda r: replace(r, sample=flipped(r.sample, 40)))
     error = await refusal(world)
     assert isinstance(error, ProofFailed)
@@ -219,6 +219,7 @@ async def test_an_altered_token_breaks_the_proof(world: World) -> None:
     assert await find_lost(world.purse, world.entry) == []
 
 
+# R-R20, R-R22
 async def test_a_node_that_damaged_a_sector_cannot_be_paid_and_the_audit_names_the_share(world: World) -> None:
     """It computes over what it has; the preimage is another one."""
     (share_id,) = world.store(shares=1, size=1 << 20)
@@ -242,7 +243,7 @@ async def test_a_lost_share_that_is_left_out_of_the_sample_shows(world: World) -
     assert gone.hex()[:16] in str(error)
 
 
-async def test_a_loss_that_is_admitted_is_not_paid_for(world: World) -> None:
+async def test_a_loss_that_is_admitted_is_not_paid_for(world: World) -> None:  # P-R11
     gone = world.store(shares=4)[2]
     world.node.lost.add(gone)
     error = await refusal(world)
@@ -324,7 +325,7 @@ def status(**changes: Any) -> Tamper:
 
 
 @pytest.mark.parametrize("index", [1, 5])
-async def test_no_nonce_is_revealed_before_its_turn(world: World, index: int) -> None:
+async def test_no_nonce_is_revealed_before_its_turn(world: World, index: int) -> None:  # MA-R10, R-R17
     """A node that knew it early could keep the answers and throw the data away."""
     world.node.tamper = status(token_index=index)
     assert isinstance(await refusal(world), NodeUntrusted)
@@ -338,7 +339,7 @@ async def test_a_proof_that_was_paid_is_not_asked_for_again(world: World) -> Non
     assert isinstance(await refusal(world), NodeUntrusted)
 
 
-async def test_a_period_that_was_paid_is_not_paid_again(world: World) -> None:
+async def test_a_period_that_was_paid_is_not_paid_again(world: World) -> None:  # R-R18
     await pay_one(world)
     await pay(world, ahead=1)
     world.clock.at += PERIOD
@@ -512,7 +513,7 @@ async def test_a_share_that_is_back_is_proven_under_a_new_nonce_once_an_audit_fo
 # --- tokens ---------------------------------------------------------------------------------------------------------
 
 
-async def test_tokens_that_run_out_are_warned_of_and_then_refused(world: World) -> None:
+async def test_tokens_that_run_out_are_warned_of_and_then_refused(world: World) -> None:  # P-W5
     for period in range(1, 25):
         world.clock.at = START + period * PERIOD
         outcome = await pay(world)
@@ -529,7 +530,7 @@ async def test_tokens_that_run_out_are_warned_of_and_then_refused(world: World) 
 # --- status and audits ----------------------------------------------------------------------------------------------
 
 
-async def test_the_status_shows_both_sides(world: World) -> None:
+async def test_the_status_shows_both_sides(world: World) -> None:  # MA-R11
     await pay_one(world)
     (row,) = await rent_status(world.purse)
     assert row.agrees
@@ -572,6 +573,7 @@ async def test_an_audit_finds_what_is_lost_and_only_that(world: World) -> None:
         ({"proof": b"x"}, Loss.DAMAGED),
     ],
 )
+# MB-R23
 async def test_an_audit_believes_only_the_merkle_path(world: World, change: dict[str, Any], why: Loss) -> None:
     world.node.tamper = lambda reply: replace(reply, **change) if isinstance(reply, AuditShareReply) else reply
     assert {one.why for one in await find_lost(world.purse, world.entry)} == {why}

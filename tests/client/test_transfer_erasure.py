@@ -22,7 +22,7 @@ def coded(needed: int, total: int, size: int, rng: random.Random) -> list[memory
 
 
 @given(code=st.tuples(st.integers(1, 12), st.integers(0, 8)), size=st.integers(1, 200), seed=st.integers(0, 1 << 30))
-def test_any_needed_shares_give_every_data_share_back(code: tuple[int, int], size: int, seed: int) -> None:
+def test_any_needed_shares_give_every_data_share_back(code: tuple[int, int], size: int, seed: int) -> None:  # F-R4
     rng = random.Random(seed)
     needed, total = code[0], sum(code)
     shares = coded(needed, total, size, rng)

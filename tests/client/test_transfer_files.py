@@ -123,7 +123,7 @@ async def test_a_range_wider_than_asked_for_is_a_fault(tmp_path: Path, nursery: 
 
 
 @pytest.mark.parametrize("harm", [lambda s: s[:-1] + bytes([s[-1] ^ 1]), lambda s: s[: len(s) // 2], lambda s: s + s])
-async def test_an_altered_or_cut_share_is_noticed_and_another_used(
+async def test_an_altered_or_cut_share_is_noticed_and_another_used(  # F-R5, MB-R10, E-R5
     tmp_path: Path, nursery: trio.Nursery, harm: object
 ) -> None:
     bed = bed_of(tmp_path, nursery, nodes=5, needed=3)
@@ -139,6 +139,7 @@ async def test_an_altered_or_cut_share_is_noticed_and_another_used(
         assert all("not what it should be" in fault or "range" in fault for fault in faults)
 
 
+# F-R7
 async def test_a_node_that_lies_about_the_manifest_is_passed_over(tmp_path: Path, nursery: trio.Nursery) -> None:
     bed = bed_of(tmp_path, nursery, nodes=3, needed=2)
     async with bed.client() as client:
@@ -250,7 +251,7 @@ async def test_a_silent_node_is_raced_and_then_avoided(tmp_path: Path, nursery: 
     assert silent.count(GetShare) <= 1 + AHEAD_SEGMENTS[1]
 
 
-async def test_a_failed_get_leaves_neither_a_partial_file_nor_harms_the_old_one(
+async def test_a_failed_get_leaves_neither_a_partial_file_nor_harms_the_old_one(  # F-R17
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     bed = bed_of(tmp_path, nursery, nodes=2, needed=1)
@@ -382,7 +383,7 @@ async def test_an_upload_holds_only_a_few_segments_however_long_the_input(
     assert read <= 4 * (4 << 20) + (2 << 20)
 
 
-async def test_a_download_fetches_only_a_few_segments_ahead_of_a_slow_output(
+async def test_a_download_fetches_only_a_few_segments_ahead_of_a_slow_output(  # F-R12
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     bed = bed_of(tmp_path, nursery, nodes=1, needed=1)

@@ -34,7 +34,7 @@ def assert_catalog_is_a_subset(bed: Bed, client: object) -> None:
 
 
 @pytest.mark.parametrize("forget", [False, True])
-async def test_a_killed_put_is_continued_and_no_share_sent_twice(
+async def test_a_killed_put_is_continued_and_no_share_sent_twice(  # MB-R7
     tmp_path: Path, nursery: trio.Nursery, forget: bool
 ) -> None:
     """Also when the process died before it wrote down what was acknowledged (`forget`)."""

@@ -42,7 +42,7 @@ def read(data: bytes) -> GetShare:
     return GetShare(share_id=merkle.share_id(data), offset=0, length=0)
 
 
-async def test_hello_is_done_when_the_connection_is_open(network: TinyNetwork) -> None:
+async def test_hello_is_done_when_the_connection_is_open(network: TinyNetwork) -> None:  # M-W6
     node = network.nodes[0]
     async with connect(node.address, ME, open_stream=network.open_stream) as connection:
         assert connection.hello.network == "regtest"
@@ -69,7 +69,7 @@ async def test_requests_in_flight_each_get_their_own_reply(network: TinyNetwork)
     assert node.connections == 1
 
 
-async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwork) -> None:
+async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwork) -> None:  # E-R3
     async with connect(network.nodes[0].address, ME, open_stream=network.open_stream) as connection:
         with pytest.raises(NodeRefused, match="does not hold this share") as refused:
             await connection.request(read(b"never stored"), timeout_seconds=5)
@@ -154,7 +154,7 @@ async def test_payloads_in_flight_stay_within_the_budget(network: TinyNetwork) -
     assert connection._budget.taken == 0
 
 
-async def test_a_node_that_dies_fails_every_request_in_flight(network: TinyNetwork) -> None:
+async def test_a_node_that_dies_fails_every_request_in_flight(network: TinyNetwork) -> None:  # T-R19, T-R21
     node = network.nodes[0]
     node.fault = lambda r: "die" if isinstance(r, AccountStatus) else "stall" if isinstance(r, ListPeers) else None
     lost: list[Request] = []

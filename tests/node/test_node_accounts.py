@@ -36,7 +36,7 @@ from lnstore_protocol.messages import (
 from lnstore_protocol.terms import Agreement, Record, binding_text, rent_msat
 
 
-async def test_hello_binds_the_lightning_key_to_the_node(world: World) -> None:
+async def test_hello_binds_the_lightning_key_to_the_node(world: World) -> None:  # M-W11
     async with world.running() as node, await Client.connect(node.address, Identity.generate()) as client:
         reply = await client.ask(HELLO, HelloReply)
         assert (reply.version_major, reply.version_minor, reply.network) == (1, 0, "regtest")
@@ -46,6 +46,7 @@ async def test_hello_binds_the_lightning_key_to_the_node(world: World) -> None:
         assert reply.now_at == START_AT
 
 
+# M-R9, M-W10
 async def test_nothing_is_answered_before_hello_but_requests_may_follow_it_unanswered(world: World) -> None:
     async with world.running() as node, await Client.connect(node.address, Identity.generate()) as client:
         assert await client.refused(GetTerms()) is ErrorCode.HELLO_REQUIRED
@@ -54,6 +55,7 @@ async def test_nothing_is_answered_before_hello_but_requests_may_follow_it_unans
         assert isinstance(await client.receive(first), HelloReply)
 
 
+# M-R10, M-R11, M-R13, M-R18
 async def test_hello_of_another_version_or_with_an_unknown_demand_is_refused(world: World) -> None:
     async with world.running() as node, await Client.connect(node.address, Identity.generate()) as client:
         other = Hello(version_major=2, version_minor=0, features=b"")
@@ -65,6 +67,7 @@ async def test_hello_of_another_version_or_with_an_unknown_demand_is_refused(wor
         await client.ask(offer, HelloReply)
 
 
+# MA-W1, MA-R1
 async def test_terms_are_the_configured_prices_and_stay_until_half_their_time_is_over(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         signed = await client.terms()
@@ -79,7 +82,7 @@ async def test_terms_are_the_configured_prices_and_stay_until_half_their_time_is
         assert (await client.terms()).terms.valid_from_at == world.clock.time
 
 
-async def test_an_account_is_opened_once_and_then_keeps_its_agreement(world: World) -> None:
+async def test_an_account_is_opened_once_and_then_keeps_its_agreement(world: World) -> None:  # MA-R3
     async with world.running() as node, world.client(node) as client:
         assert await client.refused(AccountStatus()) is ErrorCode.NO_ACCOUNT
         agreement = await client.open_account()
@@ -92,7 +95,7 @@ async def test_an_account_is_opened_once_and_then_keeps_its_agreement(world: Wor
         assert status.agreement == agreement.encoded
 
 
-async def test_old_terms_are_taken_up_while_they_are_valid_and_not_after(world: World) -> None:
+async def test_old_terms_are_taken_up_while_they_are_valid_and_not_after(world: World) -> None:  # MA-R4
     async with world.running() as node, world.client(node) as client:
         terms = await client.terms()
         world.clock.time = terms.terms.valid_until_at + 1
@@ -103,6 +106,7 @@ async def test_old_terms_are_taken_up_while_they_are_valid_and_not_after(world: 
         await client.ask(in_time, OpenAccountReply)
 
 
+# MA-R4, MA-R5
 async def test_an_agreement_of_another_account_another_node_or_another_time_is_refused(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         terms = await client.terms()
@@ -120,7 +124,7 @@ async def test_an_agreement_of_another_account_another_node_or_another_time_is_r
         assert await client.refused(OpenAccount(agreement=bytes(damaged))) is ErrorCode.BAD_SIGNATURE
 
 
-async def test_capacity_is_charged_to_the_end_of_the_period_and_there_once_paid(world: World) -> None:
+async def test_capacity_is_charged_to_the_end_of_the_period_and_there_once_paid(world: World) -> None:  # R-W8
     async with world.running() as node, world.client(node) as client:
         await client.open_account()
         world.clock.time += 400
@@ -144,7 +148,7 @@ async def test_growth_after_a_rent_invoice_pays_for_that_period_too(world: World
         assert reply.until_at == START_AT + 2 * PERIOD
 
 
-async def test_growth_is_refused_out_of_order_or_outside_the_limits(world: World) -> None:
+async def test_growth_is_refused_out_of_order_or_outside_the_limits(world: World) -> None:  # MA-R12
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         for message, code in (
@@ -157,7 +161,7 @@ async def test_growth_is_refused_out_of_order_or_outside_the_limits(world: World
             assert await client.refused(message) is code, message
 
 
-async def test_what_all_accounts_rent_together_stays_within_the_node(world: World) -> None:
+async def test_what_all_accounts_rent_together_stays_within_the_node(world: World) -> None:  # R-W11
     async with world.running() as node, world.client(node) as one, world.client(node) as two:
         await one.rent(60 << 30)
         await two.open_account()
@@ -166,6 +170,7 @@ async def test_what_all_accounts_rent_together_stays_within_the_node(world: Worl
         await two.rent(40 << 30)
 
 
+# MA-R13, MA-R14
 async def test_the_same_growth_gives_the_same_invoice_and_another_one_withdraws_it(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         await client.open_account()
@@ -178,7 +183,7 @@ async def test_the_same_growth_gives_the_same_invoice_and_another_one_withdraws_
         assert (await client.until(lambda now: now.capacity_bytes)).capacity_bytes == 4 * MIB
 
 
-async def test_an_expired_growth_invoice_is_replaced(world: World) -> None:
+async def test_an_expired_growth_invoice_is_replaced(world: World) -> None:  # R-W9
     async with world.running() as node, world.client(node) as client:
         await client.open_account()
         ask = AddCapacity(growth_index=0, capacity_bytes=8 * MIB)
@@ -200,7 +205,7 @@ async def test_a_growth_that_was_just_paid_is_not_replaced(world: World) -> None
         assert await client.refused(other) is ErrorCode.PERIOD_REFUSED
 
 
-async def test_a_deposit_is_counted_and_an_overpayment_goes_to_it(world: World) -> None:
+async def test_a_deposit_is_counted_and_an_overpayment_goes_to_it(world: World) -> None:  # MA-R19, R-W16
     async with world.running() as node, world.client(node) as client:
         await client.open_account()
         await client.deposit(5000)
@@ -221,7 +226,7 @@ async def test_a_deposit_is_counted_and_an_overpayment_goes_to_it(world: World) 
         assert await client.refused(RequestInvoice(purpose=InvoicePurpose.CAPACITY)) is ErrorCode.MALFORMED
 
 
-async def test_records_are_kept_newest_first_and_read_by_anybody(world: World) -> None:
+async def test_records_are_kept_newest_first_and_read_by_anybody(world: World) -> None:  # MB-R25, MB-R26, MB-R28
     async with world.running() as node, world.client(node) as client, world.client(node) as reader:
         mine = AccountId(client.identity.public_key)
 
@@ -242,7 +247,7 @@ async def test_records_are_kept_newest_first_and_read_by_anybody(world: World) -
         assert await reader.refused(GetRecord(account_id=mine, name=b"other")) is ErrorCode.RECORD_UNKNOWN
 
 
-async def test_channel_info_and_peers_say_where_to_go(world: World) -> None:
+async def test_channel_info_and_peers_say_where_to_go(world: World) -> None:  # MA-R22, MB-R31
     friend = NodeAddress(NodeId(Identity.generate().public_key), "::1", 7460)
     toml = (world.directory / "node.toml").read_text().replace("peers = []", f'peers = ["{friend}"]')
     (world.directory / "node.toml").write_text(toml)
@@ -253,7 +258,7 @@ async def test_channel_info_and_peers_say_where_to_go(world: World) -> None:
         assert (await client.ask(ListPeers(), ListPeersReply)).peers == [str(friend)]
 
 
-async def test_without_its_daemon_a_node_reads_and_says_what_it_cannot_do(world: World) -> None:
+async def test_without_its_daemon_a_node_reads_and_says_what_it_cannot_do(world: World) -> None:  # MA-R22
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         identity, share_id = client.identity, await client.put(b"x" * 100)

@@ -20,7 +20,7 @@ GROW = AddCapacity(growth_index=0, capacity_bytes=8 * MIB)
 
 
 @pytest.mark.parametrize("where", ["before create", "after create"])
-async def test_a_crash_between_plan_and_invoice_leads_to_one_invoice(world: World, where: str) -> None:
+async def test_a_crash_between_plan_and_invoice_leads_to_one_invoice(world: World, where: str) -> None:  # R-W14
     identity = Identity.generate()
     async with world.running() as node, world.client(node, identity) as client:
         await client.open_account()
@@ -57,7 +57,7 @@ async def test_a_rent_proof_survives_a_crash_before_its_invoice(world: World) ->
         assert reply.sample[:32] == share_id
 
 
-async def test_a_payment_is_credited_once_though_the_node_died_before_the_credit(world: World) -> None:
+async def test_a_payment_is_credited_once_though_the_node_died_before_the_credit(world: World) -> None:  # R-W15
     identity = Identity.generate()
     async with world.running() as node, world.client(node, identity) as client:
         await client.open_account()
@@ -114,7 +114,7 @@ async def test_the_collector_outlives_its_daemon(world: World) -> None:
         await client.until(lambda now: now.capacity_bytes == 8 * MIB)
 
 
-async def test_holds_of_a_crash_are_charged_in_full_at_the_next_start(world: World) -> None:
+async def test_holds_of_a_crash_are_charged_in_full_at_the_next_start(world: World) -> None:  # R-W25
     identity = Identity.generate()
     async with world.running() as node, world.client(node, identity) as client:
         await client.open_account()

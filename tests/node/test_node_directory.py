@@ -23,7 +23,7 @@ from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
 from lnstore_protocol.messages import ChannelInfo, HelloReply
 
 
-def test_init_writes_settings_and_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:
+def test_init_writes_settings_and_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:  # S-R2
     node_id = init_node(tmp_path / "new" / "node", capacity="5GiB", listen_port=0)
     directory = tmp_path / "new" / "node"
     config = NodeConfig.load(directory)
@@ -138,7 +138,7 @@ async def test_books_or_shares_that_cannot_be_used_are_a_clear_error(world: Worl
         await run_node(NodeConfig.load(world.directory))
 
 
-def test_logs_off_a_terminal_are_json_and_never_hold_bytes() -> None:
+def test_logs_off_a_terminal_are_json_and_never_hold_bytes() -> None:  # S-R1
     out = io.StringIO()
     logs.configure("info", out)
     try:

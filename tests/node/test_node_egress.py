@@ -60,7 +60,7 @@ async def test_concurrent_readers_share_a_hold_and_together_pay_for_what_they_re
         assert 1000 * 160 * MIB / GIB <= 1000 - await _deposit(node, account) < 1000 * 160 * MIB / GIB + 3
 
 
-async def test_a_small_deposit_is_used_to_its_last_msat(world: World) -> None:
+async def test_a_small_deposit_is_used_to_its_last_msat(world: World) -> None:  # R-W23, R-W24
     async with world.running() as node, world.client(node) as client:
         account = await _reader(world, node, client, 10)  # 10.24 MiB
         egress = node.node.context.egress

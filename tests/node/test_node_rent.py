@@ -51,6 +51,7 @@ async def _pay_rent(client: Client, node: RunningNode) -> InvoiceReply:
     return reply
 
 
+# P-W11, R-W17
 async def test_the_preimage_is_what_the_client_computes_from_its_tokens_and_from_its_shares(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         await client.rent(64 * MIB)
@@ -74,7 +75,7 @@ async def test_the_preimage_is_what_the_client_computes_from_its_tokens_and_from
         assert (status.token_index, status.paid_until_at) == (2, START_AT + 3 * PERIOD)
 
 
-async def test_the_same_request_gives_the_same_reply_without_a_second_read(world: World) -> None:
+async def test_the_same_request_gives_the_same_reply_without_a_second_read(world: World) -> None:  # MA-R18
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         shares = await _put_some(client, node, 3)
@@ -93,7 +94,7 @@ async def test_the_same_request_gives_the_same_reply_without_a_second_read(world
         assert await client.ask(ask, InvoiceReply) == first
 
 
-async def test_lost_and_shortened_shares_are_admitted_and_left_out(world: World) -> None:
+async def test_lost_and_shortened_shares_are_admitted_and_left_out(world: World) -> None:  # P-W9
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         shares = await _put_some(client, node, 5)
@@ -109,7 +110,7 @@ async def test_lost_and_shortened_shares_are_admitted_and_left_out(world: World)
         assert proofs.check_sample(client.nonce(node.address, 0), shares, sample, lost) == []
 
 
-async def test_damaged_bytes_give_another_preimage(world: World) -> None:
+async def test_damaged_bytes_give_another_preimage(world: World) -> None:  # P-W8
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         data = some_bytes(900)
@@ -122,7 +123,7 @@ async def test_damaged_bytes_give_another_preimage(world: World) -> None:
         assert hashlib.sha256(honest).digest() != _payment_hash(world, reply)
 
 
-async def test_a_share_without_a_token_for_the_index_is_sampled_with_zeros(world: World) -> None:
+async def test_a_share_without_a_token_for_the_index_is_sampled_with_zeros(world: World) -> None:  # P-W10
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         await client.put(b"later", token_start=1, tokens=b"t" * 16)
@@ -138,6 +139,7 @@ async def test_without_shares_the_rent_invoice_is_a_plain_one(world: World) -> N
         assert (reply.shares, reply.sample, reply.lost) == (0, b"", b"")
 
 
+# MA-R16, MA-R17, R-W18, P-R7
 async def test_rent_is_refused_for_other_periods_tokens_and_accounts(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         await client.open_account()
@@ -158,7 +160,7 @@ async def test_rent_is_refused_for_other_periods_tokens_and_accounts(world: Worl
         await client.ask(early, InvoiceReply)
 
 
-async def test_unpaid_rent_stops_writing_then_ends_the_account(world: World) -> None:
+async def test_unpaid_rent_stops_writing_then_ends_the_account(world: World) -> None:  # R-W3, R-W6
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         await client.deposit(1000)
@@ -183,7 +185,7 @@ async def test_unpaid_rent_stops_writing_then_ends_the_account(world: World) -> 
         assert await client.refused(client.rent_request(node.address, await client.status())) is ErrorCode.LAPSED
 
 
-async def test_paying_in_grace_restores_the_account(world: World) -> None:
+async def test_paying_in_grace_restores_the_account(world: World) -> None:  # R-W20
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         world.clock.time = START_AT + PERIOD + GRACE // 2
@@ -197,7 +199,7 @@ async def test_paying_in_grace_restores_the_account(world: World) -> None:
         await client.put(b"x")
 
 
-async def test_a_lapsed_account_is_opened_anew_and_pays_rent_again(world: World) -> None:
+async def test_a_lapsed_account_is_opened_anew_and_pays_rent_again(world: World) -> None:  # R-W7, MA-R8
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         await _pay_rent(client, node)
@@ -211,7 +213,7 @@ async def test_a_lapsed_account_is_opened_anew_and_pays_rent_again(world: World)
 
 
 @pytest.mark.parametrize("away", ["node", "daemon"])
-async def test_nobody_is_evicted_for_the_absence_of_node_or_daemon(world: World, away: str) -> None:
+async def test_nobody_is_evicted_for_the_absence_of_node_or_daemon(world: World, away: str) -> None:  # R-W5
     """What could not be paid in the meantime may be paid for as long as the absence lasted, within grace."""
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
@@ -236,7 +238,7 @@ async def test_nobody_is_evicted_for_the_absence_of_node_or_daemon(world: World,
         assert world.shares.size(share_id) == 4
 
 
-async def test_after_an_absence_an_expired_rent_invoice_can_be_had_again(world: World) -> None:
+async def test_after_an_absence_an_expired_rent_invoice_can_be_had_again(world: World) -> None:  # R-W19
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         ask = client.rent_request(node.address, await client.status())
@@ -271,7 +273,7 @@ async def test_a_service_that_fails_is_started_again(world: World) -> None:
         await eventually(blocked.exists)
 
 
-async def test_accounts_are_not_moved_while_payments_are_unknown(world: World) -> None:
+async def test_accounts_are_not_moved_while_payments_are_unknown(world: World) -> None:  # R-W5
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
         world.daemon.take_down()

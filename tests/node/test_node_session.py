@@ -59,7 +59,7 @@ def _open_gate(world: World) -> None:
     world.shares.gate.set()
 
 
-async def test_replies_come_as_they_are_ready_not_as_they_were_asked(gated: World) -> None:
+async def test_replies_come_as_they_are_ready_not_as_they_were_asked(gated: World) -> None:  # T-W13
     async with gated.running() as node, gated.client(node) as client:
         await client.rent(8 * MIB)
         slow = await client.send(_put(some_bytes(1000)))
@@ -103,7 +103,7 @@ async def test_a_client_that_sends_byte_by_byte_is_served(world: World) -> None:
         assert (await client.status()).shares == 2
 
 
-async def test_garbage_instead_of_a_handshake_is_closed_and_logged_only(world: World) -> None:
+async def test_garbage_instead_of_a_handshake_is_closed_and_logged_only(world: World) -> None:  # T-R2, T-W15
     async with world.running() as node, await trio.open_tcp_stream(node.address.host, node.address.port) as stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n" + b"x" * 100)
         with trio.fail_after(10):
@@ -112,7 +112,7 @@ async def test_garbage_instead_of_a_handshake_is_closed_and_logged_only(world: W
             await client.terms()
 
 
-async def test_a_handshake_that_never_ends_is_given_up(world: World) -> None:
+async def test_a_handshake_that_never_ends_is_given_up(world: World) -> None:  # T-R6
     world.deadlines = replace(world.deadlines, handshake=0.1)
     async with world.running() as node, await trio.open_tcp_stream(node.address.host, node.address.port) as stream:
         await stream.send_all(b"x" * 10)
@@ -121,7 +121,7 @@ async def test_a_handshake_that_never_ends_is_given_up(world: World) -> None:
         await eventually(lambda: node.node.connections == 0)
 
 
-async def test_an_idle_connection_is_closed_but_not_one_with_a_request_in_work(gated: World) -> None:
+async def test_an_idle_connection_is_closed_but_not_one_with_a_request_in_work(gated: World) -> None:  # T-R22
     gated.deadlines = replace(gated.deadlines, idle=0.2)
     async with gated.running() as node, gated.client(node) as client:
         await client.rent(8 * MIB)
@@ -159,7 +159,7 @@ async def test_a_client_that_does_not_read_is_closed_with_its_memory(world: Worl
         await other.terms()
 
 
-async def test_a_message_over_its_limit_is_answered_then_closed(world: World) -> None:
+async def test_a_message_over_its_limit_is_answered_then_closed(world: World) -> None:  # T-W14, M-R7
     async with world.running() as node, world.client(node) as client:
         head = encode_head(99, GetTerms())
         await _send_frame(client, 99, HEADER.pack(len(head), 5 * MIB) + head)
@@ -179,7 +179,7 @@ async def _send_frame(client: Client, request_id: int, frame: bytes) -> None:
         await client.stream.send_all(chunk)
 
 
-async def test_an_unknown_request_is_refused_and_the_connection_goes_on(world: World) -> None:
+async def test_an_unknown_request_is_refused_and_the_connection_goes_on(world: World) -> None:  # M-R5
     async with world.running() as node, world.client(node) as client:
         unknown = encode_head(99, GetTerms()).replace(bytes([GetTerms.TYPE]), bytes([100]), 1)
         await _send_frame(client, 99, HEADER.pack(len(unknown), 0) + unknown)
@@ -189,7 +189,7 @@ async def test_an_unknown_request_is_refused_and_the_connection_goes_on(world: W
         await client.terms()
 
 
-async def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+async def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:  # T-R9
     world = World(tmp_path, maximum_connections=2)
     async with world.running() as node, world.client(node) as one:
         async with world.client(node):
@@ -208,7 +208,7 @@ class FaultyShares(FileShares):
         return len(share_id) // 0
 
 
-async def test_a_failing_request_is_answered_internal_and_the_connection_goes_on(world: World) -> None:
+async def test_a_failing_request_is_answered_internal_and_the_connection_goes_on(world: World) -> None:  # E-W2, M-W12
     world.shares = FaultyShares(world.directory / "shares")
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
@@ -217,7 +217,7 @@ async def test_a_failing_request_is_answered_internal_and_the_connection_goes_on
         await client.terms()
 
 
-async def test_many_large_uploads_at_once_stay_within_the_memory_budget(gated: World) -> None:
+async def test_many_large_uploads_at_once_stay_within_the_memory_budget(gated: World) -> None:  # T-R15
     """Twelve clients want 48 MiB in flight; the incoming half of the budget is 16 MiB."""
     toml = gated.directory / "node.toml"
     toml.write_text(toml.read_text().replace('"128MiB"', '"32MiB"'))

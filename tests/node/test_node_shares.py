@@ -53,7 +53,7 @@ async def test_a_share_comes_back_as_it_was_put(world: World, size: int) -> None
         assert (reply.offset, reply.share_bytes, reply.proof) == (0, size, b"")
 
 
-async def test_a_range_comes_as_whole_leaves_with_a_proof(world: World) -> None:
+async def test_a_range_comes_as_whole_leaves_with_a_proof(world: World) -> None:  # MB-W2
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
         data = some_bytes(10 * LEAF_BYTES + 77)
@@ -75,7 +75,7 @@ async def test_a_range_comes_as_whole_leaves_with_a_proof(world: World) -> None:
         assert await client.refused(unknown) is ErrorCode.SHARE_UNKNOWN
 
 
-async def test_bytes_with_another_root_are_refused_and_leave_nothing(world: World) -> None:
+async def test_bytes_with_another_root_are_refused_and_leave_nothing(world: World) -> None:  # MB-R3
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
         data = some_bytes(3 * LEAF_BYTES)
@@ -85,7 +85,7 @@ async def test_bytes_with_another_root_are_refused_and_leave_nothing(world: Worl
         assert (await client.status()).used_bytes == 0
 
 
-async def test_malformed_puts_are_refused(world: World) -> None:
+async def test_malformed_puts_are_refused(world: World) -> None:  # MB-R2
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
         share_id = merkle.share_id(b"x")
@@ -109,7 +109,7 @@ async def test_a_full_account_can_renew_the_tokens_of_what_it_holds(world: World
         assert await client.refused(other) is ErrorCode.CAPACITY_EXCEEDED
 
 
-async def test_writing_needs_an_account_and_capacity(world: World) -> None:
+async def test_writing_needs_an_account_and_capacity(world: World) -> None:  # MB-R1, MB-R2
     async with world.running() as node, world.client(node) as client:
         data = some_bytes(2048)
         put = PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data)
@@ -150,6 +150,7 @@ async def test_putting_again_costs_nothing_and_replaces_tokens(world: World) -> 
         assert (lease.token_start, lease.tokens) == (2, b"b" * 16)
 
 
+# MB-R6, MB-R12, MB-R13, MB-R15, MB-W3, V-R2
 async def test_have_and_list_speak_only_of_the_accounts_own_leases(world: World) -> None:
     async with world.running() as node, world.client(node) as one, world.client(node) as two:
         await _renter(one)
@@ -171,7 +172,7 @@ async def test_have_and_list_speak_only_of_the_accounts_own_leases(world: World)
             assert await one.refused(ListShares(limit=limit)) is ErrorCode.TOO_LARGE
 
 
-async def test_dropped_shares_are_free_at_once_and_swept_soon(world: World) -> None:
+async def test_dropped_shares_are_free_at_once_and_swept_soon(world: World) -> None:  # MB-R18
     async with world.running() as node, world.client(node) as one, world.client(node) as two:
         await _renter(one)
         await _renter(two)
@@ -187,7 +188,7 @@ async def test_dropped_shares_are_free_at_once_and_swept_soon(world: World) -> N
         assert (await one.ask(DropShares(payload=ids), DropSharesReply)).dropped == 0
 
 
-async def test_a_leaf_of_an_own_share_is_shown_with_its_path(world: World) -> None:
+async def test_a_leaf_of_an_own_share_is_shown_with_its_path(world: World) -> None:  # MB-R21
     async with world.running() as node, world.client(node) as client, world.client(node) as other:
         await _renter(client)
         await other.open_account()
@@ -200,7 +201,7 @@ async def test_a_leaf_of_an_own_share_is_shown_with_its_path(world: World) -> No
         assert await other.refused(AuditShare(share_id=share_id, leaf=0)) is ErrorCode.SHARE_UNKNOWN
 
 
-async def test_any_account_reads_any_share_from_its_own_deposit(world: World) -> None:
+async def test_any_account_reads_any_share_from_its_own_deposit(world: World) -> None:  # MB-R8, MB-R9, R-W22
     async with world.running() as node, world.client(node) as owner, world.client(node) as reader:
         await _renter(owner)
         share_id = await owner.put(some_bytes(MAX_SHARE_BYTES))

@@ -109,7 +109,7 @@ def forged(symbols: list[int], prefix: str = "lnsr") -> str:
         (forged([0] * 103 + [1]), "last bits"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, words: str) -> None:
+def test_what_is_wrong_is_said(text: str, words: str) -> None:  # F-R13, F-R14, F-R15, F-R16
     """Each mistake by its name, and without repeating the secret."""
     with pytest.raises(ValueError, match=words) as info:
         parse_cap(text)
@@ -124,7 +124,7 @@ def test_keys_have_32_bytes(size: int) -> None:
             make()
 
 
-def test_secrets_are_not_in_repr_or_str() -> None:
+def test_secrets_are_not_in_repr_or_str() -> None:  # F-R16, S-R1
     """Only to_text gives the secret away."""
     for cap in (READ, READ.verify_cap()):
         key = cap.file_key if isinstance(cap, ReadCap) else cap.verify_key

@@ -65,7 +65,7 @@ def test_required_fields_are_even_and_optional_ones_odd(cls: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
-def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:
+def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:  # T-W10
     """A message with every field at its own bound never breaks the limit of its type."""
     values: dict[str, Any] = {}
     for field in fields(cls):
@@ -98,7 +98,7 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:
     assert decode_head(head, values.get("payload", b""))[0] == codec.MAX_REQUEST_ID
 
 
-def test_optional_fields_may_be_absent() -> None:
+def test_optional_fields_may_be_absent() -> None:  # C-W2
     """None is left out on the wire and read back as None; a missing optional key takes its default."""
     head = encode_head(1, m.ListShares(limit=5))
     assert msgpack.unpackb(head, strict_map_key=False) == [m.ListShares.TYPE, 1, {2: 5}]
@@ -110,13 +110,13 @@ def test_optional_fields_may_be_absent() -> None:
     )
 
 
-def test_unknown_odd_keys_are_passed_over() -> None:
+def test_unknown_odd_keys_are_passed_over() -> None:  # M-R3
     """Whatever a newer peer puts under an odd key does no harm."""
     for value in (None, 1.5, -3, [1, {"a": b"b"}], {1: {2: {3: [4]}}}, "text", b"bytes", True):
         assert decode_head(pack(m.GetShare.TYPE, 7, {**BODY, 99: value}), b"") == (7, GET_SHARE)
 
 
-def test_unknown_even_keys_are_refused() -> None:
+def test_unknown_even_keys_are_refused() -> None:  # M-R2
     """An even key that this version does not know must not be passed over; the request at fault is named."""
     error = refused(pack(m.GetShare.TYPE, 7, {**BODY, 98: 1}))
     assert error.code is ErrorCode.UNKNOWN_FEATURE
@@ -130,7 +130,7 @@ def test_unknown_types_have_their_own_code(number: int) -> None:
     assert (error.code, error.request_id) == (ErrorCode.UNKNOWN_MESSAGE, 3)
 
 
-def test_an_unknown_error_code_is_internal() -> None:
+def test_an_unknown_error_code_is_internal() -> None:  # M-R8
     """A newer peer's error is still an error; other enums take only their members."""
     _, reply = decode_head(pack(m.ErrorReply.TYPE, 1, {2: 9999, 4: "new"}), b"")
     assert reply == m.ErrorReply(code=ErrorCode.INTERNAL, message="new")
@@ -195,7 +195,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("head", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_heads_are_refused(head: bytes) -> None:
+def test_malformed_heads_are_refused(head: bytes) -> None:  # C-R1, C-R2, C-R3, C-R4, M-R1
     """Each breaks one rule, and is MALFORMED."""
     assert refused(head).code is ErrorCode.MALFORMED
 

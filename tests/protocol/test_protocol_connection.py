@@ -70,7 +70,7 @@ def test_the_handshake_tells_each_side_who_the_other_is() -> None:
     assert client.data_to_send() == node.data_to_send() == b""
 
 
-def test_the_node_is_silent_until_act_1_is_complete() -> None:
+def test_the_node_is_silent_until_act_1_is_complete() -> None:  # T-W3
     """A port scan gets no byte."""
     client, node = fresh_pair()
     act_1 = client.initiate()
@@ -83,7 +83,7 @@ def test_the_node_is_silent_until_act_1_is_complete() -> None:
     assert len(node.data_to_send()) == 48
 
 
-def test_requests_may_follow_act_3_at_once() -> None:
+def test_requests_may_follow_act_3_at_once() -> None:  # T-W5, M-W10
     """Handshake and messages in one piece, and byte by byte, give the same events."""
     for step in (1, 10_000):
         client, node = fresh_pair()
@@ -146,7 +146,7 @@ def test_the_same_keys_give_the_same_bytes() -> None:
 
 
 @given(st.lists(requests, min_size=1, max_size=4), st.data())
-def test_any_cut_of_the_bytes_gives_the_same_events(sent: list[m.Request], data: st.DataObject) -> None:
+def test_any_cut_of_the_bytes_gives_the_same_events(sent: list[m.Request], data: st.DataObject) -> None:  # T-W8
     """Whole, cut anywhere, and byte by byte; then the replies in any order."""
     client, node = open_pair()
     stream = b"".join(sealed(client.send_request(message)[1]) for message in sent)
@@ -271,7 +271,7 @@ def test_an_error_fits_every_request() -> None:
 # --- closing, and misuse by this side ---------------------------------------------------------------------------------
 
 
-def test_the_end_between_messages_is_an_event() -> None:
+def test_the_end_between_messages_is_an_event() -> None:  # T-R20
     """Both sides can go on sending; nothing more may be received."""
     client, node = open_pair()
     request_id, chunks = client.send_request(m.GetTerms())
@@ -300,7 +300,7 @@ def test_a_send_must_be_consumed_before_the_next() -> None:
     client.send_request(m.GetTerms())
 
 
-def test_after_a_failed_send_nothing_is_sent() -> None:
+def test_after_a_failed_send_nothing_is_sent() -> None:  # T-W9
     """Bytes that were lost make the rest unreadable, whether the shell says so or drops the chunks half-way."""
     client, _ = open_pair()
     sealed(client.send_request(m.GetTerms())[1])
@@ -352,7 +352,7 @@ def test_each_side_sends_its_own_kind() -> None:
         node.send_reply(0, terms)
 
 
-def test_pending_requests_are_bounded() -> None:
+def test_pending_requests_are_bounded() -> None:  # T-W12
     """A client of ours never has more unanswered requests than a node must take."""
     client, node = open_pair()
     for _ in range(MAX_PENDING_REQUESTS):

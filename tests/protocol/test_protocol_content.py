@@ -48,7 +48,7 @@ def test_the_round_trip(size: int) -> None:
     assert unseal(sealed) == PLAIN[:size]
 
 
-def test_records_are_what_the_head_of_the_file_says() -> None:
+def test_records_are_what_the_head_of_the_file_says() -> None:  # F-W2
     """The construction written out once more: two full records and one byte."""
     aead = ChaCha20Poly1305(blake3(KEY, derive_key_context="lnstore content v1").digest())
     plain = PLAIN[: 2 * RECORD_BYTES + 1]
@@ -94,7 +94,7 @@ def test_no_bytes_are_no_range(offset: int, length: int) -> None:
         record_range(offset, length)
 
 
-def test_an_empty_file_has_one_empty_record() -> None:
+def test_an_empty_file_has_one_empty_record() -> None:  # F-R3
     """So that its end, too, is authenticated."""
     assert len(seal(b"")) == 16 == ciphertext_bytes(0)
     assert unseal(seal(b"")) == b""
@@ -105,7 +105,7 @@ def not_opened(ciphertext: bytes, first_record: int = 0, *, last: bool = True, k
         unseal(ciphertext, first_record, last=last, key=key)
 
 
-def test_nothing_can_be_moved_cut_or_swapped() -> None:
+def test_nothing_can_be_moved_cut_or_swapped() -> None:  # F-R1, F-R2
     """Order, end and key are all authenticated."""
     whole = seal(PLAIN)
     one, two = whole[:SEALED_RECORD_BYTES], whole[SEALED_RECORD_BYTES : 2 * SEALED_RECORD_BYTES]

@@ -94,7 +94,7 @@ def refused(data: bytes) -> RemoteProtocolError:
         (99, 10, 1),
     ],
 )
-def test_what_is_too_large_is_refused_at_its_first_bytes(
+def test_what_is_too_large_is_refused_at_its_first_bytes(  # T-R12, T-R14
     message_type: int, head_bytes: int, payload_bytes: int
 ) -> None:
     """The refusal needs no more than the peeked bytes, allocates nothing, and says which request it was."""
@@ -116,7 +116,7 @@ def test_what_is_too_large_is_refused_at_its_first_bytes(
     ],
     ids=["no head", "a short head", "no array of three", "no integer", "a type above 65535", "a type cut short"],
 )
-def test_a_head_without_a_type_is_malformed(data: bytes) -> None:
+def test_a_head_without_a_type_is_malformed(data: bytes) -> None:  # T-R13
     """What does not even begin like a head is refused there."""
     assert refused(data).code is ErrorCode.MALFORMED
 

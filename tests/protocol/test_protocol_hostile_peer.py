@@ -55,7 +55,7 @@ def refusal(connection: Connection, data: bytes) -> RemoteProtocolError:
 # --- handshake --------------------------------------------------------------------------------------------------------
 
 
-def test_a_client_that_expects_another_node_gets_no_answer() -> None:
+def test_a_client_that_expects_another_node_gets_no_answer() -> None:  # T-R2
     """Act 1 is for the holder of one key."""
     client = Connection(Role.CLIENT, CLIENT_KEY, remote=NodeId(Identity(b"\x77" * 32).public_key))
     _, node = fresh_pair()
@@ -63,7 +63,7 @@ def test_a_client_that_expects_another_node_gets_no_answer() -> None:
     assert node.data_to_send() == b""
 
 
-def test_a_node_without_the_key_cannot_answer() -> None:
+def test_a_node_without_the_key_cannot_answer() -> None:  # T-R3
     """Who has not the node's secret key cannot make act 2."""
     client, _ = fresh_pair()
     client.initiate()
@@ -83,7 +83,7 @@ def test_noise_on_the_port_is_refused(data: bytes) -> None:
     [Identity(b"\x66" * 32).public_key, b"\x01" + bytes(31), bytes(32), b"\xff" * 32],
     ids=["another account's key", "a point of low order", "zero", "no point at all"],
 )
-def test_an_account_key_must_be_the_one_of_the_handshake(claimed: bytes) -> None:
+def test_an_account_key_must_be_the_one_of_the_handshake(claimed: bytes) -> None:  # T-R4, T-R1
     """Nobody can claim an account whose secret key it has not."""
     attacker = Handshake(
         initiator=True,
@@ -141,7 +141,7 @@ def test_an_end_within_the_handshake_is_an_error() -> None:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_record_is_refused_whichever_byte_it_is() -> None:
+def test_a_damaged_record_is_refused_whichever_byte_it_is() -> None:  # T-R11
     """Ciphertext and tag directly, the length because the tag then fails."""
     for at in (1, 2, 20, -1):
         client, node = open_pair()
@@ -150,7 +150,7 @@ def test_a_damaged_record_is_refused_whichever_byte_it_is() -> None:
         refusal(node, bytes(data) + bytes(10))
 
 
-def test_records_cannot_be_replayed_dropped_or_swapped() -> None:
+def test_records_cannot_be_replayed_dropped_or_swapped() -> None:  # T-W7
     """The nonce counts."""
     client, node = open_pair()
     first = sealed(client.send_request(m.GetTerms())[1])
@@ -170,14 +170,14 @@ def test_a_record_cannot_be_turned_back_to_its_sender() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, 16])
-def test_a_record_that_carries_nothing_is_refused(length: int) -> None:
+def test_a_record_that_carries_nothing_is_refused(length: int) -> None:  # T-R10
     """Empty records would keep a reader busy for nothing; the length alone tells."""
     _, node = open_pair()
     assert "nothing" in str(refusal(node, length.to_bytes(2, "big")))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 29])
-def test_an_end_within_a_record_is_an_error(cut: int) -> None:
+def test_an_end_within_a_record_is_an_error(cut: int) -> None:  # T-R20
     """A stream that was cut does not look like one that ended."""
     client, node = open_pair()
     node.receive_data(sealed(client.send_request(m.GetTerms())[1])[:cut])
@@ -199,7 +199,7 @@ def test_an_end_between_the_records_of_a_message_is_an_error() -> None:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def test_unknown_odd_messages_are_passed_over_on_both_sides() -> None:
+def test_unknown_odd_messages_are_passed_over_on_both_sides() -> None:  # M-R4
     """A newer peer may say what this side does not understand."""
     client, node = open_pair()
     odd = msgpack.packb([99, 5, {2: "anything"}])
@@ -210,7 +210,7 @@ def test_unknown_odd_messages_are_passed_over_on_both_sides() -> None:
     assert events_of(client) == [ReplyReceived(0, reply)]
 
 
-def test_an_unknown_even_request_is_reported_and_answered() -> None:
+def test_an_unknown_even_request_is_reported_and_answered() -> None:  # M-R5
     """The connection goes on."""
     client, node = open_pair()
     head = msgpack.packb([98, 41, {2: "anything"}])
@@ -221,7 +221,7 @@ def test_an_unknown_even_request_is_reported_and_answered() -> None:
     assert node.pending_requests == 1
 
 
-def test_an_unknown_even_message_is_refused_by_a_client() -> None:
+def test_an_unknown_even_message_is_refused_by_a_client() -> None:  # M-R6
     """A node sends nothing but replies, so there is nobody to answer."""
     client, node = open_pair()
     assert refusal(client, forge_frame(node, msgpack.packb([98, 1, {}]))).code is ErrorCode.UNKNOWN_MESSAGE
@@ -234,7 +234,7 @@ def test_an_unknown_request_needs_an_id() -> None:
 
 
 @pytest.mark.parametrize("size", [m.MAX_SHARE_BYTES + 1, 0xFFFF_FFFF])
-def test_a_message_that_is_too_large_is_refused_and_can_be_answered(size: int) -> None:
+def test_a_message_that_is_too_large_is_refused_and_can_be_answered(size: int) -> None:  # T-R12, T-W14
     """After its first bytes; one error still goes out, then the connection is closed."""
     client, node = open_pair()
     put = m.PutShare(share_id=ShareId(b"s" * 32), token_start=0, tokens=b"", payload=b"")
@@ -244,7 +244,7 @@ def test_a_message_that_is_too_large_is_refused_and_can_be_answered(size: int) -
     assert sealed(node.send_reply(9, m.ErrorReply(code=error.code, message=str(error))))
 
 
-def test_a_malformed_request_can_be_answered() -> None:
+def test_a_malformed_request_can_be_answered() -> None:  # M-R7
     """The error names the request; only an ErrorReply fits it."""
     client, node = open_pair()
     error = refusal(node, forge_frame(client, msgpack.packb([m.GetShare.TYPE, 3, {98: 1}])))
@@ -252,7 +252,7 @@ def test_a_malformed_request_can_be_answered() -> None:
     assert sealed(node.send_reply(3, m.ErrorReply(code=error.code, message="")))
 
 
-def test_messages_go_one_way_only() -> None:
+def test_messages_go_one_way_only() -> None:  # T-R18
     """A client does not reply, a node does not request."""
     client, node = open_pair()
     assert "other way" in str(refusal(node, forge_frame(client, encode_head(1, m.TermsReply(terms=b"")))))
@@ -260,7 +260,7 @@ def test_messages_go_one_way_only() -> None:
     assert "other way" in str(refusal(client, forge_frame(node, encode_head(1, m.GetTerms()))))
 
 
-def test_a_request_id_in_use_is_refused() -> None:
+def test_a_request_id_in_use_is_refused() -> None:  # T-R16
     """Two requests of one id could not be told apart."""
     client, node = open_pair()
     node.receive_data(sealed(client.send_request(m.GetTerms())[1]))
@@ -268,7 +268,7 @@ def test_a_request_id_in_use_is_refused() -> None:
     assert "still in use" in str(refusal(node, forge_frame(client, encode_head(0, m.GetTerms()))))
 
 
-def test_too_many_requests_are_refused() -> None:
+def test_too_many_requests_are_refused() -> None:  # T-R16
     """A node's list of open requests does not grow beyond its bound."""
     client, node = open_pair()
     for i in range(MAX_PENDING_REQUESTS):
@@ -278,7 +278,7 @@ def test_too_many_requests_are_refused() -> None:
     assert (error.code, error.request_id) == (ErrorCode.RATE_LIMITED, 1000)
 
 
-def test_a_reply_must_answer_a_request_that_waits() -> None:
+def test_a_reply_must_answer_a_request_that_waits() -> None:  # T-R17
     """Unasked, repeated, and of the wrong type."""
     client, node = open_pair()
     assert "not outstanding" in str(refusal(client, forge_frame(node, encode_head(0, INTERNAL))))

@@ -53,7 +53,7 @@ def test_what_is_no_hex_id_is_refused(text: str) -> None:
         (f" lnstore://{str(NODE).upper()}@h:80\n", "h", 80),
     ],
 )
-def test_addresses_round_trip(text: str, host: str, port: int) -> None:
+def test_addresses_round_trip(text: str, host: str, port: int) -> None:  # C-W4
     """Names, IPv4, IPv6 in brackets."""
     address = NodeAddress.parse(text)
     assert address == NodeAddress(NODE, host, port)
@@ -77,7 +77,7 @@ def test_addresses_round_trip(text: str, host: str, port: int) -> None:
         f"lnstore://{NODE}@h:9736/path",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_what_is_no_address_is_refused(text: str) -> None:  # C-R10
     """With a sentence that shows what one looks like."""
     with pytest.raises(ValueError, match="lnstore://<64 hex digits>@host:port"):
         NodeAddress.parse(text)
@@ -139,7 +139,7 @@ def test_keys_are_in_the_order_of_their_bytes(key: int) -> None:
         (b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", "valid CBOR"),
     ],
 )
-def test_every_other_encoding_is_refused(data: bytes, words: str) -> None:
+def test_every_other_encoding_is_refused(data: bytes, words: str) -> None:  # C-R6, C-R7
     """Longer forms, other orders, indefinite lengths, tags, floats, negative numbers; the error names the value."""
     with pytest.raises(RemoteProtocolError, match=words) as info:
         cbor.decode(data, what="the sheet")

@@ -59,7 +59,7 @@ def test_a_large_file_has_a_small_manifest() -> None:
     assert decode(blob, FILE_KEY) == value
 
 
-def test_a_manifest_must_fit_into_a_share() -> None:
+def test_a_manifest_must_fit_into_a_share() -> None:  # F-W6, F-R8
     """The error says what to do about it."""
     with pytest.raises(ValueError, match="several parts"):
         encode(manifest_of(2 << 30, needed=1, total=100, segment_bytes=1 << 20), FILE_KEY)
@@ -135,7 +135,7 @@ MIB4 = 4 << 20
         ({"segments": (replace(SEGMENT, share_bytes=10),)}, "not those of its size"),
     ],
 )
-def test_numbers_that_contradict_each_other(changes: dict[str, Any], words: str) -> None:
+def test_numbers_that_contradict_each_other(changes: dict[str, Any], words: str) -> None:  # F-W3, F-R10, F-R11
     """Caught where the manifest is made."""
     with pytest.raises(ValueError, match=words):
         replace(SMALL, **changes)
@@ -199,7 +199,7 @@ def test_unknown_odd_keys_are_passed_over() -> None:
     assert decode(blob, FILE_KEY) == SMALL
 
 
-def test_a_nonce_not_of_the_content_is_refused() -> None:
+def test_a_nonce_not_of_the_content_is_refused() -> None:  # F-R9
     """Else one manifest would have many blobs, and so many ids."""
     body = cbor.encode({0: 100_000})
     key = manifest._read_key(FILE_KEY)

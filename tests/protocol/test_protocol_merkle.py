@@ -65,7 +65,7 @@ def test_different_shares_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize("size", [0, MAX_SHARE_BYTES + 1])
-def test_a_share_has_1_byte_to_4_mib(size: int) -> None:
+def test_a_share_has_1_byte_to_4_mib(size: int) -> None:  # P-R1
     """An empty share has no root, and a larger one no place on the wire."""
     with pytest.raises(ValueError, match="share has 1 to"):
         merkle.share_id(bytes(size))
@@ -126,7 +126,7 @@ def test_the_whole_share_needs_no_proof() -> None:
     assert max(sizes) <= 14
 
 
-def test_the_proof_is_the_outer_subtrees_from_left_to_right() -> None:
+def test_the_proof_is_the_outer_subtrees_from_left_to_right() -> None:  # P-W2
     """The defined order, once by hand: leaf 2 of 7."""
     h = hashes_of(7)
     assert range_proof(h, 2, 2) == rfc_root(h[0:2]) + h[3] + rfc_root(h[4:7])
@@ -156,7 +156,7 @@ def test_no_changed_byte_passes(leaves: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("claimed", [5, 6, 7, 8])
-def test_a_false_length_is_caught_by_every_range(claimed: int) -> None:
+def test_a_false_length_is_caught_by_every_range(claimed: int) -> None:  # P-R5
     """Also where the proof has the same form: the first of five leaves or of six."""
     share = share_of(5)
     share_id = merkle.share_id(share)
@@ -166,7 +166,7 @@ def test_a_false_length_is_caught_by_every_range(claimed: int) -> None:
         mismatch(share_id, share_bytes, 0, share[:LEAF_BYTES], proof)
 
 
-def test_a_proof_has_neither_more_nor_less() -> None:
+def test_a_proof_has_neither_more_nor_less() -> None:  # P-R4
     """A hash too many, one too few, half of one."""
     share = share_of(5)
     proof = range_proof(leaf_hashes(share), 1, 2)
@@ -196,7 +196,7 @@ def test_leaves_cannot_be_passed_off_elsewhere() -> None:
         (1 << 61, LEAF_BYTES, 1 << 62),
     ],
 )
-def test_a_range_that_is_not_whole_leaves_is_refused(offset: int, size: int, share_bytes: int) -> None:
+def test_a_range_that_is_not_whole_leaves_is_refused(offset: int, size: int, share_bytes: int) -> None:  # P-R2, P-R3
     """Before anything is hashed."""
     with pytest.raises(RemoteProtocolError) as info:
         verify_range(bytes(32), share_bytes, offset, bytes(size), b"")

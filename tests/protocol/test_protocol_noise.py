@@ -91,7 +91,7 @@ def test_into_and_plain_are_the_same_cipher() -> None:
         CipherState(b"k" * 32).open_into(out, memoryview(back))
 
 
-def test_ephemeral_keys_are_fresh() -> None:
+def test_ephemeral_keys_are_fresh() -> None:  # T-W2, T-W3
     """Without an injected key no two handshakes begin alike."""
     assert initiator().write_message() != initiator().write_message()
 
@@ -117,7 +117,7 @@ def test_a_damaged_act_does_not_open(at: int) -> None:
 
 
 @pytest.mark.parametrize("point", [bytes(32), b"\x01" + bytes(31)], ids=["zero", "one"])
-def test_points_of_low_order_are_refused(point: bytes) -> None:
+def test_points_of_low_order_are_refused(point: bytes) -> None:  # T-R5
     """They would give a secret that everyone knows."""
     with pytest.raises(RemoteProtocolError, match="usable point"):
         responder().read_message(point + bytes(16))
@@ -149,7 +149,7 @@ def test_only_the_initiator_knows_the_other(initiates: bool) -> None:
         )
 
 
-def test_the_last_nonce_is_never_used() -> None:
+def test_the_last_nonce_is_never_used() -> None:  # T-W7
     """2^64-1 is reserved; a cipher that gets there refuses."""
     cipher = CipherState(b"k" * 32, first_nonce=MAX_NONCE - 1)
     cipher.seal(b"the last one")
@@ -159,7 +159,7 @@ def test_the_last_nonce_is_never_used() -> None:
         cipher.open_into(bytes(17), memoryview(bytearray(1)))
 
 
-def test_secrets_are_not_in_repr() -> None:
+def test_secrets_are_not_in_repr() -> None:  # S-R1
     """Neither keys nor chaining keys are printed."""
     handshake = initiator(ephemeral_private=b"\xaa" * 32)
     handshake.write_message()

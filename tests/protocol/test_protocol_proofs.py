@@ -165,7 +165,7 @@ def test_the_right_sample_passes() -> None:
 
 
 @given(st.integers(0, 700), st.data())
-def test_a_share_left_out_shows(count: int, data: st.DataObject) -> None:
+def test_a_share_left_out_shows(count: int, data: st.DataObject) -> None:  # P-R10
     """Whatever is missing from the sample and not admitted is reported; what is admitted is not."""
     held = MANY[:count]
     gone = data.draw(st.sets(st.sampled_from(held), max_size=5)) if held else set()
@@ -184,7 +184,7 @@ def test_shares_unknown_to_the_catalog_do_no_harm() -> None:
     assert len(unknown) > 40
 
 
-def test_a_sample_that_is_no_sample_is_refused() -> None:
+def test_a_sample_that_is_no_sample_is_refused() -> None:  # P-R9
     """Out of order, repeated, both held and lost, too long."""
     sample = proofs.select_sample(NONCE, MANY[:5])
     longest = sorted(MANY, key=lambda share_id: proofs.sample_key(NONCE, share_id))[: SAMPLE_SHARES + 1]
@@ -201,7 +201,7 @@ def test_a_sample_that_is_no_sample_is_refused() -> None:
 # --- a whole rent round -----------------------------------------------------------------------------------------------
 
 
-def test_rent_is_locked_to_the_data() -> None:
+def test_rent_is_locked_to_the_data() -> None:  # P-R13
     """Node and client reach one preimage; a node that lost a sector, or faked a token, reaches another."""
     shares = {ShareId(blake3(bytes([i])).digest()): bytes([i]) * (700 + 3000 * i) for i in range(1, 9)}
     t = 3

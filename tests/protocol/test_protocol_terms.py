@@ -65,7 +65,7 @@ def test_rent(capacity: int, seconds: int, price: int, msat: int) -> None:
 
 
 @given(st.integers(0, 1 << 60), st.integers(0, 1 << 40), st.integers(0, 1 << 40))
-def test_rent_is_the_ceiling_of_the_exact_value(capacity: int, seconds: int, price: int) -> None:
+def test_rent_is_the_ceiling_of_the_exact_value(capacity: int, seconds: int, price: int) -> None:  # R-W2
     """Never less, and less than one msat more."""
     exact = Fraction(capacity * seconds * price, (1 << 30) * 2_592_000)
     assert 0 <= rent_msat(capacity, seconds, price) - exact < 1
@@ -138,12 +138,12 @@ def test_no_changed_byte_passes_in_terms(data: st.DataObject) -> None:
         ({"k18": 5}, ErrorCode.MALFORMED),
     ],
 )
-def test_terms_with_a_fault_are_refused(changes: dict[str, Any], code: ErrorCode) -> None:
+def test_terms_with_a_fault_are_refused(changes: dict[str, Any], code: ErrorCode) -> None:  # C-R8, R-R2
     """Also under a right signature."""
     assert refused(SignedTerms.decode, resigned(SIGNED.encoded, "terms", NODE_KEY, **changes)).code is code
 
 
-def test_unknown_odd_keys_in_terms_are_passed_over_but_signed() -> None:
+def test_unknown_odd_keys_in_terms_are_passed_over_but_signed() -> None:  # C-R9
     """A newer node may say more; nobody else may."""
     newer = resigned(SIGNED.encoded, "terms", NODE_KEY, k99="new")
     assert SignedTerms.decode(newer).terms == SIGNED.terms
@@ -174,7 +174,7 @@ def test_an_agreement_has_two_halves() -> None:
 
 
 @given(st.data())
-def test_no_changed_byte_passes_in_an_agreement(data: st.DataObject) -> None:
+def test_no_changed_byte_passes_in_an_agreement(data: st.DataObject) -> None:  # R-R1
     """Neither in the terms within, nor in the two signatures."""
     encoded = bytearray(AGREED.encoded)
     encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
@@ -245,6 +245,6 @@ def test_both_forms_of_a_key_belong_together() -> None:
             x25519_public(bad)
 
 
-def test_an_identity_prints_its_public_key_only() -> None:
+def test_an_identity_prints_its_public_key_only() -> None:  # S-R1
     """Logs hold no seeds."""
     assert repr(CLIENT_KEY) == f"Identity({NodeId(CLIENT_KEY.public_key)})"

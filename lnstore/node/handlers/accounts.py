@@ -16,7 +16,7 @@ from lnstore_protocol.messages import (
 from lnstore_protocol.terms import Agreement
 
 
-async def open_account(request: RequestContext, message: OpenAccount) -> OpenAccountReply:
+async def open_account(request: RequestContext, message: OpenAccount) -> OpenAccountReply:  # MA-R3, MA-R4, MA-R5
     """Countersign the agreement and open the account; an account that exists keeps its agreement."""
     node = request.node
     now = node.clock.now()
@@ -37,7 +37,7 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     return OpenAccountReply(agreement=account.agreement)
 
 
-async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:
+async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8
     """How the account stands, lapsed or not."""
     account = await request.account(even_lapsed=True)
     return AccountStatusReply(

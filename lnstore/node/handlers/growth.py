@@ -24,7 +24,7 @@ from lnstore_protocol.messages import (
 from lnstore_protocol.terms import Agreement, rent_msat
 
 
-async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapacityReply:
+async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapacityReply:  # MA-R12, MA-R13, R-W8, R-W9
     """The invoice that raises the account's capacity to what is asked, pro rata to the end of what it has paid."""
     node = request.node
     async with node.account_locks.holding(request.account_id):
@@ -86,7 +86,7 @@ def _check_growth(account: Account, message: AddCapacity, now: int) -> None:
         )
 
 
-async def deposit_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:
+async def deposit_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:  # MA-R16, MA-R19
     """The invoice that adds to the account's deposit."""
     node = request.node
     index, amount = message.deposit_index, message.amount_msat

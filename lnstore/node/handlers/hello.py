@@ -18,7 +18,7 @@ def is_understood(message: Hello) -> bool:
     return message.version_major == VERSION_MAJOR and not demands_a_feature(message.features)
 
 
-async def hello(request: RequestContext, message: Hello) -> HelloReply:
+async def hello(request: RequestContext, message: Hello) -> HelloReply:  # M-R10, M-R11, M-R18, M-W11
     """Who the node is, and the proof that its Lightning daemon belongs to it."""
     if message.version_major != VERSION_MAJOR:
         raise Refusal(
@@ -42,7 +42,7 @@ async def hello(request: RequestContext, message: Hello) -> HelloReply:
     )
 
 
-async def get_terms(request: RequestContext, _message: GetTerms) -> TermsReply:
+async def get_terms(request: RequestContext, _message: GetTerms) -> TermsReply:  # MA-R1
     """The node's current terms."""
     node = request.node
     return TermsReply(terms=node.prices.current(node.binding.require(), node.clock.now()).encoded)

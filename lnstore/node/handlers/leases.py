@@ -22,7 +22,7 @@ PAGE = 1024
 """Leases read from the books at a time: each comes with its tokens."""
 
 
-async def have_shares(request: RequestContext, message: HaveShares) -> HaveSharesReply:
+async def have_shares(request: RequestContext, message: HaveShares) -> HaveSharesReply:  # MB-R12, MB-R13
     """One bit per id."""
     await request.account()
     held = await request.node.books.held(request.account_id, _share_ids(message.payload))
@@ -33,7 +33,7 @@ async def have_shares(request: RequestContext, message: HaveShares) -> HaveShare
     return HaveSharesReply(held=bytes(bits))
 
 
-async def list_shares(request: RequestContext, message: ListShares) -> ListSharesReply:
+async def list_shares(request: RequestContext, message: ListShares) -> ListSharesReply:  # MB-W3, MB-R15
     """A page of the account's share ids and sizes."""
     if not 1 <= message.limit <= MAX_IDS:
         raise Refusal(ErrorCode.TOO_LARGE, f"list 1 to {MAX_IDS} shares at a time")
@@ -53,7 +53,7 @@ async def list_shares(request: RequestContext, message: ListShares) -> ListShare
     return ListSharesReply(payload=listed)
 
 
-async def drop_shares(request: RequestContext, message: DropShares) -> DropSharesReply:
+async def drop_shares(request: RequestContext, message: DropShares) -> DropSharesReply:  # MB-R18, MB-R19
     """End leases; the bytes go with the next sweep."""
     await request.account()
     dropped, used_bytes = await request.node.books.drop_leases(request.account_id, _share_ids(message.payload))

@@ -10,7 +10,7 @@ MAX_ADDRESSES = 8
 MAX_PEERS = 64
 
 
-async def channel_info(request: RequestContext, _message: ChannelInfo) -> ChannelInfoReply:
+async def channel_info(request: RequestContext, _message: ChannelInfo) -> ChannelInfoReply:  # MA-R22
     """Where the node's Lightning daemon answers."""
     node = request.node
     binding = node.binding.require_confirmed()
@@ -21,6 +21,6 @@ async def channel_info(request: RequestContext, _message: ChannelInfo) -> Channe
     )
 
 
-async def list_peers(request: RequestContext, _message: ListPeers) -> ListPeersReply:
+async def list_peers(request: RequestContext, _message: ListPeers) -> ListPeersReply:  # MB-R31
     """The nodes that the operator recommends."""
     return ListPeersReply(peers=[str(NodeAddress.parse(peer)) for peer in request.node.config.peers[:MAX_PEERS]])

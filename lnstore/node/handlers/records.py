@@ -9,7 +9,7 @@ from lnstore_protocol.messages import GetRecord, GetRecordReply, PutRecord, PutR
 from lnstore_protocol.terms import Record
 
 
-async def put_record(request: RequestContext, message: PutRecord) -> PutRecordReply:
+async def put_record(request: RequestContext, message: PutRecord) -> PutRecordReply:  # MB-R25
     """Store a record of the asking account."""
     await request.account()
     record = Record.decode(message.record)
@@ -19,7 +19,7 @@ async def put_record(request: RequestContext, message: PutRecord) -> PutRecordRe
     return PutRecordReply()
 
 
-async def get_record(request: RequestContext, message: GetRecord) -> GetRecordReply:
+async def get_record(request: RequestContext, message: GetRecord) -> GetRecordReply:  # MB-R28
     """Any account's record by name: records are read by whoever knows whose they are."""
     record = await request.node.books.get_record(message.account_id, message.name)
     if record is None:

@@ -19,7 +19,7 @@ from lnstore_protocol.proofs import NONCE_BYTES
 from lnstore_protocol.terms import period_at, period_start, rent_msat
 
 
-async def request_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:
+async def request_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:  # MA-R16, P-R7
     """The invoice for a rent period or a deposit."""
     make = _INVOICES.get(message.purpose)
     if make is None:
@@ -27,7 +27,7 @@ async def request_invoice(request: RequestContext, message: RequestInvoice) -> I
     return await make(request, message)
 
 
-async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:
+async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:  # MA-R17, MA-R18
     period, token_index, nonce = message.period, message.token_index, message.nonce
     if period is None or token_index is None or nonce is None or len(nonce) != NONCE_BYTES:
         raise Refusal(ErrorCode.MALFORMED, "rent needs the period, the token index and a nonce of 32 bytes")
@@ -99,7 +99,7 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
         raise Refusal(ErrorCode.PERIOD_REFUSED, "this account owes no rent")
 
 
-def _plan(
+def _plan(  # R-W14, R-W17
     account: Account,
     former: PlannedInvoice | None,
     proof: RentProof,
@@ -132,7 +132,7 @@ def _plan(
     )
 
 
-def _nothing_to_prove() -> RentProof:
+def _nothing_to_prove() -> RentProof:  # P-W11
     """There is nothing to prove, so the preimage is any secret."""
     return RentProof(shares=0, sample=b"", lost=b"", preimage=secrets.token_bytes(32))
 

@@ -30,7 +30,7 @@ _PUT_ATTEMPTS = 3
 """A put is repeated when the sweeper took the file between its writing and its lease; it cannot go on for ever."""
 
 
-async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:
+async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:  # MB-R2, MB-R3, MB-R4, MB-R6
     """Store a share and lease it: root, file, lease, in this order, so that a lease always has its bytes."""
     node = request.node
     size_bytes = len(message.payload)
@@ -71,7 +71,7 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
-async def get_share(request: RequestContext, message: GetShare) -> GetShareReply:
+async def get_share(request: RequestContext, message: GetShare) -> GetShareReply:  # MB-R8, MB-R9, MB-W2, V-R1
     """The leaves that cover a range of any share, paid from the reader's deposit."""
     node = request.node
     share_bytes = await trio.to_thread.run_sync(node.shares.size, message.share_id, limiter=node.workers.reads)
@@ -92,7 +92,7 @@ async def get_share(request: RequestContext, message: GetShare) -> GetShareReply
     return GetShareReply(offset=start, share_bytes=share_bytes, proof=cut.proof, payload=cut.payload)
 
 
-async def audit_share(request: RequestContext, message: AuditShare) -> AuditShareReply:
+async def audit_share(request: RequestContext, message: AuditShare) -> AuditShareReply:  # MB-R21, MB-R22
     """One leaf of a share that the account leases, with its path."""
     node = request.node
     await request.account()

@@ -98,7 +98,7 @@ async def test_nothing_is_written_when_nothing_is_due(world: World) -> None:
     assert world.books.commits == commits
 
 
-async def test_a_lapsed_account_opens_anew_with_its_deposit_and_its_counters(world: World) -> None:
+async def test_a_lapsed_account_opens_anew_with_its_deposit_and_its_counters(world: World) -> None:  # R-W7
     account = await world.renting()
     account = await world.pay(rent(account))
     account = await world.pay(deposit(account, 77, ANCHOR))
@@ -149,7 +149,7 @@ async def test_a_label_of_former_days_is_not_taken_for_a_new_invoice(world: Worl
         await world.books.plan_invoice(rent(anew, label=old.label))
 
 
-async def test_rented_bytes_count_capacity_and_what_is_being_bought(world: World) -> None:
+async def test_rented_bytes_count_capacity_and_what_is_being_bought(world: World) -> None:  # R-W11
     account = await world.renting(3 * GIB)
     other = await world.opened()
     assert await world.books.rented_bytes(ANCHOR) == 3 * GIB

@@ -153,7 +153,7 @@ async def test_leases_are_paged_in_ascending_order(world: World) -> None:
     assert [found.share_id for found in first + rest] == expected
 
 
-async def test_the_sweep_deletes_what_nobody_leases_and_nothing_else(world: World) -> None:
+async def test_the_sweep_deletes_what_nobody_leases_and_nothing_else(world: World) -> None:  # MB-R20
     account, other = await world.renting(), await world.renting()
     disk = Disk(1, 2, 3)
     await put(world, account, 1, 2)
@@ -164,7 +164,7 @@ async def test_the_sweep_deletes_what_nobody_leases_and_nothing_else(world: Worl
     assert await world.books.sweep(delete=disk.delete, limit=100) == 0
 
 
-async def test_a_share_leased_by_two_survives_the_lapse_of_one(world: World) -> None:
+async def test_a_share_leased_by_two_survives_the_lapse_of_one(world: World) -> None:  # MB-R20
     leaving, staying = await world.renting(), await world.renting()
     await world.pay(rent(staying))
     disk = Disk(1, 2)

@@ -27,7 +27,7 @@ async def keep(world: World, account: Account, sequence: int, encoded: bytes, na
     await world.books.put_record(record, encoded)
 
 
-async def test_a_newer_record_replaces_an_older_one_and_never_the_other_way(world: World) -> None:
+async def test_a_newer_record_replaces_an_older_one_and_never_the_other_way(world: World) -> None:  # MB-R26
     account = await world.opened()
     assert await world.books.get_record(account.account_id, b"catalog") is None
     await keep(world, account, 5, b"five")
@@ -49,7 +49,7 @@ async def test_names_and_accounts_are_kept_apart(world: World) -> None:
     assert found == [b"1a", b"1b", b"2a", None]
 
 
-async def test_records_need_an_account_and_are_limited(world: World) -> None:
+async def test_records_need_an_account_and_are_limited(world: World) -> None:  # MB-R27
     account = await world.opened()
     async with trio.open_nursery() as nursery:
         for number in range(RECORDS_PER_ACCOUNT):

@@ -119,7 +119,7 @@ def kinds(planned: PlannedInvoice, **account: object) -> dict[str, int]:
     return {entry.kind: entry.amount_msat for entry in done.entries}
 
 
-def test_rent_moves_the_paid_time_and_the_token_on() -> None:
+def test_rent_moves_the_paid_time_and_the_token_on() -> None:  # R-W20
     account = an_account()
     planned = rent(account)
     done = credit(account, planned, planned.amount_msat, NOW, promised_until_at=planned.until_at)
@@ -142,7 +142,7 @@ def test_rent_for_a_period_that_is_over_too_does_not_restore_the_account() -> No
     assert (done.account.state, done.account.paid_until_at) == (GRACE, ANCHOR + 2 * PERIOD)
 
 
-def test_a_first_growth_opens_the_period_it_pays_for() -> None:
+def test_a_first_growth_opens_the_period_it_pays_for() -> None:  # R-W10
     account = an_account(capacity_bytes=0, paid_until_at=ANCHOR, growth_index=0)
     planned = growth(account, GIB, NOW, ANCHOR + PERIOD)
     done = credit(account, planned, planned.amount_msat, NOW, promised_until_at=0)
@@ -175,7 +175,7 @@ def test_a_growth_that_was_made_already_becomes_deposit() -> None:
 
 
 @pytest.mark.parametrize("purpose", ["rent", "growth"])
-def test_what_is_paid_after_a_lapse_becomes_deposit(purpose: str) -> None:
+def test_what_is_paid_after_a_lapse_becomes_deposit(purpose: str) -> None:  # R-W16
     account = an_account()
     planned = rent(account) if purpose == "rent" else growth(account, GIB, NOW, ANCHOR + PERIOD)
     lapsed = replace(account, state=LAPSED, capacity_bytes=0)

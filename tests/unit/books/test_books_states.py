@@ -17,7 +17,7 @@ from lnstore_protocol.messages import AccountState
 PAID_UNTIL = ANCHOR + PERIOD
 
 
-def test_the_table_has_a_row_for_everything() -> None:
+def test_the_table_has_a_row_for_everything() -> None:  # R-W3
     assert set(NEXT_STATE) == set(product(AccountState, Due))
 
 
@@ -39,7 +39,7 @@ def test_time_moves_a_renting_account_at_the_exact_second(now: int, rent: Due, s
 
 
 @pytest.mark.parametrize("free", [{"capacity_bytes": 0}, {"price_msat_per_gib_month": Msat(0)}])
-def test_who_owes_nothing_moves_on_to_the_current_period(free: dict[str, int]) -> None:
+def test_who_owes_nothing_moves_on_to_the_current_period(free: dict[str, int]) -> None:  # R-W4
     account = an_account(**free, paid_until_at=ANCHOR)
     for now, start in ((ANCHOR, ANCHOR), (ANCHOR + 7 * PERIOD - 1, ANCHOR + 6 * PERIOD), (ANCHOR + 7 * PERIOD,) * 2):
         then = standing(account, now)

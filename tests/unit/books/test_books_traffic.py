@@ -30,7 +30,7 @@ async def reader(world: World, amount_msat: int, **terms: Any) -> Account:
     return await world.pay(deposit(account, amount_msat, ANCHOR))
 
 
-async def test_a_hold_takes_from_the_deposit_and_gives_back_what_was_not_read(world: World) -> None:
+async def test_a_hold_takes_from_the_deposit_and_gives_back_what_was_not_read(world: World) -> None:  # R-W23
     account = await reader(world, 5 * EGRESS)
     hold = await world.books.hold_egress(account.account_id, 4 * GIB, ANCHOR)
     assert (await world.now_is(account)).deposit_msat == EGRESS
@@ -42,7 +42,7 @@ async def test_a_hold_takes_from_the_deposit_and_gives_back_what_was_not_read(wo
     assert (balances[f"egress:{name}"], balances[f"hold:{name}"]) == (-EGRESS, 0)
 
 
-async def test_two_holds_cannot_spend_the_same_deposit(world: World) -> None:
+async def test_two_holds_cannot_spend_the_same_deposit(world: World) -> None:  # R-W23
     account = await reader(world, 5 * EGRESS)
     await world.books.hold_egress(account.account_id, 3 * GIB, ANCHOR)
     with pytest.raises(BooksRefused) as refused:

@@ -268,7 +268,7 @@ for number in range(3):
 """
 
 
-def test_killed_in_the_middle_of_puts_every_visible_share_is_whole_and_every_acknowledged_one_there(
+def test_killed_in_the_middle_of_puts_every_visible_share_is_whole_and_every_acknowledged_one_there(  # MB-R4
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "shares"
