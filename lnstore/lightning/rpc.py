@@ -18,6 +18,9 @@ import trio
 
 from lnstore.ports import LightningError, LightningRefused, LightningUnavailable
 
+QUEUE_POLL_SECONDS = 0.02
+"""How soon a daemon with a full queue of callers is tried again."""
+
 _importing = threading.Lock()
 
 
@@ -94,8 +97,7 @@ class Call:
                 raise LightningUnavailable("the call was cancelled before it began")
             raw = self._raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            raw.settimeout(self._timeout)
-            raw.connect(self._path)
+            self._connect(raw, deadline)
             reply = self._converse(_Socket(raw, deadline))
         except TimeoutError:
             raise LightningUnavailable(
@@ -119,6 +121,17 @@ class Call:
                 self._raw = None
                 raw.close()
         return self._result(reply)
+
+    def _connect(self, raw: socket.socket, deadline: float) -> None:
+        """Connect; a daemon that has too many callers waiting is asked again until the time is up."""
+        raw.settimeout(self._timeout)
+        while True:
+            try:
+                return raw.connect(self._path)
+            except BlockingIOError:  # its queue is full: unix sockets say so at once, whatever the timeout
+                if self._aborted or time.monotonic() + QUEUE_POLL_SECONDS > deadline:
+                    raise TimeoutError from None
+                time.sleep(QUEUE_POLL_SECONDS)
 
     def _converse(self, wire: _Socket) -> Any:
         rpc = rpc_class()(self._path)

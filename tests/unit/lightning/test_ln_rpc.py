@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -127,27 +129,67 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def test_cancelled_waits_leave_nothing(home: Path) -> None:
-    """Three hundred waits on a silent daemon end at once when cancelled, and leave neither thread nor socket."""
+async def test_a_full_queue_is_waited_for(home: Path) -> None:
+    """A daemon that is too busy to accept callers is tried again, and nothing is said to be lost meanwhile."""
+    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    raw.bind(str(home / "s"))
+    raw.listen(0)
+    with raw, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:
+        first.connect(str(home / "s"))
+        with pytest.raises(LightningUnavailable, match="did not answer"):
+            await call(home / "s", 0.1)
+        async with trio.open_nursery() as nursery:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(raw.dup()))
+
+            async def accept_soon() -> None:
+                await trio.testing.wait_all_tasks_blocked(0.03)
+                daemon = answering(b'{"jsonrpc":"2.0","id":"x","result":{"label":"l"}}\n\n')
+                await trio.serve_listeners(daemon, [listener])
+
+            nursery.start_soon(accept_soon)
+            assert await call(home / "s") == {"label": "l"}
+            nursery.cancel_scope.cancel()
+
+
+CANCELLED = 2400
+AT_ONCE = 24  # more than there are threads for waits, so that some are cancelled while they queue
+
+
+async def test_thousands_of_cancelled_waits_leave_nothing(home: Path) -> None:
+    """Waits on a silent daemon end at once when cancelled, at whatever moment, and leave neither thread nor socket."""
+    chance = random.Random(4)
     async with trio.open_nursery() as nursery:
         await serve(nursery, home / "s", silence)
         lightning = CoreLightning(home / "s")
-        with trio.move_on_after(0.01):
-            await lightning.next_paid(0, timeout_seconds=600)
-        before = descriptors()
-        for _ in range(300):
-            started = time.monotonic()
-            with trio.move_on_after(0.001) as patience:
+        cancelled = 0
+
+        async def wait() -> None:
+            nonlocal cancelled
+            with trio.move_on_after(chance.choice((0, 0.0002, 0.001, 0.004))) as patience:
                 await lightning.next_paid(0, timeout_seconds=600)
-            assert patience.cancelled_caught
-            assert time.monotonic() - started < 1
+            cancelled += patience.cancelled_caught
 
-        async def ended() -> bool:
-            return lightning._waits.borrowed_tokens == 0 and descriptors() <= before
+        async def some(rounds: int) -> tuple[int, int]:
+            """Descriptors and threads once the daemon and the threads have noticed that their callers are gone."""
+            for _ in range(rounds):
+                async with trio.open_nursery() as waiting:
+                    for _ in range(AT_ONCE):
+                        waiting.start_soon(wait)
 
-        await eventually(ended)  # a thread notices that its socket was shut down, then closes it
-        # The threads went back to trio's cache; none was stuck in a read, so few were ever needed.
-        assert threading.active_count() < 30
+            async def quiet() -> bool:
+                return lightning._waits.borrowed_tokens == 0 and descriptors() <= idle
+
+            await eventually(quiet)
+            return descriptors(), threading.active_count()
+
+        idle = descriptors()
+        first = await some(10)
+        started = time.monotonic()
+        last = await some(CANCELLED // AT_ONCE - 10)
+        assert cancelled == CANCELLED
+        assert last[0] <= first[0]
+        assert last[1] <= max(first[1], core.WAITS + 8)
+        assert time.monotonic() - started < 10
         nursery.cancel_scope.cancel()
 
 
