@@ -26,6 +26,7 @@ def _with(ask: RequestInvoice, client: Client, node: RunningNode, t: int) -> Req
     return replace(ask, token_index=t, nonce=client.nonce(node.address, t))
 
 
+# MA-R25
 async def test_a_higher_token_index_gets_another_invoice_and_the_former_can_no_longer_be_paid(world: World) -> None:
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)

@@ -41,7 +41,7 @@ async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> Inv
         return invoicing.reply(InvoiceReply, planned, await invoicing.issue(node, planned))
 
 
-async def _attempt(
+async def _attempt(  # MA-R25
     request: RequestContext,
     account: Account,
     former: PlannedInvoice | None,
