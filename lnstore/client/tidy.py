@@ -14,7 +14,7 @@ from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import MAX_IDS, DropShares, DropSharesReply
 
 
-async def drop_given_up(purse: Purse, node: NodeEntry) -> frozenset[ShareId]:
+async def drop_given_up(purse: Purse, node: NodeEntry) -> frozenset[ShareId]:  # P-R12
     """Tell the node again which shares were given up there; all of them."""
     given_up = sorted(purse.catalog.given_up_at(node.node_id))
     for at in range(0, len(given_up), MAX_IDS):

@@ -146,7 +146,7 @@ async def test_shares_that_only_the_node_knows_of_do_no_harm(world: World) -> No
     assert share_ids[0] in world.node.shares
 
 
-async def test_a_node_that_missed_a_drop_is_told_again_before_its_proof(world: World) -> None:
+async def test_a_node_that_missed_a_drop_is_told_again_before_its_proof(world: World) -> None:  # P-R12
     """The file was removed while the node could not be reached."""
     share_ids = world.store(shares=2)
     world.purse.catalog.remove_file(world.purse.catalog.files()[-1].file_id)
