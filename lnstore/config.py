@@ -61,6 +61,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{value!r} is not a list of texts")
@@ -162,7 +168,10 @@ class NodeConfig(_Config):
     period: int = _setting(parse_seconds, "30d", "One rent payment per period.")
     grace: int = _setting(parse_seconds, "7d", "How long after a missed payment shares are kept; no writes meanwhile.")
     channel_policy: ChannelPolicy = _setting(
-        _policy, "preferred", "Whether rent must come over a direct channel: any, preferred, required."
+        _policy,
+        "preferred",
+        "Which way rent is to come. any: over whatever route. preferred: clients whose rent would fill a channel of\n"
+        "minimum_channel_sat open one to you, small ones pay over routes. required: only over a direct channel.",
     )
     minimum_channel_sat: int = _setting(_natural, 100_000, "The smallest Lightning channel you want opened to you.")
     terms_valid: int = _setting(parse_seconds, "7d", "For how long a client may take up the terms it was told.")
@@ -214,6 +223,20 @@ class ClientConfig(_Config):
         _natural, 1, "Routing fees, in percent of a payment (at least 1 sat is allowed)."
     )
     channel_periods: int = _setting(_natural, 6, "Channels are opened with room for this many periods of rent.")
+    maximum_opening_percent: int = _setting(
+        _natural, 5, "Never open or enlarge a channel while the on-chain fee is more than this percentage of it."
+    )
+    automatic_top_up: bool = _setting(
+        _switch,
+        False,  # noqa: FBT003 - the value of a setting
+        "Whether `lnstore rent pay` adds to a channel that cannot pay the next rent, or only says so.",
+    )
+    zero_conf: bool = _setting(
+        _switch,
+        False,  # noqa: FBT003 - the value of a setting
+        "Ask for channels that are usable before their funding has a block. Without effect at a node whose Lightning\n"
+        "daemon does not allow that to yours (docs/guides/node.md).",
+    )
     clock_file: Path | None = _setting(
         _optional_path, "", "Only for development networks: a file that steers the clock. Leave empty."
     )

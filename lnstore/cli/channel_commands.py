@@ -89,7 +89,7 @@ def ls(profile: Path | None, as_json: bool) -> None:
     Example:
       lnstore channel ls
     """
-    from lnstore.client.node_channels import list_channels
+    from lnstore.client.channel_watch import list_channels
 
     async def work() -> None:
         async with open_purse(profile) as purse:

@@ -16,7 +16,7 @@ from lnstore.client.accounts import (
 )
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import CapacityUnfit, InvoiceFault, InvoiceRefused, PaymentOpen
-from lnstore.client.node_channels import open_channel
+from lnstore.client.node_channels import channel_as_agreed
 from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.purse import Purse
 from lnstore.client.wallet import Offer, PaymentEntry
@@ -29,7 +29,7 @@ from lnstore_protocol.messages import (
     InvoiceReply,
     RequestInvoice,
 )
-from lnstore_protocol.terms import Agreement, ChannelPolicy, period_at, period_start, rent_msat
+from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 GROWTH_INVOICE_SECONDS = 3600
 """A node repeats its reply to the same request for as long as the invoice in it stands."""
@@ -98,9 +98,9 @@ async def buy(  # R-R25
 ) -> Purchase:
     """Have `capacity_bytes` rented at the node, and a deposit of at least `deposit_msat` for reading.
 
-    Opens the account if there is none, and a channel if the node's terms require one. Whatever an interrupted run left
-    open is finished first. TermsRefused, CapacityUnfit, InvoiceRefused, PaymentFailed: nothing was paid; PaymentOpen,
-    NotCredited: run it again.
+    Opens the account if there is none, and a channel as the node's terms ask for (channel_as_agreed). Whatever an
+    interrupted run left open is finished first. TermsRefused, CapacityUnfit, InvoiceRefused, PaymentFailed: nothing
+    was paid; PaymentOpen, NotCredited: run it again.
     """
     tell = progress or (lambda _: None)
     await resolve_open(purse)
@@ -112,8 +112,7 @@ async def buy(  # R-R25
             f"{node.petname} rents out {terms.minimum_capacity_bytes} to {terms.maximum_capacity_bytes} bytes to an "
             f"account; {capacity_bytes} were asked for"
         )
-    if terms.channel_policy is ChannelPolicy.REQUIRED:
-        await open_channel(purse, node, capacity_bytes=capacity_bytes, progress=progress)
+    await channel_as_agreed(purse, node, terms, capacity_bytes, progress=progress)
     deal = _Deal(purse, node, agreement)
     payments: list[PaymentEntry] = []
     for _ in range(ROUNDS):

@@ -86,12 +86,6 @@ class NotCredited(LnstoreError):
     exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
 
 
-class ChannelTooSmall(LnstoreError):
-    """The node takes rent only over a direct channel, and there is none that could carry it."""
-
-    exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
-
-
 class ProofFailed(LnstoreError):
     """The node did not prove that it holds our shares.
 

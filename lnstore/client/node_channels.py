@@ -1,37 +1,33 @@
-"""Lightning channels to nodes: opened for some periods of rent, and listed with what they can still pay."""
+"""Lightning channels to nodes: opened for some periods of rent, as the node's terms ask for, topped up, closed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lnstore.client.accounts import fetch_terms
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.channel_watch import agreement_at, list_channels, next_rents, rented_bytes, supplies
 from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.purse import Purse
-from lnstore.lightning.channels import channel_size_sat, ensure_channel
-from lnstore.ports import Channel
-from lnstore_protocol.ids import Msat
+from lnstore.errors import LnstoreError
+from lnstore.lightning.channel_changes import close_channel, top_up, until_spliced
+from lnstore.lightning.channels import ensure_channel
+from lnstore.lightning.reconnecting import Place, reconnect
+from lnstore.lightning.supply import Phase, Supply, channel_size_sat, channel_wanted, phase, spendable_msat
+from lnstore.ports import Channel, Closing, LightningError
+from lnstore_protocol.ids import LightningId, Msat
 from lnstore_protocol.messages import ChannelInfo, ChannelInfoReply
-from lnstore_protocol.terms import Agreement, Terms, rent_msat
+from lnstore_protocol.terms import ChannelPolicy, Terms, rent_msat
 
 OPEN_SECONDS = 600.0
-"""How long `open_channel` waits for a channel to become usable; running it again goes on waiting for the same one."""
+"""How long a channel is waited for to become usable; running it again goes on waiting for the same one."""
+
+RECONNECT_SECONDS = 20.0
+"""How long a peer that is away is called before something is done without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChannel:
-    """A channel, the node it leads to (None: somebody else), and how many periods of rent can be paid from it.
-
-    `periods_left` is None where nothing is rented.
-    """
-
-    channel: Channel
-    node: NodeEntry | None
-    periods_left: int | None
-
-
-def parse_place(text: str) -> tuple[str, int] | None:
+def parse_place(text: str) -> Place | None:
     """`host:port`, the host of an IPv6 address in brackets; None for anything else."""
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -39,21 +35,16 @@ def parse_place(text: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-async def open_channel(  # MA-R23, R-R24
-    purse: Purse,
-    node: NodeEntry,
-    *,
-    capacity_bytes: int = 0,
-    amount_sat: int | None = None,
-    progress: Callable[[str], None] | None = None,
-    timeout_seconds: float = OPEN_SECONDS,
-) -> Channel:
-    """A usable channel to the node: the one there is, or a new one.
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """The node's Lightning daemon: its key, where it is reached, the smallest channel it wants."""
 
-    Its size is `amount_sat`, else enough for `channel_periods` periods of rent for the larger of what is rented there
-    and `capacity_bytes`, and always at least the node's minimum. NodeUntrusted when the node names another Lightning
-    key than it proved; LightningRefused and LightningUnavailable as ensure_channel.
-    """
+    lightning_id: LightningId
+    place: Place
+    minimum_sat: int
+
+
+async def _peer(purse: Purse, node: NodeEntry) -> _Peer:
     info = await purse.ask(node, ChannelInfo(), ChannelInfoReply)
     if info.lightning_id != node.lightning_id:
         raise NodeUntrusted(
@@ -66,40 +57,178 @@ async def open_channel(  # MA-R23, R-R24
             f"{node.petname} does not say where its Lightning daemon is reached; ask its operator, or pay over other "
             "channels if its terms allow that"
         )
-    rented = purse.wallet.standing(node.node_id, anchor_at=agreed.anchor_at) if (agreed := _agreed(node)) else None
+    return _Peer(info.lightning_id, place, info.minimum_sat)
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+async def open_channel(  # MA-R23, R-R24
+    purse: Purse,
+    node: NodeEntry,
+    *,
+    capacity_bytes: int = 0,
+    amount_sat: int | None = None,
+    push_msat: int = 0,
+    progress: Callable[[str], None] | None = None,
+    timeout_seconds: float = OPEN_SECONDS,
+) -> Channel:
+    """A usable channel to the node that can pay at least the next rent: the one there is, or a new one.
+
+    Its size is `amount_sat`, else enough for `channel_periods` periods of rent for the larger of what is rented there
+    and `capacity_bytes`, and always at least the node's minimum; `push_msat` more are given to the node. NodeUntrusted
+    when the node names another Lightning key than it proved; FeeTooHigh, LightningRefused and LightningUnavailable as
+    ensure_channel.
+    """
+    peer = await _peer(purse, node)
+    agreed = agreement_at(node)
     terms = agreed.terms.terms if agreed else (await fetch_terms(purse, node)).terms
-    wanted = max(capacity_bytes, rented.capacity_bytes if rented else 0)
-    sized = channel_size_sat(_rent(terms, wanted), purse.config.channel_periods, info.minimum_sat)
+    rent = _rent(terms, max(capacity_bytes, rented_bytes(purse, node)))
+    minimum_sat = max(peer.minimum_sat, terms.minimum_channel_sat)
+    sized = channel_size_sat(rent, purse.config.channel_periods, minimum_sat)
     return await ensure_channel(
         purse.lightning,
-        info.lightning_id,
-        *place,
-        amount_sat=max(amount_sat, info.minimum_sat) if amount_sat is not None else sized,
+        peer.lightning_id,
+        *peer.place,
+        amount_sat=(sized if amount_sat is None else max(amount_sat, minimum_sat)) + -(-push_msat // 1000),
+        push_msat=push_msat,
+        progress=progress,
+        timeout_seconds=timeout_seconds,
+        least_spendable_msat=rent,
+        maximum_fee_percent=purse.config.maximum_opening_percent,
+        zero_conf=purse.config.zero_conf,
+    )
+
+
+async def channel_as_agreed(
+    purse: Purse,
+    node: NodeEntry,
+    terms: Terms,
+    capacity_bytes: int,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> Channel | None:
+    """The channel that the node's channel policy asks of a client that rents `capacity_bytes`; None for none.
+
+    Where one is only preferred and cannot be had (no coins, fees too high, daemon away), the rent goes over routes.
+    Where it is required, errors are those of `open_channel`.
+    """
+    rent = _rent(terms, capacity_bytes)
+    if not channel_wanted(
+        terms.channel_policy,
+        rent_msat_per_period=rent,
+        periods=purse.config.channel_periods,
+        minimum_sat=terms.minimum_channel_sat,
+    ):
+        return None
+    try:
+        return await open_channel(purse, node, capacity_bytes=capacity_bytes, progress=progress)
+    except LightningError as exc:
+        if terms.channel_policy is ChannelPolicy.REQUIRED:
+            raise
+        if progress is not None:
+            progress(f"would like a direct channel, and gets none: {exc}")
+        return None
+
+
+# --- keeping --------------------------------------------------------------------------------------------------------
+
+
+async def keep_connected(purse: Purse, node: NodeEntry, *, progress: Callable[[str], None] | None = None) -> bool:
+    """Whether the node's daemon is connected where there are channels to it; it is called for a while if it is not."""
+    channels = await _channels(purse, node)
+    if all(channel.connected for channel in channels if phase(channel.state) is Phase.OPEN):
+        return True
+    peer = await _peer(purse, node)
+    return await reconnect(
+        purse.lightning, peer.lightning_id, peer.place, timeout_seconds=RECONNECT_SECONDS, progress=progress
+    )
+
+
+async def make_ready(
+    purse: Purse, nodes: Collection[NodeEntry], *, progress: Callable[[str], None] | None = None
+) -> None:
+    """Before rent is paid at these nodes: daemons that went away are called, and channels topped up if so configured.
+
+    What cannot be done is told and not raised: paying says best what is missing.
+    """
+    tell = progress or (lambda _: None)
+    try:
+        found = [one for one in supplies(purse, await list_channels(purse)) if one.node in nodes]
+    except LightningError:
+        return
+    for one in found:
+        try:
+            if one.phase is Phase.OPEN:
+                await keep_connected(purse, one.node, progress=progress)
+            if one.phase is Phase.OPEN and one.supply is Supply.TOP_UP and purse.config.automatic_top_up:
+                await top_up_channel(purse, one.node, progress=progress)
+        except LnstoreError as exc:
+            tell(f"{one.node.petname}: {exc}")
+
+
+async def top_up_channel(
+    purse: Purse,
+    node: NodeEntry,
+    *,
+    amount_sat: int | None = None,
+    progress: Callable[[str], None] | None = None,
+    timeout_seconds: float = OPEN_SECONDS,
+) -> Channel | None:
+    """More to spend with the node: `amount_sat`, or what lacks for `channel_periods` periods of rent.
+
+    Without an amount it is a target: None when nothing lacks, and a change that an interrupted run began is waited
+    for first. What lacks is rounded up to the node's smallest channel, less is not worth its fee. Spliced in where both
+    daemons can, else a second channel. ChannelBusy, FeeTooHigh, LightningRefused, LightningUnavailable as `top_up`.
+    """
+    peer = await _peer(purse, node)
+    channels = await _channels(purse, node)
+    needed_msat = 0
+    if amount_sat is None:
+        if (changing := next((channel for channel in channels if channel.splicing), None)) is not None:
+            await until_spliced(purse.lightning, changing, progress=progress, timeout_seconds=timeout_seconds)
+        if any(phase(channel.state) is Phase.OPENING for channel in channels):
+            await open_channel(purse, node, progress=progress, timeout_seconds=timeout_seconds)
+        channels = await _channels(purse, node)
+        rent = next_rents(purse, node)[0]
+        needed_msat = rent * purse.config.channel_periods - spendable_msat(channels)
+        if needed_msat <= 0:
+            return None
+        amount_sat = max(channel_size_sat(needed_msat, 1, peer.minimum_sat), 1)
+    return await top_up(
+        purse.lightning,
+        peer.lightning_id,
+        peer.place,
+        amount_sat=amount_sat,
+        minimum_sat=channel_size_sat(needed_msat, 1, peer.minimum_sat),
+        maximum_fee_percent=purse.config.maximum_opening_percent,
         progress=progress,
         timeout_seconds=timeout_seconds,
     )
 
 
-async def list_channels(purse: Purse) -> list[NodeChannel]:
-    """All channels of our daemon, those to nodes joined with them and with the rent they can still pay."""
-    nodes = {node.lightning_id: node for node in purse.catalog.nodes() if node.lightning_id is not None}
-    return [
-        NodeChannel(channel, node := nodes.get(channel.peer), _periods_left(purse, channel, node))
-        for channel in await purse.lightning.channels()
-    ]
+async def close_channels(
+    purse: Purse,
+    node: NodeEntry,
+    *,
+    unilateral_after_seconds: int,
+    progress: Callable[[str], None] | None = None,
+) -> list[tuple[Channel, Closing]]:
+    """Closes all channels to the node that are not closed yet: with it, or alone if it is away for so long."""
+    tell = progress or (lambda _: None)
+    closed = []
+    for channel in await _channels(purse, node):
+        if phase(channel.state) in {Phase.OPEN, Phase.OPENING}:
+            tell(f"closing {channel.short_channel_id or channel.channel_id}")
+            closing = await close_channel(purse.lightning, channel, unilateral_after_seconds=unilateral_after_seconds)
+            closed.append((channel, closing))
+    return closed
 
 
-def _periods_left(purse: Purse, channel: Channel, node: NodeEntry | None) -> int | None:
-    agreement = _agreed(node) if node is not None else None
-    if node is None or agreement is None:
-        return None
-    rented = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at).capacity_bytes
-    rent = _rent(agreement.terms.terms, rented)
-    return channel.spendable_msat // rent if rent else None
-
-
-def _agreed(node: NodeEntry) -> Agreement | None:
-    return None if node.agreement is None else Agreement.decode(node.agreement)
+async def _channels(purse: Purse, node: NodeEntry) -> list[Channel]:
+    if node.lightning_id is None:
+        raise NodeUntrusted(f"the Lightning key of {node.petname} is not known; run: lnstore nodes add {node.address}")
+    return await purse.lightning.channels(node.lightning_id)
 
 
 def _rent(terms: Terms, capacity_bytes: int) -> Msat:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.segments import full_share_bytes, manifest_bytes, segment_size
-from lnstore.lightning.channels import channel_size_sat
+from lnstore.lightning.supply import channel_size_sat
 from lnstore_protocol import content
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.terms import GIB, MONTH_SECONDS, Terms, rent_msat

@@ -1,98 +1,102 @@
-"""Channels to counterparts: how large, opened once, waited for."""
+"""Channels to counterparts: how much opening one may cost, opened once, waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import trio
 
-from lnstore.ports import Channel, Channels, LightningRefused, LightningUnavailable
+from lnstore.lightning.reconnecting import NO_ADDRESS, UNREACHABLE, Calls, Tell
+from lnstore.lightning.supply import EMERGENCY_SAT, Phase, fee_allowed, phase
+from lnstore.ports import (
+    Channel,
+    Channels,
+    LightningError,
+    LightningRefused,
+    LightningUnavailable,
+    OnChain,
+)
 from lnstore_protocol.ids import LightningId, Msat
 
 POLL_SECONDS = 0.1
 POLL_CEILING_SECONDS = 5.0
 """A fresh channel is looked at this often, ever more rarely up to the ceiling."""
 
-RESERVE_PARTS_PER_HUNDRED = 1
-"""What each side of a channel must keep, in per cent of it."""
-COMMITMENT_SAT = 16_000
-"""What the side that opens a channel must keep for the fee of its commitment transaction: room for two more
-payments at twice 20 sat/vB, and two anchors. At today's rates it is some 4,300."""
-
-NORMAL = "CHANNELD_NORMAL"
-OPENING = frozenset(
-    {
-        "OPENINGD",
-        "CHANNELD_AWAITING_LOCKIN",
-        "DUALOPEND_OPEN_INIT",
-        "DUALOPEND_OPEN_COMMIT_READY",
-        "DUALOPEND_OPEN_COMMITTED",
-        "DUALOPEND_AWAITING_LOCKIN",
-    }
-)
-_NO_ADDRESS, _UNREACHABLE, _TOO_SMALL = 400, 401, -1
+_REFUSED = -1
+_UNDER_WAY = "Already funding channel"
+"""What lightningd v26.06 says while an earlier fundchannel to that peer goes on, perhaps for a caller since dead."""
 
 
-def channel_size_sat(rent_msat_per_period: int, periods: int, minimum_sat: int) -> int:
-    """The capacity, in sat, that lasts for `periods` payments of `rent_msat_per_period`; at least `minimum_sat`.
+class Daemon(Channels, OnChain, Protocol):
+    """What opening and topping up take."""
 
-    On top of the rent it has what cannot be spent: the reserve and the fee of the commitment transaction.
-    ValueError for negative arguments.
-    """
-    if min(rent_msat_per_period, periods, minimum_sat) < 0:
-        raise ValueError("rent, periods and minimum cannot be negative")
-    rent_sat = -(-rent_msat_per_period * periods // 1000)
-    spendable_parts = 100 - RESERVE_PARTS_PER_HUNDRED
-    return max(minimum_sat, -(-(rent_sat + COMMITMENT_SAT) * 100 // spendable_parts))
+
+class FeeTooHigh(LightningError):
+    """An on-chain fee is a larger share of what it moves than is allowed; nothing was done."""
 
 
 async def ensure_channel(
-    lightning: Channels,
+    lightning: Daemon,
     peer: LightningId,
     host: str,
     port: int,
     *,
     amount_sat: int,
-    progress: Callable[[str], None] | None = None,
+    push_msat: int = 0,
+    progress: Tell | None = None,
     timeout_seconds: float,
     least_spendable_msat: int = 0,
+    maximum_fee_percent: int | None = None,
     announce: bool = True,
+    zero_conf: bool = False,
 ) -> Channel:
     """A usable channel to `peer` in which we hold money: an existing one, one that is opening, or a new one.
 
-    A channel counts as ours to use when we hold something in it and at least `least_spendable_msat` can be spent;
-    while it is opening, its balance decides. `progress` is told in a few words what is waited for. Called again after
+    Existing channels are used when we hold something in them and together they can spend `least_spendable_msat`; while
+    one is opening, its balance decides. `progress` is told in a few words what is waited for. Called again after
     a crash it finds the channel that was being opened; two calls for the same peer must not run at the same time.
 
-    LightningRefused with Core Lightning's code and what to do next: 301 (cannot afford), -1 (too small),
-    400 and 401 (peer not reachable). LightningUnavailable when it is not usable after `timeout_seconds`; calling
-    again resumes the wait.
+    FeeTooHigh when funding a new channel would cost more than `maximum_fee_percent` of it. LightningRefused with Core
+    Lightning's code and what to do next: 301 and 313 (cannot afford), -1 (too small), 400 and 401 (peer not reachable).
+    LightningUnavailable when it is not usable after `timeout_seconds`; calling again resumes the wait.
     """
     tell = progress or (lambda _: None)
     state = "no channel yet"
     with trio.move_on_after(timeout_seconds):
-        found = await _existing(lightning, peer, least_spendable_msat)
+        before = await lightning.channels(peer)
+        found = _existing(before, least_spendable_msat)
         if found is None or not found.connected:
             tell(f"connecting to {host}:{port}")
             await _connect(lightning, peer, host, port)
         if found is None:
+            if maximum_fee_percent is not None:
+                await _check_fee(lightning, amount_sat, maximum_fee_percent)
             tell(f"opening a channel of {amount_sat:,} sat")
-            channel_id = await _open(lightning, peer, amount_sat, announce=announce)
+            channel_id = await _open(
+                lightning, peer, amount_sat, push_msat=Msat(push_msat), announce=announce, zero_conf=zero_conf
+            )
         else:
             channel_id = found.channel_id
+        known = {channel.channel_id for channel in before} - {channel_id}
         pause = POLL_SECONDS
+        calls = Calls(lightning, peer, (host, port))
         while True:
-            channel = next((one for one in await lightning.channels(peer) if one.channel_id == channel_id), None)
+            # Where an earlier call is still funding, the id of its channel is not known yet.
+            listed = [one for one in await lightning.channels(peer) if one.channel_id not in known]
+            channel = next((one for one in listed if channel_id in {one.channel_id, None} and one.to_us_msat), None)
             if channel is not None and channel.usable:
                 return channel
-            if channel is not None and channel.state not in OPENING | {NORMAL}:
+            if channel is not None and phase(channel.state) in {Phase.CLOSING, Phase.CLOSED}:
                 raise LightningRefused(
-                    _TOO_SMALL, f"the channel was closed while it was waited for ({channel.state}); open another one"
+                    _REFUSED, f"the channel was closed while it was waited for ({channel.state}); open another one"
                 )
-            seen = "not listed yet" if channel is None else channel.state if channel.connected else "peer not connected"
+            seen = "not listed yet" if channel is None else _waits_for(channel)
             if seen != state:
                 state = seen
                 tell(f"waiting for the channel: {state}")
+            if channel is not None and not channel.connected:
+                await calls.call_when_due()
             await trio.sleep(pause)
             pause = min(pause * 1.5, POLL_CEILING_SECONDS)
     raise LightningUnavailable(
@@ -101,19 +105,26 @@ async def ensure_channel(
     )
 
 
-async def _existing(lightning: Channels, peer: LightningId, least_spendable_msat: int) -> Channel | None:
-    """The best channel we may use or wait for: usable first, then normal, then opening; the fullest of each."""
-    ours = [
+def _waits_for(channel: Channel) -> str:
+    said = f" ({channel.status})" if channel.status else ""
+    return f"{channel.state}{said}" if channel.connected else f"{channel.state}, peer not connected"
+
+
+def _existing(channels: Sequence[Channel], least_spendable_msat: int) -> Channel | None:
+    """The best channel we may use or wait for: usable first, then open, then opening; the fullest of each."""
+    ours = [channel for channel in channels if channel.to_us_msat > 0]
+    opened = [channel for channel in ours if phase(channel.state) is Phase.OPEN]
+    if sum(channel.spendable_msat for channel in opened) < least_spendable_msat:
+        opened = []
+    opening = [
         channel
-        for channel in await lightning.channels(peer)
-        if channel.to_us_msat > 0
-        and (
-            (channel.state == NORMAL and channel.spendable_msat >= least_spendable_msat)
-            or (channel.state in OPENING and channel.to_us_msat >= least_spendable_msat)
-        )
+        for channel in ours
+        if phase(channel.state) is Phase.OPENING and channel.to_us_msat >= least_spendable_msat
     ]
     return max(
-        ours, key=lambda channel: (channel.usable, channel.state == NORMAL, channel.spendable_msat), default=None
+        opened + opening,
+        key=lambda channel: (channel.usable, phase(channel.state) is Phase.OPEN, channel.spendable_msat),
+        default=None,
     )
 
 
@@ -121,7 +132,7 @@ async def _connect(lightning: Channels, peer: LightningId, host: str, port: int)
     try:
         await lightning.connect(peer, host, port)
     except LightningRefused as refused:
-        if refused.code not in {_NO_ADDRESS, _UNREACHABLE}:
+        if refused.code not in {NO_ADDRESS, UNREACHABLE}:
             raise
         raise LightningRefused(
             refused.code,
@@ -130,20 +141,52 @@ async def _connect(lightning: Channels, peer: LightningId, host: str, port: int)
         ) from None
 
 
-async def _open(lightning: Channels, peer: LightningId, amount_sat: int, *, announce: bool) -> str:
+async def _check_fee(lightning: OnChain, amount_sat: int, maximum_percent: int) -> None:
     try:
-        return await lightning.open_channel(peer, amount_sat=amount_sat, push_msat=Msat(0), announce=announce)
+        fee_sat = await lightning.opening_fee_sat(amount_sat)
     except LightningRefused as refused:
-        match refused.code:
-            case 301:
-                advice = (
-                    f"the wallet cannot afford a channel of {amount_sat:,} sat; send coins to a new address of it, "
-                    "or open a smaller channel"
-                )
-            case -1:
-                advice = f"the peer, or our own daemon, refuses a channel of {amount_sat:,} sat; try another size"
-            case 400 | 401:
-                advice = f"the Lightning node {peer.hex()} went away; try again when it is up"
-            case _:
-                raise
-        raise LightningRefused(refused.code, f"{advice}. It was said: {refused.message}") from None
+        raise _advised(refused, amount_sat) from None
+    if not fee_allowed(fee_sat, amount_sat, maximum_percent):
+        raise FeeTooHigh(
+            f"opening a channel of {amount_sat:,} sat would cost {fee_sat:,} sat in fees now, more than the "
+            f"{maximum_percent} % of it that you allow; nothing was done. Wait until fees are lower, open a larger "
+            "channel, raise maximum_opening_percent in client.toml, or pay over a channel that you have already, if "
+            "the node's terms allow that"
+        )
+
+
+async def _open(
+    lightning: Channels, peer: LightningId, amount_sat: int, *, push_msat: Msat, announce: bool, zero_conf: bool
+) -> str | None:
+    """The new channel's id; None when a channel to this peer is being funded already."""
+    try:
+        return await lightning.open_channel(
+            peer, amount_sat=amount_sat, push_msat=push_msat, announce=announce, zero_conf=zero_conf
+        )
+    except LightningRefused as refused:
+        if refused.code == _REFUSED and _UNDER_WAY in refused.message:
+            return None
+        raise _advised(refused, amount_sat, peer) from None
+
+
+def _advised(refused: LightningRefused, amount_sat: int, peer: LightningId | None = None) -> LightningRefused:
+    """The refusal with what to do about it."""
+    match refused.code:
+        case 301:
+            advice = (
+                f"the wallet cannot afford a channel of {amount_sat:,} sat; send coins to a new address of it, "
+                "or open a smaller channel"
+            )
+        case 313:
+            advice = (
+                f"after a channel of {amount_sat:,} sat the wallet would not have left what lightningd keeps to pay "
+                f"for closing a channel alone ({EMERGENCY_SAT:,} sat, unless you set min-emergency-msat); open a "
+                "channel smaller by that much, or send more coins to a new address of the wallet"
+            )
+        case -1:
+            advice = f"the peer, or our own daemon, refuses a channel of {amount_sat:,} sat; try another size"
+        case 400 | 401 if peer is not None:
+            advice = f"the Lightning node {peer.hex()} went away; try again when it is up"
+        case _:
+            return refused
+    return LightningRefused(refused.code, f"{advice}. It was said: {refused.message}")

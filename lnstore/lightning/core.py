@@ -14,11 +14,11 @@ from typing import Any
 import trio
 
 from lnstore.lightning import replies
+from lnstore.lightning.core_channels import ChannelCommands
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.replies import understanding
 from lnstore.lightning.rpc import Call
 from lnstore.ports import (
-    Channel,
     DecodedInvoice,
     Invoice,
     InvoiceStatus,
@@ -33,8 +33,6 @@ from lnstore_protocol.ids import LightningId, Msat, PaymentHash
 
 CALL_SECONDS = 30.0
 """For a call that lightningd answers from its own state."""
-PEER_SECONDS = 120.0
-"""For a call that talks to a peer first (connect, fundchannel)."""
 MARGIN_SECONDS = 15.0
 """How much longer than its own limit a call may take that has one (pay, close, waitanyinvoice)."""
 
@@ -56,7 +54,7 @@ _IN_FLIGHT = -3
 _LABEL_EXISTS, _PREIMAGE_EXISTS, _WAIT_TIMEOUT, _NO_INVOICE, _WRONG_STATUS = 900, 901, 904, 905, 906
 
 
-class CoreLightning:
+class CoreLightning(ChannelCommands):
     """A Lightning daemon reached through its JSON-RPC unix socket. Implements `ports.Lightning`.
 
     Errors: LightningUnavailable when the daemon does not answer, LightningRefused with its code when it says no.
@@ -76,6 +74,9 @@ class CoreLightning:
     async def call(self, method: str, *, timeout_seconds: float = CALL_SECONDS, **params: Any) -> dict[str, Any]:
         """One raw command with named parameters (those that are None are left out); its result object."""
         return await self._call(method, params, timeout_seconds, self._calls)
+
+    async def _wait(self, method: str, *, timeout_seconds: float, **params: Any) -> dict[str, Any]:
+        return await self._call(method, params, timeout_seconds, self._waits)
 
     async def _call(
         self, method: str, params: dict[str, Any], timeout_seconds: float, limiter: trio.CapacityLimiter
@@ -254,49 +255,3 @@ class CoreLightning:
         except LightningRefused:
             return False
         return True
-
-    # --- channels -----------------------------------------------------------------------------------------------
-
-    async def connect(self, peer: LightningId, host: str, port: int) -> None:
-        """Connects to a peer; refused with 401 when it does not answer there or has another key."""
-        await self.call("connect", timeout_seconds=PEER_SECONDS, id=peer.hex(), host=host, port=port)
-
-    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
-        """Funds a channel; its id. Refused with 301 (cannot afford), -1 (too small) or 400 (peer not connected)."""
-        reply = await self.call(
-            "fundchannel",
-            timeout_seconds=PEER_SECONDS,
-            id=peer.hex(),
-            amount=amount_sat,
-            push_msat=int(push_msat) or None,
-            announce=announce,
-        )
-        with understanding("fundchannel"):
-            return str(reply["channel_id"])
-
-    async def channels(self, peer: LightningId | None = None) -> list[Channel]:
-        """All channels with all peers, or with one; closed ones stay listed for some 100 blocks."""
-        reply = await self.call("listpeerchannels", id=None if peer is None else peer.hex())
-        with understanding("listpeerchannels"):
-            return [replies.channel(entry) for entry in reply["channels"]]
-
-    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
-        """Closes, alone if the peer is away for so long; the closing transaction's id, empty if never funded."""
-        params = {"id": channel_id, "unilateraltimeout": unilateral_timeout_seconds}
-        reply = await self._call("close", params, unilateral_timeout_seconds + PEER_SECONDS, self._waits)
-        with understanding("close"):
-            # A channel that was never funded closes without a transaction.
-            return str((reply.get("txids") or [reply.get("txid", "")])[-1])
-
-    async def new_address(self) -> str:
-        """A fresh bech32 address of the daemon's wallet."""
-        reply = await self.call("newaddr", addresstype="bech32")
-        with understanding("newaddr"):
-            return str(reply["bech32"])
-
-    async def wallet_msat(self) -> Msat:
-        """The wallet's confirmed, unreserved outputs."""
-        reply = await self.call("listfunds")
-        with understanding("listfunds"):
-            usable = (out for out in reply["outputs"] if out["status"] == "confirmed" and not out["reserved"])
-            return Msat(sum(int(out["amount_msat"]) for out in usable))

@@ -8,8 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from lnstore.ports import (
+    OPERATING,
     Channel,
+    Coin,
     DecodedInvoice,
+    Feerates,
     Invoice,
     InvoiceStatus,
     LightningError,
@@ -19,8 +22,7 @@ from lnstore.ports import (
 )
 from lnstore_protocol.ids import LightningId, Msat, PaymentHash
 
-NORMAL = "CHANNELD_NORMAL"
-_LISTING_HTLCS = frozenset({"OPENINGD", "CHANNELD_AWAITING_LOCKIN", NORMAL, "CHANNELD_SHUTTING_DOWN"})
+_LISTING_HTLCS = frozenset({"OPENINGD", "CHANNELD_AWAITING_LOCKIN", *OPERATING, "CHANNELD_SHUTTING_DOWN"})
 LOST = Payment(
     Outcome.FAILED,
     reason="lightningd recorded this payment and died before it sent it; nothing is in flight, but it will never pay "
@@ -40,7 +42,7 @@ def understanding(method: str) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
         raise LightningError(
             f"lightningd's answer to {method} has another form than expected ({type(exc).__name__}: {exc}); "
-            "this lnstore was written for Core Lightning 25.05 to 26.06"
+            "this lnstore was written for Core Lightning 24.11 to 26.06"
         ) from None
 
 
@@ -86,6 +88,30 @@ def channel(entry: dict[str, Any]) -> Channel:
         to_us_msat=Msat(int(entry.get("to_us_msat", 0))),
         spendable_msat=Msat(int(entry.get("spendable_msat", 0))),
         receivable_msat=Msat(int(entry.get("receivable_msat", 0))),
+        status=str((entry.get("status") or [""])[-1]).partition(":")[2].strip(),
+        opened_by_us=entry.get("opener") == "local",
+        closed_by_us=None if entry.get("closer") is None else entry["closer"] == "local",
+        splicing=bool(entry.get("inflight")) and entry["state"] in OPERATING,
+    )
+
+
+def coin(output: dict[str, Any]) -> Coin:
+    """From an entry of `listfunds`."""
+    return Coin(
+        outpoint=f"{output['txid']}:{output['output']}",
+        amount_sat=int(output["amount_msat"]) // 1000,
+        spendable=output["status"] == "confirmed" and not output["reserved"],
+    )
+
+
+def feerates(rates: dict[str, Any]) -> Feerates:
+    """From the rates of `feerates`; where an estimate is missing (as `splice` before v26.04), the least accepted."""
+    least = int(rates["min_acceptable"])
+    opening = int(rates.get("opening", least))
+    return Feerates(
+        opening=opening,
+        splice=int(rates.get("splice", opening)),
+        mutual_close=int(rates.get("mutual_close", least)),
     )
 
 
@@ -99,7 +125,12 @@ def may_carry(entry: dict[str, Any], payment_hash: str, created_at: int) -> bool
         return True
     if entry["state"] in _LISTING_HTLCS:
         return False
-    left = [change for change in entry.get("state_changes", []) if change["old_state"] == NORMAL]
+    # A splice takes a channel out of its normal state, but not out of operation.
+    left = [
+        change
+        for change in entry.get("state_changes", [])
+        if change["old_state"] in OPERATING and change["new_state"] not in OPERATING
+    ]
     return not left or datetime.fromisoformat(left[0]["timestamp"]).timestamp() >= created_at
 
 

@@ -23,9 +23,13 @@ from lnstore.ports.clock import (
     Clock,
 )
 from lnstore.ports.lightning import (
+    OPERATING,
     Channel,
     Channels,
+    Closing,
+    Coin,
     DecodedInvoice,
+    Feerates,
     Invoice,
     Invoices,
     InvoiceStatus,
@@ -35,6 +39,7 @@ from lnstore.ports.lightning import (
     LightningInfo,
     LightningRefused,
     LightningUnavailable,
+    OnChain,
     Outcome,
     Payment,
     Payments,
@@ -45,6 +50,7 @@ from lnstore.ports.storage import (
 )
 
 __all__ = [
+    "OPERATING",
     "Account",
     "AccountBooks",
     "Books",
@@ -52,7 +58,10 @@ __all__ = [
     "Channel",
     "Channels",
     "Clock",
+    "Closing",
+    "Coin",
     "DecodedInvoice",
+    "Feerates",
     "Invoice",
     "InvoiceBooks",
     "InvoiceStatus",
@@ -67,6 +76,7 @@ __all__ = [
     "LightningRefused",
     "LightningUnavailable",
     "NewLease",
+    "OnChain",
     "Outcome",
     "Payment",
     "Payments",

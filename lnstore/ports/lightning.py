@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -106,7 +107,11 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A Lightning channel as this side sees it. `state` is Core Lightning's name (CHANNELD_NORMAL, …)."""
+    """A Lightning channel as this side sees it. `state` is Core Lightning's name (CHANNELD_NORMAL, …).
+
+    `status` is the daemon's own sentence about it. `closed_by_us` is None while nobody closes it, or nobody knows who
+    did. While a splice waits for its block (`splicing`) payments pass, and the amounts are still the old ones.
+    """
 
     peer: LightningId
     state: str
@@ -118,11 +123,45 @@ class Channel:
     to_us_msat: Msat
     spendable_msat: Msat
     receivable_msat: Msat
+    status: str = ""
+    opened_by_us: bool = True
+    closed_by_us: bool | None = None
+    splicing: bool = False
 
     @property
     def usable(self) -> bool:
         """Whether payments can pass now."""
-        return self.connected and self.state == "CHANNELD_NORMAL"
+        return self.connected and self.state in OPERATING
+
+
+OPERATING = frozenset({"CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE"})
+"""The states in which a channel carries payments while its peers are connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a channel was closed: by both (`mutual`) or alone. `txid` is empty for one that was never funded."""
+
+    txid: str
+    mutual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coin:
+    """An output of the wallet: `outpoint` is txid:number, `spendable` once it is confirmed and not reserved."""
+
+    outpoint: str
+    amount_sat: int
+    spendable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Feerates:
+    """What transactions cost now, in sat for 1,000 of weight."""
+
+    opening: int
+    splice: int
+    mutual_close: int
 
 
 class LightningIdentity(Protocol):
@@ -183,23 +222,50 @@ class Payments(Protocol):
 
 
 class Channels(Protocol):
-    """Channels and the on-chain wallet behind them."""
+    """Channels with peers."""
 
     async def connect(self, peer: LightningId, host: str, port: int) -> None:
         """Connect to a peer (at once when already connected)."""
         ...
 
-    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
-        """Fund a channel to a connected peer; the channel id. It is usable some blocks later (`channels`)."""
+    async def open_channel(
+        self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool, zero_conf: bool = False
+    ) -> str:
+        """Fund a channel to a connected peer; the channel id. It is usable some blocks later (`channels`).
+
+        With `zero_conf` it is usable at once if the peer allows that to us; else that changes nothing.
+        """
         ...
 
     async def channels(self, peer: LightningId | None = None) -> list[Channel]:
         """All channels, or those with one peer."""
         ...
 
-    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
-        """Close the channel; the closing transaction's id."""
+    async def close_channel(
+        self, channel_id: str, *, unilateral_timeout_seconds: int, destination: str | None = None
+    ) -> Closing:
+        """Close the channel, alone if the peer is away for so long; our part goes to `destination`, or the wallet."""
         ...
+
+    async def can_splice(self, peer: LightningId) -> bool:
+        """Whether both daemons can change a channel's size without closing it. False while not connected."""
+        ...
+
+    async def splice_in(self, channel_id: str, *, amount_sat: int) -> str:
+        """Put coins of the wallet into a channel; the transaction's id. In force once it has a block.
+
+        Never while another splice is under way (`Channel.splicing`), nor with more than the wallet has: lightningd
+        v26.06 may close the channel then.
+        """
+        ...
+
+    async def splice_out(self, channel_id: str, *, amount_sat: int) -> str:
+        """Take coins out of a channel into the wallet; the fee is taken from the channel too. Else as `splice_in`."""
+        ...
+
+
+class OnChain(Protocol):
+    """The on-chain wallet behind the channels."""
 
     async def new_address(self) -> str:
         """A fresh on-chain address of this daemon's wallet."""
@@ -209,6 +275,25 @@ class Channels(Protocol):
         """Confirmed, unreserved on-chain funds."""
         ...
 
+    async def coins(self) -> list[Coin]:
+        """The wallet's unspent outputs."""
+        ...
 
-class Lightning(LightningIdentity, Invoices, Payments, Channels, Protocol):
+    async def feerates(self) -> Feerates:
+        """What transactions cost now."""
+        ...
+
+    async def opening_fee_sat(self, amount_sat: int) -> int:
+        """What funding a channel of this size would cost now, from a trial that spends nothing.
+
+        LightningRefused as `open_channel` when the wallet does not have so much (301, 313).
+        """
+        ...
+
+    async def withdraw(self, address: str, *, coins: Sequence[str]) -> str:
+        """Send these coins (outpoints) to an address, but for what the daemon keeps for emergencies; the txid."""
+        ...
+
+
+class Lightning(LightningIdentity, Invoices, Payments, Channels, OnChain, Protocol):
     """A Lightning daemon."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,10 @@ from lnstore.client.purse import Purse
 from lnstore.config import ClientConfig
 from lnstore.ports import (
     Channel,
+    Closing,
+    Coin,
     DecodedInvoice,
+    Feerates,
     Invoice,
     InvoiceStatus,
     Lightning,
@@ -134,6 +137,8 @@ class MemoryLightning:
         self.sent: list[_Sent] = []
         self.fee_msat = 0
         self.open_channels: list[Channel] = []
+        self.wallet_sat = 10_000_000
+        self.opening_sat = 200
 
     async def info(self) -> LightningInfo:
         return LightningInfo(self.lightning_id, "memory", self.network.name, 1, "memory", synced=True, simulated=True)
@@ -286,7 +291,9 @@ class MemoryLightning:
         if peer not in self.network.daemons:
             raise LightningRefused(401, "nobody there")
 
-    async def open_channel(self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool) -> str:
+    async def open_channel(
+        self, peer: LightningId, *, amount_sat: int, push_msat: Msat, announce: bool, zero_conf: bool = False
+    ) -> str:
         msat = Msat(amount_sat * 1000)
         channel_id = f"{len(self.open_channels):064x}"
         self.open_channels.append(
@@ -308,14 +315,46 @@ class MemoryLightning:
     async def channels(self, peer: LightningId | None = None) -> list[Channel]:
         return [channel for channel in self.open_channels if peer in (None, channel.peer)]
 
-    async def close_channel(self, channel_id: str, *, unilateral_timeout_seconds: int) -> str:
-        raise LightningRefused(-1, "not in this test")
+    async def close_channel(
+        self, channel_id: str, *, unilateral_timeout_seconds: int, destination: str | None = None
+    ) -> Closing:
+        self._change(channel_id, state="CLOSINGD_COMPLETE", closed_by_us=True)
+        return Closing("11" * 32, mutual=True)
+
+    def _change(self, channel_id: str, **changes: Any) -> None:
+        if channel_id not in {channel.channel_id for channel in self.open_channels}:
+            raise LightningRefused(-32602, "no such channel")
+        self.open_channels = [
+            dataclasses.replace(channel, **changes) if channel.channel_id == channel_id else channel
+            for channel in self.open_channels
+        ]
+
+    async def can_splice(self, peer: LightningId) -> bool:
+        return False
+
+    async def splice_in(self, channel_id: str, *, amount_sat: int) -> str:
+        raise LightningRefused(-32601, "Unknown command 'splicein'")
+
+    async def splice_out(self, channel_id: str, *, amount_sat: int) -> str:
+        raise LightningRefused(-32601, "Unknown command 'spliceout'")
 
     async def new_address(self) -> str:
         return "address"
 
     async def wallet_msat(self) -> Msat:
-        return Msat(0)
+        return Msat(self.wallet_sat * 1000)
+
+    async def coins(self) -> list[Coin]:
+        return [Coin("22" * 32 + ":0", self.wallet_sat, spendable=True)]
+
+    async def feerates(self) -> Feerates:
+        return Feerates(opening=253, splice=253, mutual_close=253)
+
+    async def opening_fee_sat(self, amount_sat: int) -> int:
+        return self.opening_sat
+
+    async def withdraw(self, address: str, *, coins: Sequence[str]) -> str:
+        return "33" * 32
 
 
 # --- a node ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from money_world import START, HonestNode, World, make_world
 
 from lnstore.client.accounts import open_account
 from lnstore.client.catalog import CatalogError
+from lnstore.client.channel_watch import list_channels
 from lnstore.client.money_errors import NodeUntrusted, TermsRefused
-from lnstore.client.node_channels import list_channels, open_channel, parse_place
+from lnstore.client.node_channels import open_channel, parse_place
 from lnstore.client.node_errors import NodeUnreachable
 from lnstore.client.nodes import PetnameInvalid, add_node, list_nodes
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress

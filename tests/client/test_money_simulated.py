@@ -21,8 +21,9 @@ from lnstore.books import SqlBooks
 from lnstore.client.audit import Loss, find_lost
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog, ShareEntry
+from lnstore.client.channel_watch import list_channels
 from lnstore.client.money_errors import PaymentOpen, ProofFailed
-from lnstore.client.node_channels import list_channels, open_channel
+from lnstore.client.node_channels import open_channel
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import resolve_open, resume

@@ -14,6 +14,7 @@ from money_world import GIB, PERIOD, SECRET, START, Killed, World, make_world
 from lnstore.client.accounts import open_account
 from lnstore.client.audit import Loss, find_lost
 from lnstore.client.buying import buy
+from lnstore.client.channel_watch import list_channels
 from lnstore.client.money_errors import (
     AccountMissing,
     InvoiceFault,
@@ -24,7 +25,7 @@ from lnstore.client.money_errors import (
     ProofFailed,
     TokensUsedUp,
 )
-from lnstore.client.node_channels import list_channels, open_channel
+from lnstore.client.node_channels import open_channel
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
 from lnstore.client.rent import RentOutcome, RentPaid, pay_rent, rent_status

@@ -173,12 +173,12 @@ async def test_closing_returns_the_money(pair: Pair) -> None:
 
     await eventually(no_change_outstanding)
     before = await pair.a.wallet_msat()
-    txid = await pair.a.close_channel(channel.channel_id, unilateral_timeout_seconds=30)
-    assert len(txid) == 64
+    closing = await pair.a.close_channel(channel.channel_id, unilateral_timeout_seconds=30)
+    assert (len(closing.txid), closing.mutual) == (64, True)
 
     async def closed() -> bool:
         (after,) = await pair.a.channels(info.lightning_id)
-        return after.state == "ONCHAIN" and not after.usable
+        return after.state == "ONCHAIN" and after.closed_by_us and not after.usable
 
     await eventually(closed)
 
@@ -204,6 +204,7 @@ async def test_closing_without_the_peer(pair: Pair) -> None:
         return not (await pair.a.channels(info.lightning_id))[0].connected
 
     await eventually(apart)
-    await pair.a.close_channel(channel.channel_id, unilateral_timeout_seconds=1)
+    closing = await pair.a.close_channel(channel.channel_id, unilateral_timeout_seconds=1)
+    assert (len(closing.txid), closing.mutual) == (64, False)
     states = {one.state for one in await pair.a.channels(info.lightning_id)}
     assert states <= {"AWAITING_UNILATERAL", "FUNDING_SPEND_SEEN", "ONCHAIN"}

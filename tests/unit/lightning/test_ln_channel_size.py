@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnstore.lightning.channels import channel_size_sat
+from lnstore.lightning.supply import channel_size_sat
 from lnstore.lightning.simulated.channels import reserve_sat, spike_fee_sat
 
 
