@@ -88,6 +88,12 @@ def transport_cases() -> list[Case]:
             events=["HandshakeDone", "RequestReceived", "PeerClosed"],
             eof=True,
         ),
+        case(
+            "node: act 3 claims the other Ed25519 key of the same X25519 form",
+            "node",
+            [act_1, _act_3(_flip_sign(ACCOUNT.public_key))],
+            events=["HandshakeDone"],
+        ),
         case("node: nothing", "node", [], malformed, eof=True),
         case("node: act 1 cut short", "node", [act_1[:47]], malformed, eof=True),
         case("node: the end before act 3", "node", [act_1], malformed, eof=True),
@@ -130,6 +136,10 @@ def transport_cases() -> list[Case]:
         ),
         case("client: its own record", "client", [act_2, request], malformed),
     ]
+
+
+def _flip_sign(public_key: bytes) -> bytes:
+    return public_key[:31] + bytes([public_key[31] ^ 0x80])
 
 
 def _low_order_act_1() -> bytes:

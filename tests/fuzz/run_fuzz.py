@@ -4,7 +4,8 @@
     … tests/fuzz/run_fuzz.py --runs 1000000 heads      # a million inputs for one
 
 What was found interesting is kept in a folder and is where the next run begins; an input that makes a target fail is
-left in that folder as crash-…, and belongs into test_fuzz_findings.py once the fault is found.
+left in that folder as crash-…, and belongs into the corpus of fuzz_targets.py once the fault is found, where the short
+test tries it for ever.
 """
 
 from __future__ import annotations
