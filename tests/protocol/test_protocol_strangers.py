@@ -43,6 +43,11 @@ def read_into(node: Connection, data: bytes) -> None:
 @pytest.mark.parametrize("how", ["in pieces", "into the buffer"])
 def test_a_stranger_makes_a_node_hold_4_kib_at_most(how: str) -> None:
     """T-R7: measured with 47 bytes of act 1, and with act 1 and 95 bytes of act 3."""
+    _held_by_a_stranger(how)  # what watches the lines that run (coverage) remembers them from now on
+    assert max(_held_by_a_stranger(how)) < 4096
+
+
+def _held_by_a_stranger(how: str) -> tuple[int, int]:
     client, node = fresh_pair()
     act_1 = client.initiate()
 
@@ -53,7 +58,7 @@ def test_a_stranger_makes_a_node_hold_4_kib_at_most(how: str) -> None:
         for part in (act_1[:20], act_1[20:47]):
             feed(part)
             assert node.next_event() is NEED_DATA
-        assert held() < 4096
+        held_first = held()
     feed(act_1[47:])
     assert node.next_event() is NEED_DATA
     client.receive_data(node.data_to_send())
@@ -63,12 +68,13 @@ def test_a_stranger_makes_a_node_hold_4_kib_at_most(how: str) -> None:
         for at in range(95):
             feed(act_3[at : at + 1])
             assert node.next_event() is NEED_DATA
-        assert held() < 4096
+        held_last = held()
     assert node.receive_bytes == HANDSHAKE_RECEIVE_BYTES
     feed(act_3[95:])
     assert isinstance(node.next_event(), HandshakeDone)
     assert node.receive_bytes == 65_536
     assert len(node.receive_space()) >= 65_536
+    return held_first, held_last
 
 
 def test_records_that_come_with_act_3_pass_through_the_small_buffer() -> None:
