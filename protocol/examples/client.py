@@ -36,9 +36,8 @@ CAPACITY_BYTES = 8 << 20
 class Node:
     """A connection to a node, from the handshake on."""
 
-    def __init__(self, address: NodeAddress, key: Identity, lightning: str) -> None:
-        self.address, self.key, self.lightning = address, key, shlex.split(lightning)
-        self.stream = socket.create_connection((address.host, address.port), timeout=60)
+    def __init__(self, stream: socket.socket, address: NodeAddress, key: Identity, lightning: str) -> None:
+        self.stream, self.address, self.key, self.lightning = stream, address, key, shlex.split(lightning)
         self.protocol = Connection(Role.CLIENT, key, remote=address.node_id)
         self.stream.sendall(self.protocol.initiate())
         while not isinstance(self.next_event(), HandshakeDone):
@@ -51,7 +50,7 @@ class Node:
     def next_event(self) -> Any:
         """The next thing that happened; waits for it."""
         while (event := self.protocol.next_event()) is NEED_DATA:
-            data = self.stream.recv(65536)
+            data = self.stream.recv(self.protocol.receive_bytes)
             self.protocol.receive_data(data) if data else self.protocol.receive_eof()
         return event
 
@@ -89,9 +88,12 @@ class Node:
 
 def wait_for(node: Node, field: str, above: int) -> m.AccountStatusReply:
     """The account's status once the node has credited a payment."""
-    while getattr(status := node.need(m.AccountStatus()), field) <= above:
+    for _ in range(300):
+        status: m.AccountStatusReply = node.need(m.AccountStatus())
+        if getattr(status, field) > above:
+            return status
         time.sleep(0.1)
-    return status  # type: ignore[no-any-return]  # ask gives any reply
+    sys.exit("paid, but the node has not credited it yet; run this again later")
 
 
 def open_account(node: Node) -> m.AccountStatusReply:
@@ -160,11 +162,13 @@ def main() -> None:
     if not given.key.exists():
         os.close(os.open(given.key, os.O_CREAT | os.O_EXCL, 0o600))
         given.key.write_text(Identity.generate().seed.hex())
-    node = Node(given.address, Identity(bytes.fromhex(given.key.read_text())), given.lightning)
-    if given.command == "put":
-        print(put(node, Path(given.what).read_bytes()))
-    else:
-        sys.stdout.buffer.write(get(node, ShareId.from_hex(given.what)))
+    key = Identity(bytes.fromhex(given.key.read_text()))
+    with socket.create_connection((given.address.host, given.address.port), timeout=60) as stream:
+        node = Node(stream, given.address, key, given.lightning)
+        if given.command == "put":
+            print(put(node, Path(given.what).read_bytes()))
+        else:
+            sys.stdout.buffer.write(get(node, ShareId.from_hex(given.what)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def load(name: str) -> ModuleType:
 
 
 example_node = load("node")
+example_client = load("client")
 
 
 @contextmanager

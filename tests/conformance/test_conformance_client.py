@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import trio
+from conformance_world import run_program
+from examples_world import EXAMPLES, example_client
 
 from lnstore.client.files import open_client
 from lnstore.client.profile import init_profile
@@ -22,10 +25,10 @@ from lnstore_protocol.conformance.client_run import Task, check_client
 from lnstore_protocol.conformance.scenarios import SCENARIOS
 from lnstore_protocol.conformance.stand_in import FILE_BYTES
 from lnstore_protocol.connection import NEED_DATA, Connection, HandshakeDone, ReplyReceived, Role
-from lnstore_protocol.errors import RemoteProtocolError
+from lnstore_protocol.errors import LocalProtocolError, RemoteProtocolError
 from lnstore_protocol.frames import Frame, FrameReader
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import ShareId
+from lnstore_protocol.ids import NodeAddress, ShareId
 from lnstore_protocol.messages import GetShare, GetShareReply, GetTerms, Hello, HelloReply, Message, Request
 
 HELLO = Hello(version_major=1, version_minor=0, features=b"")
@@ -43,9 +46,15 @@ class InThread:
 
     def __call__(self, task: Task) -> InThread:
         started = InThread(self.read)
-        started.threads.append(threading.Thread(target=lambda: started.results.append(self.read(task))))
+        started.threads.append(threading.Thread(target=started._run, args=(task,)))
         started.threads[0].start()
         return started
+
+    def _run(self, task: Task) -> None:
+        try:
+            self.results.append(self.read(task))
+        finally:  # an error is told by pytest; whoever waits goes on
+            self.results.append(False)
 
     def succeeded(self) -> bool | None:
         return self.results[0] if self.results else None
@@ -79,6 +88,55 @@ def test_the_client_conforms(tmp_path: Path) -> None:
     report = check_client(InThread(reader_of_lnstore(tmp_path)), patience_seconds=10)
     assert report.failed == {}
     assert [result.name for result in report.results if result.outcome is not Outcome.PASSED] == []
+
+
+def test_the_example_client_conforms() -> None:
+    """The one of protocol/examples, reading a share."""
+    key = Identity.generate()
+
+    def get(task: Task) -> bool:
+        address = task.address
+        try:
+            with socket.create_connection((address.host, address.port), timeout=5) as stream:
+                node = example_client.Node(stream, address, key, "no-lightning-here")
+                share: bytes = example_client.get(node, ShareId.from_hex(task.share_id))
+        except (SystemExit, RemoteProtocolError, LocalProtocolError, OSError):
+            return False
+        return len(share) > FILE_BYTES
+
+    report = check_client(InThread(get), patience_seconds=10)
+    assert report.failed == {}
+    assert report.not_applicable.keys() & {r for scenario in SCENARIOS for r in scenario.requirements} == set()
+
+
+async def test_the_program_starts_a_client(tmp_path: Path) -> None:
+    """With --client-command it starts the client for each scenario, and says by number what it makes of it."""
+    command = f"{sys.executable} {EXAMPLES / 'client.py'} {{address}} get {{share_id}} --key {tmp_path / 'key'}"
+    only = "honest|wrong_bytes|unknown_odd_key"
+    code, output, errors = await run_program("--client", "--client-command", command, "--only", only)
+    assert code == 0, errors
+    for requirement in ("T-W2", "P-R5", "M-R3"):
+        assert any(line.startswith(f"{requirement:<7} passed") for line in output.splitlines())
+
+
+def test_a_person_points_the_client_at_the_stand_in() -> None:
+    """Without a command the address is told, and whoever comes is judged; what only an exit code shows is left open."""
+    threads: list[threading.Thread] = []
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if len(told) > 1:
+            address, share, capability = (line.partition(" ")[2] for line in told[0].splitlines())
+            task = Task(NodeAddress.parse(address), share, capability)
+            threads.append(threading.Thread(target=lambda: Client(task).read()))
+            threads[-1].start()
+
+    report = check_client(None, only="M-R3|M-R6|P-R4", tell=tell)
+    for thread in threads:
+        thread.join()
+    assert report.passed.keys() == {"M-R3", "M-R6"}
+    assert "exit code" in report.not_applicable["P-R4"]
 
 
 # --- broken ones ------------------------------------------------------------------------------------------------------

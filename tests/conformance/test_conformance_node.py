@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-import trio
-from conformance_world import NodeWorld
+from conformance_world import NodeWorld, run_program
 
 from lnstore.node.limits import Deadlines
 from lnstore_protocol.conformance.coverage import NODE_UNCHECKED
@@ -43,28 +41,6 @@ def test_checks_have_names_and_sentences() -> None:
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
-
-WITHOUT_LNSTORE = """
-import runpy, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name == "lnstore" or name.startswith(("lnstore.", "trio", "pyln", "sqlalchemy", "structlog", "click")):
-            raise ImportError(f"{name} is not installed here")
-sys.meta_path.insert(0, Refuse())
-sys.argv = ["conformance", *sys.argv[1:]]
-runpy.run_module("lnstore_protocol.conformance", run_name="__main__")
-"""
-
-
-async def run_program(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of the program, in an interpreter that has lnstore_protocol alone."""
-    ended = await trio.run_process(
-        [sys.executable, "-c", WITHOUT_LNSTORE, *arguments],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-    )
-    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
 async def test_the_program_checks_a_node(world: NodeWorld) -> None:

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("address", nargs="?", help="the node to check: lnstore://ID@host:port")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, with all bytes")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, with more of the bytes")
     parser.add_argument("--verbose", action="store_true", help="print the bytes of every check")
     parser.add_argument("--list", action="store_true", help="print the checks and what they try, and run nothing")
     parser.add_argument("--only", default="", metavar="REGEX", help="only checks of this name or requirement number")
@@ -78,10 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, Unreachable) as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
         return UNUSABLE
-    if given.json:
-        print(json.dumps(report.as_json(), indent=1))
-    else:
-        print(report.as_text(verbose=given.verbose))
+    print(json.dumps(report.as_json(), indent=1) if given.json else report.as_text(verbose=given.verbose))
     return FAILED if report.failed else 0
 
 

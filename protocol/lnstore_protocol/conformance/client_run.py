@@ -18,7 +18,7 @@ from lnstore_protocol.conformance.report import Outcome, Report, Result
 from lnstore_protocol.conformance.scenarios import SCENARIOS, Must, Scenario, honest
 from lnstore_protocol.conformance.stand_in import ClientLink, StandIn
 from lnstore_protocol.conformance.trial import PATIENCE_SECONDS
-from lnstore_protocol.conformance.verdict import Failed, Skipped, Trace, Unreachable
+from lnstore_protocol.conformance.verdict import Failed, Reached, Skipped, Trace, Unreachable
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import NodeAddress
 from lnstore_protocol.messages import Hello
@@ -150,7 +150,7 @@ class _Run:
         self._coming_seconds = coming_seconds
         self._trace = Trace()
         self._seen = _Seen()
-        self._reached: set[str] = set()
+        self._reached = Reached(self._trace)
 
     def run(self, start: StartClient | None, task: Task) -> Result:
         scenario = self._scenario
@@ -168,7 +168,7 @@ class _Run:
             requirements=(*scenario.requirements, *(CLIENT_WRITES if scenario.send is honest else ())),
             outcome=outcome,
             broken=broken,
-            reached=frozenset(self._reached - {broken}),
+            reached=self._reached.after,
             text=text,
             entries=tuple(self._trace.entries),
         )
@@ -257,7 +257,7 @@ class _Run:
         self._seen.ephemerals.append(link.ephemeral)
         if not fresh:
             raise Failed("T-W2", "two connections with the same ephemeral key")
-        self._reached |= {"T-W2", "T-W4"}
+        self._reached.update({"T-W2", "T-W4"})
 
     # --- judging
 

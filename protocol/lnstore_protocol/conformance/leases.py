@@ -83,7 +83,7 @@ def storing(trial: Trial) -> None:
     trial.require("MB-R12", all(have(trial, link, list(stored))), "have_shares lacks a share that was stored")
     shown = listed(trial, link)
     trial.require("MB-W3", stored.items() <= shown.items(), "list_shares lacks a share that was stored, or its size")
-    trial.reached |= {"P-W1", "P-R1", "MB-R2"}
+    trial.reached.update({"P-W1", "P-R1", "MB-R2"})
 
 
 @CHECKS.on("MB-R3", "MB-R2")

@@ -282,4 +282,4 @@ def replies_are_well_formed(trial: Trial) -> None:
         reply = link.answer_to(request_id)
         if isinstance(reply, ErrorReply):
             trial.require("E-W3", " " in reply.message.strip(), f"an error that says nothing: {reply.message!r}")
-    trial.reached |= {"M-W1", "M-W2", "M-W3", "M-W4", "C-W1", "C-W2", "E-W1"}
+    trial.reached.update({"M-W1", "M-W2", "M-W3", "M-W4", "C-W1", "C-W2", "E-W1"})

@@ -95,7 +95,7 @@ def run_check(bench: Bench, check: Check) -> Result:
         requirements=check.requirements,
         outcome=outcome,
         broken=broken,
-        reached=frozenset(trial.reached - {broken}),
+        reached=trial.reached.after,
         text=text,
         entries=entries,
     )

@@ -56,7 +56,7 @@ def judge_range(trial: Trial, share: bytes, reply: GetShareReply, offset: int, l
     trial.require("MB-W2", got == (start, end), f"{asked}: bytes {got} came instead of {(start, end)}")
     proof = merkle.range_proof(merkle.leaf_hashes(share), first, last)
     trial.require("P-W2", reply.proof == proof, f"{asked}: a proof of {len(reply.proof)} bytes, {len(proof)} are right")
-    trial.reached |= {"P-R2", "P-R3", "P-R4", "P-R5", "MB-R10", "MB-R11"}
+    trial.reached.update({"P-R2", "P-R3", "P-R4", "P-R5", "MB-R10", "MB-R11"})
 
 
 def read(trial: Trial, link: NodeLink, wanted: ShareId, offset: int = 0, length: int = 0) -> GetShareReply:
@@ -121,7 +121,7 @@ def audits(trial: Trial) -> None:
     after = status(trial, link)
     free = (after.deposit_msat, after.egress_bytes) == (before.deposit_msat, before.egress_bytes)
     trial.require("MB-R22", free, "an audit was charged")
-    trial.reached |= {"P-R5", "MB-R21"}
+    trial.reached.update({"P-R5", "MB-R21"})
 
 
 # --- what reading costs -----------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def reading_is_charged(trial: Trial) -> None:
     most = (-(-count // STEP_BYTES) + 1) * traffic_msat(STEP_BYTES, price)  # each step rounded up, the last one in part
     trial.require("R-W22", due <= charged <= most, f"{charged} msat charged for {count} bytes, {due} are due")
     trial.require("R-R23", after.egress_bytes == before.egress_bytes + count, f"{after.egress_bytes} bytes counted")
-    trial.reached |= {"R-W23", "R-W24", "MB-R9"}
+    trial.reached.update({"R-W23", "R-W24", "MB-R9"})
 
 
 @CHECKS.on("MB-R9", "R-W23")

@@ -94,7 +94,7 @@ def judge_bounds(trial: Trial, case: Case, reply: InvoiceReply) -> None:
     trial.require("R-R19", reply.capacity_bytes == capacity, f"rent for {reply.capacity_bytes} bytes of {capacity}")
     due = rent_msat(capacity, terms.period_seconds, terms.price_msat_per_gib_month)
     trial.require("R-W17", reply.amount_msat == due, f"{reply.amount_msat} msat of rent asked for, {due} are due")
-    trial.reached |= {"R-W2", "R-R19"}
+    trial.reached.update({"R-W2", "R-R19"})
 
 
 def judge_proof(
@@ -126,7 +126,7 @@ def judge_proof(
         if tokens[share] != NO_TOKEN:
             unmasked = proofs.unmask(tokens[share], case.tenant.token_key, case.tenant.terms.node_id, share, t)
             trial.require("P-R6", unmasked == answer, f"the token of share {share} is not the one that was stored")
-    trial.reached |= {"P-R6", "P-R9", "P-R10", "P-R11", "P-R13", "P-R14", "P-W10", "MA-R20", "MA-R21", "P-W8"}
+    trial.reached.update({"P-R6", "P-R9", "P-R10", "P-R11", "P-R13", "P-R14", "P-W10", "MA-R20", "MA-R21", "P-W8"})
     return tokens
 
 
@@ -314,7 +314,7 @@ def paid_rent(trial: Trial) -> None:
             purpose=InvoicePurpose.RENT, period=after.next_period, token_index=t, nonce=case.tenant.nonce(t)
         )
         trial.refusal("MA-R17", case.link, request, REFUSED, what=what)
-    trial.reached |= {"MA-R17", "R-W21"}
+    trial.reached.update({"MA-R17", "R-W21"})
 
 
 @CHECKS.on("R-W8", "MA-R13")

@@ -11,7 +11,11 @@ from typing import Any
 from lnstore_protocol.conformance.verdict import Entry
 
 SHOWN_ENTRIES = 6
-"""Of a failed check's bytes, how many of the last entries a person is shown; --json has all."""
+PASSED_ENTRIES = 2
+"""How many entries a person is shown: the last before a failure; what was asked and answered before a success."""
+
+JSON_ENTRIES = 200
+"""How many of a check's last entries --json has."""
 
 LETTERS = ("C", "T", "M", "MA", "MB", "P", "F", "R", "E", "S", "V")
 """Of the specification's documents, in their order."""
@@ -37,10 +41,15 @@ class Result:
     outcome: Outcome
     broken: str | None = None
     """The requirement that failed; it need not be one of `requirements`."""
-    reached: frozenset[str] = frozenset()
-    """Requirements that were seen to hold before it ended."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """Requirements that were seen to hold, and after how many of the entries."""
     text: str = ""
     entries: tuple[Entry, ...] = field(default=(), repr=False)
+
+    def entries_of(self, requirement: str, *, verbose: bool) -> tuple[Entry, ...]:
+        """The last entries before the requirement was seen to hold."""
+        end = self.reached.get(requirement, len(self.entries))
+        return self.entries[max(0, end - (SHOWN_ENTRIES if verbose else PASSED_ENTRIES)) : end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,8 @@ class Line:
     outcome: Outcome
     text: str
     results: tuple[Result, ...] = field(repr=False)
+    shown: Result | None = field(default=None, repr=False)
+    """The one whose bytes show it."""
 
 
 def order(requirement: str) -> tuple[int, str, int]:
@@ -79,10 +90,10 @@ class Report:
     def _line(self, requirement: str) -> Line:
         tried = tuple(r for r in self.results if requirement in r.requirements or r.broken == requirement)
         if failed := [r for r in tried if r.broken == requirement]:
-            return Line(requirement, Outcome.FAILED, failed[0].text, tried)
+            return Line(requirement, Outcome.FAILED, failed[0].text, tried, failed[0])
         passed = [r for r in tried if r.outcome is Outcome.PASSED or requirement in r.reached]
         if passed:
-            return Line(requirement, Outcome.PASSED, passed[0].title, tried)
+            return Line(requirement, Outcome.PASSED, passed[0].title, tried, passed[0])
         why = next((r.text if r.outcome is Outcome.NOT_APPLICABLE else f"{r.broken} failed first" for r in tried), "")
         return Line(requirement, Outcome.NOT_APPLICABLE, why or self._unchecked.get(requirement, ""), tried)
 
@@ -127,11 +138,8 @@ class Report:
                 if line.outcome is Outcome.FAILED and result.broken == line.requirement:
                     lines.append(f"        in {result.name}: {result.title}")
                     lines += [f"        {entry}" for entry in result.entries[-SHOWN_ENTRIES:]]
-                elif line.outcome is Outcome.PASSED and result.entries:
-                    shown = result.entries[-SHOWN_ENTRIES:] if verbose else result.entries[-1:]
-                    lines += [f"        {entry}" for entry in shown]
-                    if not verbose:
-                        break
+                elif line.outcome is Outcome.PASSED and (verbose or result is line.shown):
+                    lines += [f"        {entry}" for entry in result.entries_of(line.requirement, verbose=verbose)]
         counts = ", ".join(f"{len(found)} {name}" for found, name in self._counts())
         lines.append(f"{self.subject}: {counts}")
         return "\n".join(lines)
@@ -156,6 +164,6 @@ def _as_json(result: Result) -> dict[str, Any]:
                 "length": entry.length,
                 "hex": entry.shown.hex(),
             }
-            for entry in result.entries
+            for entry in result.entries[-JSON_ENTRIES:]
         ],
     }

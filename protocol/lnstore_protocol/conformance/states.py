@@ -210,4 +210,4 @@ def lapse(trial: Trial) -> None:
     trial.require("R-W7", after.growth_index >= now.growth_index, "the growth index went back")
     trial.require("R-W7", after.deposit_index >= now.deposit_index, "the deposit index went back")
     trial.require("R-W6", not any(have(trial, link, [stored])), "a lease outlived its account's lapse")
-    trial.reached |= {"MA-R8", "MB-R8"}
+    trial.reached.update({"MA-R8", "MB-R8"})

@@ -91,7 +91,7 @@ def judge_terms(trial: Trial, encoded: bytes) -> SignedTerms:
         signed = SignedTerms.decode(encoded)
     except RemoteProtocolError as exc:
         raise Failed(_STRUCTURE_FAULTS.get(exc.code, "R-R2"), f"the terms: {exc}") from exc
-    trial.reached |= {"R-R1", "R-R2", "C-R8", "C-R6", "C-W3"}
+    trial.reached.update({"R-R1", "R-R2", "C-R8", "C-R6", "C-W3"})
     terms, hello, now = signed.terms, trial.hello(), trial.bench.now()
     trial.require("R-R3", terms.node_id == trial.bench.address.node_id, f"terms of another node, {terms.node_id}")
     trial.require("R-R3", terms.lightning_id == hello.lightning_id, "terms for another Lightning id than hello's")
@@ -186,7 +186,7 @@ def growth(trial: Trial, link: NodeLink, tenant: Tenant, capacity_bytes: int) ->
     trial.require("R-R8", reply.from_at < reply.until_at <= latest, f"a growth until {reply.until_at}")
     due = max(1, rent_msat(added, reply.until_at - reply.from_at, terms.price_msat_per_gib_month))
     trial.require("R-W8", reply.amount_msat == due, f"{reply.amount_msat} msat asked for, {due} are due")
-    trial.reached |= {"R-R9", "R-W2"}
+    trial.reached.update({"R-R9", "R-W2"})
     judge_invoice(trial, reply, due)
     return reply
 

@@ -208,7 +208,7 @@ def byte_by_byte(trial: Trial) -> None:
     for at in range(len(record)):
         link.send_raw(record[at : at + 1], "a byte of a record")
     link.receive_reply()
-    trial.reached |= {"T-W6", "T-W7", "T-W10", "T-R20"}
+    trial.reached.update({"T-W6", "T-W7", "T-W10", "T-R20"})
 
 
 @CHECKS.on("T-W5")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lnstore_protocol.conformance.link import PeerClosed, PeerSilent, message_frame, name_of
 from lnstore_protocol.conformance.node_link import HELLO, NodeLink
 from lnstore_protocol.conformance.tools import Advance, Payer, Restart
-from lnstore_protocol.conformance.verdict import Failed, Skipped, Trace, Unreachable
+from lnstore_protocol.conformance.verdict import Failed, Reached, Skipped, Trace, Unreachable
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import NodeAddress, ShareId
@@ -72,7 +72,7 @@ class Trial:
     def __init__(self, bench: Bench, requirement: str) -> None:
         self.bench = bench
         self.trace = Trace()
-        self.reached: set[str] = set()
+        self.reached = Reached(self.trace)
         self._requirement = requirement
         self.leases: list[tuple[Identity, ShareId]] = []
         """What was stored, to be dropped at the end: the run's account has only so much room."""

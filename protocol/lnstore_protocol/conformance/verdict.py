@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHOWN_BYTES = 160
 """How much of one entry is kept: heads fit, and of a payload its beginning shows what it is."""
 
-KEPT_ENTRIES = 400
+KEPT_ENTRIES = 4000
 """How many entries of one check are kept."""
 
 
@@ -44,6 +45,25 @@ class Entry:
     def __str__(self) -> str:
         more = "…" if self.length > len(self.shown) else ""
         return f"{self.way} #{self.connection} {self.what}, {self.length} bytes: {self.shown.hex()}{more}"
+
+
+class Reached(set[str]):
+    """Requirements that were seen to hold, and after how many entries of the trace each was."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.after: dict[str, int] = {}
+        self._trace = trace
+
+    def add(self, requirement: str) -> None:
+        """This one holds, as the bytes so far show; the first time counts."""
+        super().add(requirement)
+        self.after.setdefault(requirement, len(self._trace.entries))
+
+    def update(self, *others: Iterable[str]) -> None:
+        """All of these hold."""
+        for requirement in (r for other in others for r in other):
+            self.add(requirement)
 
 
 class Trace:

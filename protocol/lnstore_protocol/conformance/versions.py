@@ -149,7 +149,7 @@ def channel_info_for_a_stranger(trial: Trial) -> None:
         host, separator, port = address.rpartition(":")
         good = separator and host and port.isdecimal() and 0 < int(port) < 65536
         trial.require("MA-R24", good, f"{address!r} is not host:port")
-    trial.reached |= {"MA-R22", "MA-R24"}
+    trial.reached.update({"MA-R22", "MA-R24"})
 
 
 @CHECKS.on("MB-R31", "C-W4", "MB-R33")
@@ -160,7 +160,7 @@ def peers_for_a_stranger(trial: Trial) -> None:
             NodeAddress.parse(peer)
         except ValueError as exc:
             raise Failed("C-W4", str(exc)) from exc
-    trial.reached |= {"MB-R31", "C-W4", "MB-R33"}
+    trial.reached.update({"MB-R31", "C-W4", "MB-R33"})
 
 
 _WITHOUT_ACCOUNT: Final = {"Hello", "GetTerms", "OpenAccount", "ChannelInfo", "GetRecord", "ListPeers"}
