@@ -35,6 +35,7 @@ class NodeSupply:
     node: NodeEntry
     phase: Phase | None
     supply: Supply
+    rent_msat: Msat
     spendable_msat: Msat
     periods_left: int | None
     warning: str
@@ -77,6 +78,7 @@ def _supply(node: NodeEntry, channels: Sequence[Channel], rents: Sequence[Msat],
         node=node,
         phase=best,
         supply=verdict,
+        rent_msat=rent,
         spendable_msat=spendable,
         periods_left=spendable // rent if rent else None,
         warning=_warning(node.petname, channels, best, verdict, rents, demanded=demanded),

@@ -11,7 +11,7 @@ from lnstore.client.channel_watch import agreement_at, list_channels, next_rents
 from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.purse import Purse
 from lnstore.errors import LnstoreError
-from lnstore.lightning.channel_changes import close_channel, top_up, until_spliced
+from lnstore.lightning.channel_changes import allow_full_payments, close_channel, top_up, until_spliced
 from lnstore.lightning.channels import ensure_channel
 from lnstore.lightning.reconnecting import Place, reconnect
 from lnstore.lightning.supply import Phase, Supply, channel_size_sat, channel_wanted, phase, spendable_msat
@@ -161,6 +161,9 @@ async def make_ready(
         try:
             if one.phase is Phase.OPEN:
                 await keep_connected(purse, one.node, progress=progress)
+                for channel in await _channels(purse, one.node):
+                    if channel.usable and not channel.splicing and channel.largest_payment_msat < one.rent_msat:
+                        await allow_full_payments(purse.lightning, channel)
             if one.phase is Phase.OPEN and one.supply is Supply.TOP_UP and purse.config.automatic_top_up:
                 await top_up_channel(purse, one.node, progress=progress)
         except LnstoreError as exc:

@@ -8,6 +8,7 @@ from lnstore.lightning.channels import POLL_CEILING_SECONDS, POLL_SECONDS, Daemo
 from lnstore.lightning.reconnecting import Place, Tell, reconnect
 from lnstore.lightning.supply import (
     EMERGENCY_SAT,
+    RESERVE_PARTS_PER_HUNDRED,
     SPLICE_IN_WEIGHT,
     Phase,
     fee_allowed,
@@ -16,7 +17,7 @@ from lnstore.lightning.supply import (
     spendable_msat,
 )
 from lnstore.ports import Channel, Channels, Closing, LightningError, LightningRefused, LightningUnavailable, OnChain
-from lnstore_protocol.ids import LightningId
+from lnstore_protocol.ids import LightningId, Msat
 
 _REFUSED, _CANNOT_AFFORD = -1, 301
 
@@ -104,6 +105,7 @@ async def until_spliced(
                 said = "forgotten" if channel is None else channel.state
                 raise LightningRefused(_REFUSED, f"the channel was closed while it was changed ({said})")
             if not channel.splicing and channel.funding_txid != before.funding_txid:
+                await allow_full_payments(lightning, channel)
                 return channel
             await trio.sleep(pause)
             pause = min(pause * 1.5, POLL_CEILING_SECONDS)
@@ -111,6 +113,13 @@ async def until_spliced(
         f"the change of the channel is not in force after {timeout_seconds:.0f} s; it will be when its transaction has "
         "enough blocks. Nothing needs to be done again: look with lnstore channel ls"
     )
+
+
+async def allow_full_payments(lightning: Channels, channel: Channel) -> None:
+    """Lets a payment of all that is spendable pass, where the limit is still that of the channel before a splice."""
+    if channel.largest_payment_msat < channel.spendable_msat:
+        most = channel.capacity_msat * (100 - RESERVE_PARTS_PER_HUNDRED) // 100
+        await lightning.set_largest_payment(channel.channel_id, Msat(most))
 
 
 async def close_channel(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
-from lnstore.lightning.reconnecting import NO_ADDRESS, UNREACHABLE, Calls, Tell
+from lnstore.lightning.reconnecting import NO_ADDRESS, UNREACHABLE, Calls, Place, Tell
 from lnstore.lightning.supply import EMERGENCY_SAT, Phase, fee_allowed, phase
 from lnstore.ports import (
     Channel,
@@ -26,6 +28,11 @@ POLL_CEILING_SECONDS = 5.0
 _REFUSED = -1
 _UNDER_WAY = "Already funding channel"
 """What lightningd v26.06 says while an earlier fundchannel to that peer goes on, perhaps for a caller since dead."""
+_INTERRUPTED = re.compile(r"subdaemon \w+ died|disconnect|reconnect", re.IGNORECASE)
+"""What it says when the connection to the peer was lost or made anew before anything was funded."""
+INTERRUPTIONS = 5
+"""So often an interrupted opening is begun again."""
+INTERRUPTION_SECONDS = 1.0
 
 
 class Daemon(Channels, OnChain, Protocol):
@@ -73,16 +80,15 @@ async def ensure_channel(
             if maximum_fee_percent is not None:
                 await _check_fee(lightning, amount_sat, maximum_fee_percent)
             tell(f"opening a channel of {amount_sat:,} sat")
-            channel_id = await _open(
-                lightning, peer, amount_sat, push_msat=Msat(push_msat), announce=announce, zero_conf=zero_conf
-            )
+            order = _Order(peer, (host, port), amount_sat, Msat(push_msat), announce, zero_conf)
+            channel_id = await _open(lightning, order, least_spendable_msat, tell)
         else:
-            channel_id = found.channel_id
-        known = {channel.channel_id for channel in before} - {channel_id}
+            # One that an earlier call is still funding is listed without an id.
+            channel_id = found.channel_id or None
+        known = {one.channel_id for one in before if phase(one.state) is not Phase.OPENING} - {channel_id}
         pause = POLL_SECONDS
         calls = Calls(lightning, peer, (host, port))
         while True:
-            # Where an earlier call is still funding, the id of its channel is not known yet.
             listed = [one for one in await lightning.channels(peer) if one.channel_id not in known]
             channel = next((one for one in listed if channel_id in {one.channel_id, None} and one.to_us_msat), None)
             if channel is not None and channel.usable:
@@ -155,18 +161,48 @@ async def _check_fee(lightning: OnChain, amount_sat: int, maximum_percent: int) 
         )
 
 
-async def _open(
-    lightning: Channels, peer: LightningId, amount_sat: int, *, push_msat: Msat, announce: bool, zero_conf: bool
-) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A channel to be opened."""
+
+    peer: LightningId
+    place: Place
+    amount_sat: int
+    push_msat: Msat
+    announce: bool
+    zero_conf: bool
+
+
+async def _open(lightning: Channels, order: _Order, least_spendable_msat: int, tell: Tell) -> str | None:
     """The new channel's id; None when a channel to this peer is being funded already."""
-    try:
-        return await lightning.open_channel(
-            peer, amount_sat=amount_sat, push_msat=push_msat, announce=announce, zero_conf=zero_conf
-        )
-    except LightningRefused as refused:
-        if refused.code == _REFUSED and _UNDER_WAY in refused.message:
-            return None
-        raise _advised(refused, amount_sat, peer) from None
+    for _ in range(INTERRUPTIONS):
+        try:
+            return await _fund(lightning, order)
+        except LightningRefused as refused:
+            if refused.code == _REFUSED and _UNDER_WAY in refused.message:
+                return None
+            if refused.code != _REFUSED or not _INTERRUPTED.search(refused.message):
+                raise _advised(refused, order.amount_sat, order.peer) from None
+        tell("the connection was lost before anything was funded; beginning again")
+        await trio.sleep(INTERRUPTION_SECONDS)
+        await _connect(lightning, order.peer, *order.place)
+        found = _existing(await lightning.channels(order.peer), least_spendable_msat)
+        if found is not None:
+            return found.channel_id or None
+    raise LightningUnavailable(
+        f"the connection to {order.peer.hex()} was lost {INTERRUPTIONS} times before a channel was funded; try again "
+        "later: what was opened after all is found then"
+    )
+
+
+async def _fund(lightning: Channels, order: _Order) -> str:
+    return await lightning.open_channel(
+        order.peer,
+        amount_sat=order.amount_sat,
+        push_msat=order.push_msat,
+        announce=order.announce,
+        zero_conf=order.zero_conf,
+    )
 
 
 def _advised(refused: LightningRefused, amount_sat: int, peer: LightningId | None = None) -> LightningRefused:

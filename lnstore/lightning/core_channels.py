@@ -105,6 +105,10 @@ class ChannelCommands(ABC):
         with understanding(method):
             return str(reply["txid"])
 
+    async def set_largest_payment(self, channel_id: str, amount_msat: Msat) -> None:
+        """Changes the channel's htlcmax; refused with -32602 for an unknown channel."""
+        await self.call("setchannel", id=channel_id, htlcmax=int(amount_msat))
+
     # --- the wallet ---------------------------------------------------------------------------------------------
 
     async def new_address(self) -> str:

@@ -88,6 +88,7 @@ def channel(entry: dict[str, Any]) -> Channel:
         to_us_msat=Msat(int(entry.get("to_us_msat", 0))),
         spendable_msat=Msat(int(entry.get("spendable_msat", 0))),
         receivable_msat=Msat(int(entry.get("receivable_msat", 0))),
+        largest_payment_msat=Msat(int(entry.get("maximum_htlc_out_msat", 0))),
         status=str((entry.get("status") or [""])[-1]).partition(":")[2].strip(),
         opened_by_us=entry.get("opener") == "local",
         closed_by_us=None if entry.get("closer") is None else entry["closer"] == "local",

@@ -109,8 +109,9 @@ class Payment:
 class Channel:
     """A Lightning channel as this side sees it. `state` is Core Lightning's name (CHANNELD_NORMAL, …).
 
-    `status` is the daemon's own sentence about it. `closed_by_us` is None while nobody closes it, or nobody knows who
-    did. While a splice waits for its block (`splicing`) payments pass, and the amounts are still the old ones.
+    `channel_id` is empty until the funding is agreed on. `status` is the daemon's own sentence about it,
+    `largest_payment_msat` the most that goes over it at once. `closed_by_us` is None while nobody closes it, or nobody
+    knows who did. While a splice waits for its block (`splicing`) payments pass, and the amounts are the old ones.
     """
 
     peer: LightningId
@@ -123,6 +124,7 @@ class Channel:
     to_us_msat: Msat
     spendable_msat: Msat
     receivable_msat: Msat
+    largest_payment_msat: Msat = Msat(2**63 - 1)  # noqa: RUF009  a constant
     status: str = ""
     opened_by_us: bool = True
     closed_by_us: bool | None = None
@@ -261,6 +263,10 @@ class Channels(Protocol):
 
     async def splice_out(self, channel_id: str, *, amount_sat: int) -> str:
         """Take coins out of a channel into the wallet; the fee is taken from the channel too. Else as `splice_in`."""
+        ...
+
+    async def set_largest_payment(self, channel_id: str, amount_msat: Msat) -> None:
+        """How much we send over a channel at once; a splice leaves it at what the channel had when it was opened."""
         ...
 
 

@@ -338,6 +338,9 @@ class MemoryLightning:
     async def splice_out(self, channel_id: str, *, amount_sat: int) -> str:
         raise LightningRefused(-32601, "Unknown command 'spliceout'")
 
+    async def set_largest_payment(self, channel_id: str, amount_msat: Msat) -> None:
+        self._change(channel_id, largest_payment_msat=amount_msat)
+
     async def new_address(self) -> str:
         return "address"
 

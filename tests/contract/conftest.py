@@ -7,6 +7,7 @@ to it through the daemons' sockets, and steers it through `Network`.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,20 @@ CHANNEL_SAT = 1_000_000
 WALLET_SAT = 20_000_000
 START_SECONDS = 120.0
 EVENTUALLY_SECONDS = 60.0
+
+ZERO_CONF_PLUGIN = """
+from pyln.client import Plugin
+
+plugin = Plugin()
+
+
+@plugin.hook("openchannel")
+def on_openchannel(openchannel, plugin, **kwargs):
+    return {"result": "continue", "mindepth": 0}
+
+
+plugin.run()
+"""
 
 
 class Network:
@@ -109,6 +124,16 @@ class Network:
 
     async def restart(self, name: str) -> None:
         await self._do("start_node", name)
+
+    async def allow_zero_conf(self, name: str) -> None:
+        """From now on the daemon takes channels whose funding has no block yet; a real one asks a plugin."""
+        if self.kind == "simulated":
+            await self._do("allow_zero_conf", name)
+            return
+        plugin = self._directory / "zero_conf.py"
+        plugin.write_text(f"#!{sys.executable}\n{ZERO_CONF_PLUGIN}")
+        plugin.chmod(0o700)
+        await self.lightning(name).call("plugin", subcommand="start", plugin=str(plugin))
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ async def test_closing_returns_the_money(pair: Pair) -> None:
 
     async def closed() -> bool:
         (after,) = await pair.a.channels(info.lightning_id)
-        return after.state == "ONCHAIN" and after.closed_by_us and not after.usable
+        return after.state == "ONCHAIN" and after.closed_by_us is True and not after.usable
 
     await eventually(closed)
 

@@ -70,6 +70,11 @@ class Side:
         return int(self.row["capacity_sat"]) * 1000
 
     @property
+    def largest(self) -> int:
+        """The largest single payment this side sends, msat. A splice does not change it; `setchannel` does."""
+        return int(self.row["opener_largest_msat" if self.opener else "acceptor_largest_msat"])
+
+    @property
     def reserve(self) -> int:
         """Msat that must stay on each side."""
         return reserve_sat(self.row["capacity_sat"]) * 1000
@@ -153,6 +158,8 @@ def open_channel(
             opener_msat=capacity_sat * 1000 - push_msat,
             opener_min_msat=capacity_sat * 1000 - push_msat,
             opener_max_msat=capacity_sat * 1000 - push_msat,
+            opener_largest_msat=(capacity_sat - reserve_sat(capacity_sat)) * 1000,
+            acceptor_largest_msat=(capacity_sat - reserve_sat(capacity_sat)) * 1000,
             zero_conf=zero_conf and allows_zero_conf(db, peer.name),
         )
         row = by_id(db, channel_id)

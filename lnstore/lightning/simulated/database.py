@@ -51,6 +51,7 @@ CREATE TABLE channel (
     zero_conf INTEGER NOT NULL DEFAULT 0, closer TEXT, close_txid TEXT,
     -- a splice that waits for its block: the new funding, and what it adds to capacity and to the opener's balance
     splice_txid TEXT REFERENCES tx, splice_outnum INTEGER, splicer TEXT, splice_sat INTEGER,
+    opener_largest_msat INTEGER NOT NULL, acceptor_largest_msat INTEGER NOT NULL,
     opener_msat INTEGER NOT NULL, opener_min_msat INTEGER NOT NULL, opener_max_msat INTEGER NOT NULL,
     forth_offered INTEGER NOT NULL DEFAULT 0, forth_offered_msat INTEGER NOT NULL DEFAULT 0,
     forth_fulfilled INTEGER NOT NULL DEFAULT 0, forth_fulfilled_msat INTEGER NOT NULL DEFAULT 0,

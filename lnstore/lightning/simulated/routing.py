@@ -91,7 +91,8 @@ def _edges(db: Database) -> list[_Edge]:
         "SELECT * FROM channel WHERE state IN ('CHANNELD_NORMAL', 'CHANNELD_AWAITING_SPLICE') ORDER BY rowid"
     ):
         for sender, receiver in ((row["opener"], row["acceptor"]), (row["acceptor"], row["opener"])):
-            limit = channels.side(db, row, sender).spendable
+            side = channels.side(db, row, sender)
+            limit = min(side.spendable, side.largest)
             if row["splicer"] == sender and row["splice_sat"] < 0:
                 limit = max(limit + row["splice_sat"] * 1000, 0)  # what was spliced out cannot be paid any more
             forth = sender == row["opener"]

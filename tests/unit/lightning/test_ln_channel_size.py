@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnstore.lightning.supply import channel_size_sat
 from lnstore.lightning.simulated.channels import reserve_sat, spike_fee_sat
+from lnstore.lightning.supply import channel_size_sat
 
 
 @given(st.integers(0, 10**12), st.integers(0, 120), st.integers(0, 10**8))

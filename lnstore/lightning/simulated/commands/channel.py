@@ -1,4 +1,4 @@
-"""connect, disconnect, listpeers, fundchannel, close, listpeerchannels."""
+"""connect, disconnect, listpeers, fundchannel, close, setchannel, listpeerchannels."""
 
 from __future__ import annotations
 
@@ -187,6 +187,38 @@ async def close(
     return {"txs": [chain.raw(daemon.db, txid)], "txids": [txid], "type": "mutual" if mutual else "unilateral"}
 
 
+@LIGHTNINGD.command(
+    "setchannel",
+    Param("id", params.string),
+    Param("feebase", params.unsupported, None),
+    Param("feeppm", params.unsupported, None),
+    Param("htlcmin", params.unsupported, None),
+    Param("htlcmax", params.msat, None),
+    Param("enforcedelay", params.unsupported, None),
+    Param("ignorefeelimits", params.unsupported, None),
+)
+async def setchannel(daemon: Daemon, *, id: str, htlcmax: int | None, **unused: Any) -> dict[str, Any]:  # noqa: A002, ARG001
+    """Changes the largest payment that we send over a channel."""
+    row = channels.find(daemon.db, daemon.name, id)
+    if row is None:
+        raise RpcFailure(params.INVALID_PARAMS, f"id: Channel id not found: invalid token '\"{id}\"'")
+    if htlcmax is not None:
+        column = "opener_largest_msat" if row["opener"] == daemon.name else "acceptor_largest_msat"
+        daemon.db.run(f"UPDATE channel SET {column} = ? WHERE channel_id = ?", htlcmax, row["channel_id"])  # noqa: S608
+    side = channels.side(daemon.db, channels.by_id(daemon.db, row["channel_id"]), daemon.name)
+    entry = {
+        "peer_id": nodes.by_name(daemon.db, side.peer).node_id,
+        "channel_id": row["channel_id"],
+        "short_channel_id": row["scid"],
+        "fee_base_msat": channels.FEE_BASE_MSAT,
+        "fee_proportional_millionths": channels.FEE_PPM,
+        "minimum_htlc_out_msat": 0,
+        "maximum_htlc_out_msat": side.largest,
+        "ignore_fee_limits": True,
+    }
+    return {"channels": [{key: value for key, value in entry.items() if value is not None}]}
+
+
 def _can_close(db: Database, channel_id: str) -> bool:
     row = db.one("SELECT * FROM channel WHERE channel_id = ?", channel_id)
     if row is None or row["state"] not in channels.OPEN:
@@ -230,7 +262,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
     normal = row["state"] in channels.OPERATING
     update = {
         "htlc_minimum_msat": 0,
-        "htlc_maximum_msat": capacity - side.reserve,
+        "htlc_maximum_msat": side.largest,
         "cltv_expiry_delta": channels.CLTV_DELTA,
         "fee_base_msat": channels.FEE_BASE_MSAT,
         "fee_proportional_millionths": channels.FEE_PPM,
@@ -288,7 +320,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
         "receivable_msat": side.receivable,
         "minimum_htlc_in_msat": 0,
         "minimum_htlc_out_msat": 0,
-        "maximum_htlc_out_msat": capacity - side.reserve,
+        "maximum_htlc_out_msat": side.largest,
         "their_to_self_delay": channels.TO_SELF_DELAY,
         "our_to_self_delay": channels.TO_SELF_DELAY,
         "max_accepted_htlcs": 483,
