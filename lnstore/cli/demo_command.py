@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lnstore.cli.output import json_option, print_json, run, unless_terminated
+from lnstore.cli.output import json_option, lightning_option, print_json, run, unless_terminated
 
 
 @click.command()
@@ -20,13 +20,7 @@ from lnstore.cli.output import json_option, print_json, run, unless_terminated
     "--happy", type=click.IntRange(1, 100), help="Nodes a put must reach (default 4, or as many as there are)."
 )
 @click.option("--periods", type=click.IntRange(0, 24), default=3, show_default=True, help="Months of rent to pay.")
-@click.option(
-    "--lightning",
-    type=click.Choice(["simulated", "core"]),
-    default="simulated",
-    show_default=True,
-    help="core: bitcoind and lightningd from PATH, on regtest.",
-)
+@lightning_option
 @json_option
 def demo(file: Path, as_json: bool, **settings: Any) -> None:
     """Store FILE on paid nodes, let months pass and pay rent, kill nodes, read it back, compare.

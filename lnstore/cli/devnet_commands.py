@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lnstore.cli.output import json_option, pairs, print_json, run
+from lnstore.cli.output import json_option, lightning_option, pairs, print_json, run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,13 +23,7 @@ def devnet() -> None:
     help="Keep it here (default: a temporary directory).",
 )
 @click.option("--nodes", type=click.IntRange(1, 100), default=5, show_default=True, help="How many storage nodes.")
-@click.option(
-    "--lightning",
-    type=click.Choice(["simulated", "core"]),
-    default="simulated",
-    show_default=True,
-    help="core: bitcoind and lightningd from PATH, on regtest.",
-)
+@lightning_option
 @json_option
 def up(directory: Path | None, nodes: int, lightning: str, as_json: bool) -> None:
     """Run nodes and a Lightning network until Ctrl-C, and print how to point a client at them.

@@ -22,6 +22,17 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
 
 
+def lightning_option(function: F) -> F:
+    """`--lightning simulated|core`: what a development network runs on."""
+    return click.option(
+        "--lightning",
+        type=click.Choice(["simulated", "core"]),
+        default="simulated",
+        show_default=True,
+        help="core: bitcoind and lightningd from PATH, on regtest.",
+    )(function)
+
+
 def profile_option(function: F) -> F:
     """`--profile DIR` or LNSTORE_HOME; the default is the platform's data directory."""
     return click.option(
