@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         "demo": ("demo_command:demo", "The whole job on a file of yours, on a simulated network."),
         "init": ("profile_commands:init", "Make a client profile."),
         "nodes": ("nodes_commands:nodes", "Add and list storage nodes."),
-        "channel": ("channel_commands:channel", "Open and list Lightning channels to nodes."),
+        "channel": ("channel_commands:channel", "Open, list, top up and close Lightning channels."),
         "rent": ("rent_commands:rent", "Quote, buy, pay and show rent."),
         "put": ("file_commands:put", "Store a file."),
         "get": ("file_commands:get", "Read a file back."),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lnstore.cli import node_channel_commands
 from lnstore.cli.output import json_option, pairs, print_json, run
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
@@ -16,6 +17,10 @@ _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_ok
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def node() -> None:
     """Set up and run a storage node."""
+
+
+for _command in (node_channel_commands.channels, node_channel_commands.channel, node_channel_commands.sweep):
+    node.add_command(_command)
 
 
 @node.command()

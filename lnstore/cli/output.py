@@ -144,6 +144,16 @@ def progress_lines(subject: str, *, as_json: bool) -> Callable[[str], None]:
     return tell
 
 
+def seconds_argument(text: str, hint: str) -> int:
+    """A length of time a person wrote, in seconds; a usage error names the argument."""
+    from lnstore.config import parse_seconds
+
+    try:
+        return parse_seconds(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=hint) from exc
+
+
 def size_argument(text: str, hint: str) -> int:
     """A size a person wrote, in bytes; a usage error names the argument."""
     from lnstore.config import parse_bytes

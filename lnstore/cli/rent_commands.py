@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lnstore.client.audit import LostShare
     from lnstore.client.catalog import NodeEntry
     from lnstore.client.rent import RentOutcome, RentPaid, RentStatus
+    from lnstore_protocol.ids import NodeId
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -155,23 +156,30 @@ def pay(nodes: tuple[str, ...], ahead: bool, profile: Path | None, as_json: bool
     Example:
       lnstore rent pay --ahead
     """
+    from lnstore.client.channel_watch import channel_warnings
+    from lnstore.client.node_channels import make_ready
     from lnstore.client.rent import pay_rent
 
-    async def work() -> list[RentOutcome]:
+    async def work() -> tuple[list[RentOutcome], dict[NodeId, str]]:
         async with open_purse(profile) as purse:
             chosen = chosen_nodes(purse.catalog, nodes, everything=False) if nodes else None
-            return await pay_rent(purse, chosen, ahead=int(ahead), progress=progress_lines("rent", as_json=as_json))
+            tell = progress_lines("rent", as_json=as_json)
+            await make_ready(purse, purse.catalog.nodes() if chosen is None else chosen, progress=tell)
+            paid = await pay_rent(purse, chosen, ahead=int(ahead), progress=tell)
+            return paid, await channel_warnings(purse, {outcome.node.node_id for outcome in paid})
 
-    outcomes = run(work)
+    outcomes, warnings = run(work)
     if as_json:
         for outcome in outcomes:
-            print_json(rent_outcome_json(outcome))
+            print_json({**rent_outcome_json(outcome), "channel_warning": warnings.get(outcome.node.node_id, "")})
     else:
         for outcome in outcomes:
             for paid in outcome.paid:
                 click.echo(rent_paid_sentence(paid))
             if outcome.warning:
                 click.echo(outcome.warning, err=True)
+        for warning in warnings.values():
+            click.echo(warning, err=True)
         if not outcomes:
             click.echo("you have no account yet; open one with: lnstore rent buy NODE SIZE")
         elif not any(outcome.paid or outcome.error for outcome in outcomes):
@@ -229,9 +237,10 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
       lnstore rent status
     """
     from lnstore.client.audit import find_lost
+    from lnstore.client.channel_watch import channel_warnings
     from lnstore.client.rent import rent_status
 
-    async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]]]:
+    async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]], dict[NodeId, str]]:
         async with open_purse(profile) as purse:
             rows = await rent_status(purse)
             lost: dict[bytes, list[LostShare]] = {}
@@ -239,12 +248,13 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
                 for row in rows:
                     if row.status is not None:
                         lost[row.node.node_id] = await find_lost(purse, row.node)
-            return rows, lost
+            return rows, lost, await channel_warnings(purse)
 
-    rows, lost = run(work)
+    rows, lost, warnings = run(work)
     if as_json:
         for row in rows:
-            print_json(rent_status_json(row, lost.get(row.node.node_id) if audit else None))
+            shown = rent_status_json(row, lost.get(row.node.node_id) if audit else None)
+            print_json({**shown, "channel_warning": warnings.get(row.node.node_id, "")})
         return
     table(
         "",
@@ -258,6 +268,8 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
         elif row.ours is not None and not row.agrees:
             click.echo(f"{row.node.petname}: the node's numbers differ from your own books; ask its operator", err=True)
         _report_audit(row.node, lost.get(row.node.node_id))
+    for warning in warnings.values():
+        click.echo(warning, err=True)
 
 
 def _status_row(row: RentStatus) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.purse import Purse
 from lnstore.lightning.supply import PERIODS_WATCHED, Phase, Supply, phase, spendable_msat, supply
-from lnstore.ports import Channel
-from lnstore_protocol.ids import Msat
+from lnstore.ports import Channel, LightningError
+from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.terms import Agreement, ChannelPolicy, rent_msat
 
 
@@ -64,6 +64,19 @@ def supplies(purse: Purse, channels: Sequence[NodeChannel]) -> list[NodeSupply]:
         if own or demanded:
             found.append(_supply(node, own, rents, demanded=demanded))
     return found
+
+
+async def channel_warnings(purse: Purse, node_ids: Collection[NodeId] | None = None) -> dict[NodeId, str]:
+    """The warnings about the channels to these nodes (all), for commands about rent; none when the daemon is away."""
+    try:
+        listed = await list_channels(purse)
+    except LightningError:
+        return {}
+    return {
+        one.node.node_id: one.warning
+        for one in supplies(purse, listed)
+        if one.warning and (node_ids is None or one.node.node_id in node_ids)
+    }
 
 
 _BEST_FIRST = (Phase.OPEN, Phase.OPENING, Phase.CLOSING, Phase.CLOSED)

@@ -13,7 +13,7 @@ from lnstore.client.purse import Purse
 from lnstore.errors import LnstoreError
 from lnstore.lightning.channel_changes import allow_full_payments, close_channel, top_up, until_spliced
 from lnstore.lightning.channels import ensure_channel
-from lnstore.lightning.reconnecting import Place, reconnect
+from lnstore.lightning.reconnecting import Place, parse_place, reconnect
 from lnstore.lightning.supply import Phase, Supply, channel_size_sat, channel_wanted, phase, spendable_msat
 from lnstore.ports import Channel, Closing, LightningError
 from lnstore_protocol.ids import LightningId, Msat
@@ -25,14 +25,6 @@ OPEN_SECONDS = 600.0
 
 RECONNECT_SECONDS = 20.0
 """How long a peer that is away is called before something is done without it."""
-
-
-def parse_place(text: str) -> Place | None:
-    """`host:port`, the host of an IPv6 address in brackets; None for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        return None
-    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True)

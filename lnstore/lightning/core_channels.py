@@ -8,7 +8,7 @@ from typing import Any
 
 from lnstore.lightning import replies
 from lnstore.lightning.replies import understanding
-from lnstore.ports import Channel, Closing, Coin, Feerates
+from lnstore.ports import Channel, Closing, Coin, Feerates, LightningRefused
 from lnstore_protocol.ids import LightningId, Msat
 
 PEER_SECONDS = 120.0
@@ -16,6 +16,9 @@ PEER_SECONDS = 120.0
 
 OPENING_START_WEIGHT = 214
 """A transaction with one P2WSH output and no inputs, as fundchannel reckons before it chooses coins."""
+
+_NO_ADDRESS = "Could not parse destination address"
+"""What lightningd says to an address that is none, or that is another network's."""
 
 _SPLICING_BITS = (62, 63)
 """BOLT 9: option_splice, compulsory and optional."""
@@ -146,6 +149,14 @@ class ChannelCommands(ABC):
         )
         with understanding("fundpsbt"):
             return -(-int(reply["estimated_final_weight"]) * int(reply["feerate_per_kw"]) // 1000)
+
+    async def check_address(self, address: str) -> None:
+        """Tries to send a coin that does not exist: an address that is none is refused before that is noticed."""
+        try:
+            await self.call("withdraw", destination=address, satoshi="all", utxos=[f"{'0' * 64}:0"])
+        except LightningRefused as refused:
+            if _NO_ADDRESS in refused.message:
+                raise
 
     async def withdraw(self, address: str, *, coins: Sequence[str]) -> str:
         """Refused with 301 or 313 when nothing would arrive, with -1 for an address that is none."""

@@ -23,6 +23,14 @@ NO_ADDRESS, UNREACHABLE = 400, 401
 """What connecting to a peer that is not there is refused with."""
 
 
+def parse_place(text: str) -> Place | None:
+    """`host:port`, the host of an IPv6 address in brackets; None for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        return None
+    return host.strip("[]"), int(port)
+
+
 class Calls:
     """Calling a peer that is away, ever more rarely."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lnstore.node.app import node_balances, run_node
+    from lnstore.node.app import node_accounts, node_balances, run_node
     from lnstore.node.directory import init_node
 
-__all__ = ["init_node", "node_balances", "run_node"]
+__all__ = ["init_node", "node_accounts", "node_balances", "run_node"]
 
 _MODULES = {
     "init_node": "lnstore.node.directory",
+    "node_accounts": "lnstore.node.app",
     "node_balances": "lnstore.node.app",
     "run_node": "lnstore.node.app",
 }

@@ -19,7 +19,7 @@ from lnstore.memory import reuse_freed_memory
 from lnstore.node.directory import load_identity, locked
 from lnstore.node.errors import NodeSetupError
 from lnstore.node.server import Node
-from lnstore.ports import StorageFull
+from lnstore.ports import Account, StorageFull
 from lnstore.storage.files import FileShares
 from lnstore_protocol.ids import Msat, NodeAddress
 
@@ -71,6 +71,14 @@ async def node_balances(directory: Path) -> dict[str, Msat]:
     """The balances of a node's ledger, read from its directory; NodeSetupError when the books cannot be used."""
     async with _books(directory) as books:
         return await books.balances()
+
+
+async def node_accounts(directory: Path) -> list[Account]:
+    """The accounts in a node's books, also while it runs; none where it never ran. NodeSetupError as node_balances."""
+    if not (directory / BOOKS_FILE).exists():
+        return []
+    async with _books(directory) as books:
+        return await books.accounts()
 
 
 def check(config: NodeConfig) -> None:

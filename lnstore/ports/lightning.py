@@ -296,6 +296,10 @@ class OnChain(Protocol):
         """
         ...
 
+    async def check_address(self, address: str) -> None:
+        """LightningRefused (-1) unless coins can be sent to this address."""
+        ...
+
     async def withdraw(self, address: str, *, coins: Sequence[str]) -> str:
         """Send these coins (outpoints) to an address, but for what the daemon keeps for emergencies; the txid."""
         ...

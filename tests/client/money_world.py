@@ -356,6 +356,9 @@ class MemoryLightning:
     async def opening_fee_sat(self, amount_sat: int) -> int:
         return self.opening_sat
 
+    async def check_address(self, address: str) -> None:
+        pass
+
     async def withdraw(self, address: str, *, coins: Sequence[str]) -> str:
         return "33" * 32
 

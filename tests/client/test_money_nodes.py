@@ -13,9 +13,10 @@ from lnstore.client.accounts import open_account
 from lnstore.client.catalog import CatalogError
 from lnstore.client.channel_watch import list_channels
 from lnstore.client.money_errors import NodeUntrusted, TermsRefused
-from lnstore.client.node_channels import open_channel, parse_place
+from lnstore.client.node_channels import open_channel
 from lnstore.client.node_errors import NodeUnreachable
 from lnstore.client.nodes import PetnameInvalid, add_node, list_nodes
+from lnstore.lightning.reconnecting import parse_place
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress
 from lnstore_protocol.messages import OpenAccountReply, TermsReply
 from lnstore_protocol.terms import SignedTerms

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Pair
 
 AWAY = 351
+MAINNET_ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
@@ -164,9 +165,12 @@ async def test_what_was_earned_is_spliced_out_and_sent_on(pair: Pair) -> None:
     assert coin.spendable
     await settled(pair)
     wallet = await pair.a.wallet_msat()
-    with pytest.raises(LightningRefused) as caught:
-        await olga.withdraw("bcrt1qnonsense", coins=[coin.outpoint])
-    assert caught.value.code == -1
+    for refused_address in ("bcrt1qnonsense", MAINNET_ADDRESS):
+        for sending in (olga.check_address(refused_address), olga.withdraw(refused_address, coins=[coin.outpoint])):
+            with pytest.raises(LightningRefused) as caught:
+                await sending
+            assert caught.value.code == -1
+    await olga.check_address(ADDRESS)
     await olga.withdraw(await pair.a.new_address(), coins=[coin.outpoint])
 
     async def arrived() -> bool:
