@@ -195,6 +195,10 @@ class SimulatedNetwork:
         """Leaves the node nothing but the reserve in its channels with `peer`; how many msat the peer got."""
         return int((await self.call("drain", node=name, peer=peer))["drained_msat"])
 
+    async def forbid_splicing(self, name: str) -> None:
+        """From now on the node cannot splice, like a lightningd before v26.04."""
+        await self.call("forbid_splicing", node=name)
+
     async def allow_zero_conf(self, name: str) -> None:
         """From now on the node takes channels that are usable before their funding has a block."""
         await self.call("allow_zero_conf", node=name)

@@ -14,6 +14,7 @@ FIRST_PORT = 29735
 HOST = "127.0.0.1"
 FEATURES_NODE = "808898880a8a59a1"
 FEATURES_INIT = "800898880a8a59a1"
+FEATURES_WITHOUT_SPLICING = "000898880a8a59a1"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
@@ -63,6 +64,16 @@ def by_id(db: Database, node_id: str) -> Node | None:
     """The node with this public key, 66 hex digits."""
     row = db.one("SELECT * FROM node WHERE node_id = ?", node_id)
     return None if row is None else _node(row)
+
+
+def splices(db: Database, name: str) -> bool:
+    """Whether the node can splice, as a current lightningd can and an older one cannot."""
+    return not db.meta(f"no_splicing/{name}")
+
+
+def features(db: Database, name: str) -> str:
+    """What the node tells its peers that it can do."""
+    return FEATURES_INIT if splices(db, name) else FEATURES_WITHOUT_SPLICING
 
 
 def secret(db: Database, name: str) -> bytes:

@@ -25,6 +25,14 @@ def left_normal(timestamp: str) -> list[dict[str, str]]:
     ]
 
 
+def spliced(timestamp: str) -> list[dict[str, str]]:
+    """A splice takes a channel out of its normal state, and it carries payments all the same."""
+    return [
+        {"timestamp": timestamp, "old_state": "CHANNELD_NORMAL", "new_state": "CHANNELD_AWAITING_SPLICE"},
+        {"timestamp": timestamp, "old_state": "CHANNELD_AWAITING_SPLICE", "new_state": "CHANNELD_NORMAL"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "hashes", "changes", "carries"),
     [
@@ -38,6 +46,11 @@ def left_normal(timestamp: str) -> list[dict[str, str]]:
         ("ONCHAIN", [], left_normal(AFTER), True),
         ("ONCHAIN", [], left_normal(BEFORE), False),
         ("ONCHAIN", [HASH], left_normal(BEFORE), True),
+        ("CHANNELD_AWAITING_SPLICE", [], spliced(BEFORE), False),
+        ("CHANNELD_AWAITING_SPLICE", [HASH], spliced(BEFORE), True),
+        ("AWAITING_UNILATERAL", [], spliced(BEFORE), True),
+        ("ONCHAIN", [], [*spliced(BEFORE), *left_normal(AFTER)[1:]], True),
+        ("ONCHAIN", [], [*spliced(BEFORE), *left_normal(BEFORE)[1:]], False),
         ("SOME_STATE_OF_A_LATER_VERSION", [], [], True),
     ],
 )

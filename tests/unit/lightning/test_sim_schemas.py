@@ -149,6 +149,19 @@ async def test_replies_fit_the_schemas(alice: Alice) -> None:
     signer = (await a.info()).lightning_id.hex()
     await ask(b, "checkmessage", message="x", zbase=zbase, pubkey=signer)  # for `false` the schema has no room
     await ask(a, "listpeerchannels")
+    await ask(a, "feerates", style="perkw")
+    await ask(a, "feerates", style="perkb")
+    await alice.network.allow_zero_conf(alice.b_name)
+    await ask(a, "fundchannel", id=alice.b_id.hex(), amount=100_000, mindepth=0)
+    await ask(a, "listpeerchannels")
+    await ask(a, "splicein", channel=funded["channel_id"], amount="50000")
+    await ask(a, "listpeerchannels")
+    await ask(b, "listpeerchannels")
+
+    async def in_force() -> bool:
+        return all(not entry.get("inflight") for entry in (await ask(a, "listpeerchannels"))["channels"])
+
+    await eventually(in_force)
     await ask(a, "close", id=funded["channel_id"], unilateraltimeout=5)
     await ask(a, "listpeerchannels")
     await ask(a, "listfunds", spent=True)

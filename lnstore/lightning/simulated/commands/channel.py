@@ -44,7 +44,7 @@ async def connect(daemon: Daemon, id: str, host: str | None, port: int | None) -
     daemon.simulation.changed()
     return {
         "id": peer.node_id,
-        "features": nodes.FEATURES_INIT,
+        "features": nodes.features(daemon.db, peer.name),
         "direction": direction,
         "address": {"type": "ipv4", "address": nodes.HOST, "port": peer.port},
     }
@@ -80,7 +80,7 @@ async def listpeers(daemon: Daemon, id: str | None, level: None) -> dict[str, An
             "id": peer.node_id,
             "connected": bool(link["connected"]),
             "num_channels": count,
-            "features": nodes.FEATURES_INIT,
+            "features": nodes.features(daemon.db, peer.name),
         }
         if link["connected"]:
             entry["netaddr"] = [f"{nodes.HOST}:{peer.port}"]
@@ -298,7 +298,7 @@ def _channel(db: Database, side: channels.Side) -> dict[str, Any]:
             "option_anchors",
             *(["option_zeroconf"] if row["zero_conf"] else []),
         ],
-        "inflight": _inflight(side),
+        **_inflight(side),
         "funding": {
             "local_funds_msat": capacity if side.opener else 0,
             "remote_funds_msat": 0 if side.opener else capacity,
@@ -358,20 +358,23 @@ def _status(state: str) -> str:
     return f"{state}:{words.get(state, 'Channel closed.')}"
 
 
-def _inflight(side: channels.Side) -> list[dict[str, Any]] | None:
+def _inflight(side: channels.Side) -> dict[str, Any]:
     row = side.row
     if row["splice_txid"] is None:
-        return None
+        return {}
+    rate = chain.FEERATE_PER_KW
     entry = {
         "funding_txid": row["splice_txid"],
         "funding_outnum": row["splice_outnum"],
-        "feerate": f"{chain.FEERATE_PER_KW}perkw",
+        "feerate": f"{rate}perkw",
         "total_funding_msat": side.capacity + row["splice_sat"] * 1000,
         "our_funding_msat": side.capacity if side.opener else 0,
         "splice_amount": row["splice_sat"] if row["splicer"] == side.node else 0,
         "scratch_txid": _filler(row["channel_id"], row["splice_txid"]).hex(),
     }
-    return [entry]
+    # The next one of the same splice would have to pay a 24th more (BOLT 2).
+    rates = {"initial_feerate": rate, "last_feerate": rate, "next_feerate": rate * 25 // 24}
+    return {"inflight": [entry], **{name: f"{value}perkw" for name, value in rates.items()}}
 
 
 def _state_changes(db: Database, side: channels.Side) -> list[dict[str, str]]:

@@ -194,6 +194,13 @@ async def drain(simulation: Simulation, node: str, peer: str) -> dict[str, Any]:
     return {"drained_msat": drained}
 
 
+@CONTROL.command("forbid_splicing", Param("node", params.string))
+async def forbid_splicing(simulation: Simulation, node: str) -> dict[str, Any]:
+    """From now on the node cannot splice, like a lightningd before v26.04."""
+    simulation.db.set_meta(f"no_splicing/{_known(simulation, node)}", 1)
+    return {}
+
+
 @CONTROL.command("allow_zero_conf", Param("node", params.string), Param("allowed", params.boolean, default=True))
 async def allow_zero_conf(simulation: Simulation, node: str, allowed: bool) -> dict[str, Any]:
     """Whether the node takes channels that are usable before their funding has a block."""

@@ -54,6 +54,8 @@ def _splice(daemon: Daemon, channel: str, amount_sat: int) -> dict[str, Any]:
     side = channels.side(db, row, daemon.name)
     if row["state"] not in channels.OPERATING or not channels.usable(db, daemon.name, side.peer):
         raise RpcFailure(351, "Channel is disconnected")
+    if not nodes.splices(db, side.peer):
+        raise RpcFailure(354, "Peer does not support splicing")
     if row["state"] == "CHANNELD_AWAITING_SPLICE":
         _splice_again(daemon, side, amount_sat)
     try:
