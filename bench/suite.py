@@ -177,7 +177,7 @@ class _Coded:
 
     async def _commands(self) -> None:
         """Whole processes: from their start to their end."""
-        small = await trio.to_thread.run_sync(random_file, self._folder / "small", KIB)
+        small = await trio.to_thread.run_sync(random_file, self._folder / "one-kib", KIB)
         series: dict[tuple[int, str], Series] = {}
         for repetition in range(self._plan.command_repetitions):
             for at in self._turns(repetition):
@@ -193,6 +193,7 @@ class _Coded:
                 if isinstance(system, LnstoreSystem):
                     await system.forget([STORED_NAME])
                 small.write_bytes(os.urandom(KIB))
+        small.unlink()
         self._record(list(series.values()))
 
     async def _rent(self) -> None:
