@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from lnstore.client.accounts import account_status, check_prices, check_terms
+from lnstore.client.accounts import CLOCK_TOLERANCE_SECONDS, account_status, check_prices, check_terms
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import NodeUntrusted, TermsRefused
 from lnstore.client.purse import Purse
@@ -37,7 +37,7 @@ class PetnameInvalid(LnstoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeListing:
-    """A known node as it answered just now; `status` None: no account there; `problem` says why it did not answer."""
+    """A known node as it answered just now; `status` None: no account there; `problem` says why not, or warns."""
 
     node: NodeEntry
     reachable: bool
@@ -113,6 +113,14 @@ async def list_nodes(purse: Purse, nodes: Sequence[NodeEntry] | None = None) -> 
     return [listings[node.node_id] for node in chosen]
 
 
+def clock_warning(node_at: int, now: int) -> str:  # M-R16
+    """A sentence when the node's clock and ours are far apart, else empty."""
+    apart = abs(node_at - now)
+    if apart <= CLOCK_TOLERANCE_SECONDS:
+        return ""
+    return f"its clock and this machine's are {apart} seconds apart; set yours right, else tell its operator"
+
+
 async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
     problem = f"no answer within {REACH_SECONDS:.0f} seconds"
     with trio.move_on_after(REACH_SECONDS):
@@ -129,6 +137,7 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
             return NodeListing(
                 node=node,
                 reachable=True,
+                problem=clock_warning(conversation.hello.now_at, purse.clock.now()),
                 agent=printable(conversation.hello.agent),  # M-R17
                 terms=terms,
                 affordable=_affordable(purse, terms, node.petname),

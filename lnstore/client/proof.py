@@ -49,13 +49,13 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
     (messages.InvoiceReply). ProofFailed names what was lost or left out.
     """
     if len(sample) % _ENTRY or len(lost) % 32:
-        raise ProofFailed(f"{petname} sent a proof of an impossible length; nothing was paid{_ADVICE}", differs=True)
+        raise ProofFailed(f"{petname} sent a proof of an impossible length; nothing was paid{ADVICE}", differs=True)
     tokens = {ShareId(sample[at : at + 32]): sample[at + 32 : at + _ENTRY] for at in range(0, len(sample), _ENTRY)}
     admitted = [ShareId(lost[at : at + 32]) for at in range(0, len(lost), 32)]
     gone = [share_id for share_id in admitted if share_id in ours]
     if gone:
         raise ProofFailed(
-            f"{petname} says that it lost {_named(gone)}; nothing was paid{_ADVICE}",
+            f"{petname} says that it lost {named(gone)}; nothing was paid{ADVICE}",
             lost=gone,
         )
     try:
@@ -63,18 +63,18 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
         due = [share_id for share_id in expected if share_id in ours]
         missing = check_sample(nonce, due, list(tokens), admitted)
     except RemoteProtocolError as exc:
-        raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{_ADVICE}") from exc
+        raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{ADVICE}") from exc
     if len(tokens) * _ENTRY != len(sample):
-        raise ProofFailed(f"{petname} proves a share twice; nothing was paid{_ADVICE}", differs=True)
+        raise ProofFailed(f"{petname} proves a share twice; nothing was paid{ADVICE}", differs=True)
     if strange := [share_id for share_id in tokens if share_id in given_up and share_id not in expected]:
         raise ProofFailed(
-            f"{petname} proves shares that you gave up ({_named(strange)}), in the place of others; "
-            f"nothing was paid{_ADVICE}",
+            f"{petname} proves shares that you gave up ({named(strange)}), in the place of others; "
+            f"nothing was paid{ADVICE}",
             differs=True,
         )
     if missing:
         raise ProofFailed(
-            f"{petname} left {_named(missing)} out of its proof; nothing was paid{_ADVICE}", missing=missing
+            f"{petname} left {named(missing)} out of its proof; nothing was paid{ADVICE}", missing=missing
         )
     if not tokens:
         return None
@@ -88,15 +88,15 @@ def proof_differs(petname: str, proof: Proof) -> ProofFailed:
     """The error for an invoice that is locked to something else than the proof."""
     return ProofFailed(
         f"{petname} answers for {proof.sampled} of your shares, and some of its answers are wrong: it lost or altered "
-        f"what it holds; nothing was paid{_ADVICE}",
+        f"what it holds; nothing was paid{ADVICE}",
         differs=True,
     )
 
 
-_ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store those files anew elsewhere"
+ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store those files anew elsewhere"
 
 
-def _named(ids: list[ShareId]) -> str:
+def named(ids: list[ShareId]) -> str:
     """`3 shares (…)`."""
     shown = ", ".join(share_id.hex()[:16] for share_id in ids[:_SHOWN])
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""

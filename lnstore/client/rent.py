@@ -22,6 +22,7 @@ from lnstore.client.accounts import (
     wait_until_credited,
 )
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.holdings import check_listed, drop_given_up
 from lnstore.client.money_errors import (
     InvoiceFault,
     InvoiceLost,
@@ -34,7 +35,6 @@ from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
-from lnstore.client.tidy import drop_given_up
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing, Verdict
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat, NodeId
@@ -248,6 +248,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     secret = purse.account_secret
     nonce = audit_nonce(audit_key(secret), node.node_id, t)
     given_up = await drop_given_up(purse, node)
+    await check_listed(purse, node, _ids_at(purse, node))
     challenge = await purse.write(_challenge, purse, node, nonce, period, t)
     request = RequestInvoice(purpose=InvoicePurpose.RENT, period=period, token_index=t, nonce=nonce)
     reply = await purse.ask(node, request, InvoiceReply)

@@ -218,6 +218,16 @@ async def test_a_node_that_says_no_place_gets_no_channel(world: World) -> None:
         await open_channel(world.purse, world.entry)
 
 
+async def test_the_list_warns_of_a_node_whose_clock_is_another(world: World) -> None:
+    """M-R16: 600 seconds are tolerated."""
+    node = await add_node(world.purse, world.node.address)
+    for apart, warns in ((600, False), (601, True)):
+        world.node.hello = replace(world.node.hello, now_at=world.clock.now() - apart)
+        (listed,) = await list_nodes(world.purse)
+        assert (listed.node.node_id, listed.reachable) == (node.node_id, True)
+        assert ("601 seconds apart" in listed.problem) is warns
+
+
 async def test_channels_to_strangers_are_listed_without_a_node(world: World) -> None:
     stranger: HonestNode = world.nodes[1]
     await world.lightning.open_channel(stranger.lightning_id, amount_sat=50_000, push_msat=Msat(0), announce=True)

@@ -39,6 +39,7 @@ from lnstore_protocol.messages import (
     AuditShareReply,
     ErrorReply,
     InvoiceReply,
+    ListSharesReply,
     RequestInvoice,
 )
 
@@ -242,6 +243,25 @@ async def test_a_lost_share_that_is_left_out_of_the_sample_shows(world: World) -
     assert isinstance(error, ProofFailed)
     assert error.missing == (gone,)
     assert gone.hex()[:16] in str(error)
+
+
+async def test_a_share_that_is_not_listed_shows_before_a_nonce_is_revealed(world: World) -> None:
+    """MB-R17: the node's whole list is compared with the catalog once per period."""
+    gone = sorted(world.node.shares)[3]
+    del world.node.shares[gone]
+    error = await refusal(world)
+    assert isinstance(error, ProofFailed)
+    assert error.missing == (gone,)
+    assert nonces(world) == []
+
+
+async def test_a_list_out_of_order_is_the_nodes_fault(world: World) -> None:
+    def tamper(reply: Any) -> Any:
+        return replace(reply, payload=bytes(reply.payload)[::-1]) if isinstance(reply, ListSharesReply) else reply
+
+    world.node.tamper = tamper
+    assert isinstance(await refusal(world), NodeUntrusted)
+    assert nonces(world) == []
 
 
 async def test_a_loss_that_is_admitted_is_not_paid_for(world: World) -> None:  # P-R11

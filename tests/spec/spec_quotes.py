@@ -20,9 +20,7 @@ LISTS = ("protocol/lnstore_protocol/conformance/", "tests/conformance/")
 """The conformance program has a table of all requirements: what it lists there fulfils none."""
 
 NOT_KEPT = {
-    "M-R16": "lnstore's client does not compare clocks at hello; its checks of times refuse what a wrong clock brings",
     "MA-R6": "a permission: lnstore's node serves everybody",
-    "MB-R17": "lnstore's client does not list shares; left-out ones show in the sample of the next proof (P-R10)",
     "MB-R32": "lnstore's client does not ask for peers",
     "R-W1": "lnstore's client writes no records",
     "R-R23": "lnstore's client shows the node's count of what was read, and keeps none of its own",
