@@ -35,7 +35,8 @@ CLOSE_SECONDS = 60
 """How long a connected peer may take to agree on closing before the channel is closed alone."""
 
 SMALLEST_SAT = 1_000
-"""Less than this is not taken out of a channel: an output must be worth spending."""
+WORTH_FEES = 10
+"""Less than this, or than so many times its fees, is not taken out of a channel: the rest waits for more."""
 MUTUAL_CLOSE_WEIGHT, INPUT_WEIGHT = 700, 272
 
 Tell = Callable[[str], None]
@@ -100,13 +101,17 @@ class Swept:
 async def plan_sweep(lightning: Lightning, directory: Path, *, everything: bool) -> Plan:
     """What `sweep` would do now; with `everything` the wallet's other coins are sent along. Changes nothing."""
     rates = await lightning.feerates()
-    splice_fee = fee_of(SPLICE_OUT_WEIGHT, rates.splice)
-    close_fee = fee_of(MUTUAL_CLOSE_WEIGHT, rates.mutual_close)
+    withdrawal_fee = fee_of(WITHDRAWAL_WEIGHT, rates.opening)
+    fees = _Fees(
+        splice_sat=fee_of(SPLICE_OUT_WEIGHT, rates.splice),
+        close_sat=fee_of(MUTUAL_CLOSE_WEIGHT, rates.mutual_close),
+        withdrawal_sat=withdrawal_fee,
+    )
     steps = []
     for channel in await lightning.channels():
         if phase(channel.state) is Phase.OPEN and channel.to_us_msat:
             splices = await lightning.can_splice(channel.peer)
-            steps.append(_step(channel, splices=splices, splice_fee=splice_fee, close_fee=close_fee))
+            steps.append(_step(channel, fees, splices=splices))
     coins = await lightning.coins()
     noted = _noted(directory)
     sent = [coin for coin in coins if _txid(coin) in noted or (everything and coin.spendable)]
@@ -117,26 +122,35 @@ async def plan_sweep(lightning: Lightning, directory: Path, *, everything: bool)
     return Plan(
         steps=tuple(steps),
         coins=tuple(sent),
-        withdrawal_fee_sat=fee_of(WITHDRAWAL_WEIGHT + INPUT_WEIGHT * max(inputs - 1, 0), rates.opening),
+        withdrawal_fee_sat=withdrawal_fee + fee_of(INPUT_WEIGHT * max(inputs - 1, 0), rates.opening),
         kept_sat=max(EMERGENCY_SAT - elsewhere, 0) if stays else 0,
     )
 
 
-def _step(channel: Channel, *, splices: bool, splice_fee: int, close_fee: int) -> Step:
+@dataclass(frozen=True, slots=True)
+class _Fees:
+    """What each kind of transaction costs now."""
+
+    splice_sat: int
+    close_sat: int
+    withdrawal_sat: int
+
+
+def _step(channel: Channel, fees: _Fees, *, splices: bool) -> Step:
     if not channel.usable:
         return Step(channel, Way.LEAVE, 0, 0, "its peer is not connected")
     if channel.splicing:
         return Step(channel, Way.LEAVE, 0, 0, "it is being changed; sweep again once that has a block")
     if splices:
-        amount = channel.spendable_msat // 1000 - splice_fee
-        if amount < max(SMALLEST_SAT, splice_fee):
-            return Step(channel, Way.LEAVE, 0, 0, "there is too little in it for the fee")
-        return Step(channel, Way.SPLICE, amount, splice_fee)
-    fee = close_fee if channel.opened_by_us else 0
-    amount = channel.to_us_msat // 1000 - fee
-    if amount < max(SMALLEST_SAT, fee):
-        return Step(channel, Way.LEAVE, 0, 0, "there is too little in it for the fee")
-    return Step(channel, Way.CLOSE, amount, fee)
+        way, fee, costs = Way.SPLICE, fees.splice_sat, fees.splice_sat + fees.withdrawal_sat
+        amount = channel.spendable_msat // 1000 - fee
+    else:
+        way, fee = Way.CLOSE, fees.close_sat if channel.opened_by_us else 0
+        costs = fee
+        amount = channel.to_us_msat // 1000 - fee
+    if amount < max(SMALLEST_SAT, WORTH_FEES * costs):
+        return Step(channel, Way.LEAVE, 0, 0, "there is too little in it for the fees")
+    return Step(channel, way, amount, fee)
 
 
 async def sweep(
