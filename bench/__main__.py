@@ -52,7 +52,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--record", action="store_true", help="make this run the baseline, and remake docs/benchmarks.md"
     )
     parser.add_argument("--compare", action="store_true", help="print ratios to the recorded baseline")
-    parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="use these results, measure nothing")
+    help_from = "use these results, measure nothing; several are parts of one run"
+    parser.add_argument("--from", dest="sources", type=Path, nargs="+", metavar="JSON", help=help_from)
     return parser.parse_args(arguments)
 
 
@@ -100,6 +101,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "began_at": began_at.isoformat(timespec="seconds"),
             "minutes": round((datetime.now(UTC) - began_at).total_seconds() / 60, 1),
             "complete": complete,
+            "runs": 1,
             "plan": asdict(plan),
             "machine": machine | ({"tahoe-lafs": tahoe_version()} if peers else {}),
             **asdict(measured),
@@ -113,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _arguments(arguments)
     results: dict[str, Any] = {}
     try:
-        results = report.read(asked.source) if asked.source else _measure(asked)
+        results = report.together([*map(report.read, asked.sources)]) if asked.sources else _measure(asked)
     except* (BenchError, LnstoreError) as group:
         for error in _flat(group):
             print(f"error: {error}", file=sys.stderr)

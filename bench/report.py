@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.plots import charts
-from bench.tables import Results, cost_table, limit_table, missed, other_lines, speed_table
+from bench.tables import Results, cost_table, key_of, limit_table, missed, other_lines, speed_table
 
 _ROOT = Path(__file__).parent.parent
 BASELINE = _ROOT / "bench" / "results" / "baseline.json"
@@ -20,6 +21,23 @@ def read(path: Path) -> dict[str, Any]:
     """Recorded results."""
     results: dict[str, Any] = json.loads(path.read_text())
     return results
+
+
+def together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one, for a long one done in parts: all rows, and of what is there only once the first."""
+    first, *others = runs
+    whole = {**first, "runs": sum(run.get("runs", 1) for run in runs)}
+    for run in others:
+        known = {(row["system"], key_of(row)) for row in whole["rows"]}
+        whole["rows"] = whole["rows"] + [row for row in run["rows"] if (row["system"], key_of(row)) not in known]
+        whole["minutes"] += run["minutes"]
+        for name in ("limits", "idle_bytes"):
+            whole[name] = {**run[name], **whole[name]}
+        whole["lightning"] = {
+            coding: {**run["lightning"].get(coding, {}), **whole["lightning"].get(coding, {})}
+            for coding in {**whole["lightning"], **run["lightning"]}
+        }
+    return whole
 
 
 def write(results: Results, path: Path) -> None:
@@ -42,6 +60,7 @@ def document(results: Results, plots: list[str]) -> str:
     machine = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in results["machine"].items())
     return _DOCUMENT.format(
         date=results["began_at"][:10],
+        runs="one run" if results["runs"] == 1 else f"{results['runs']} runs, each row within one of them",
         machine=machine,
         speed=speed_table(results),
         plots="\n\n".join(f"![{name.removesuffix('.svg')}](benchmarks/{name})" for name in plots),
@@ -54,8 +73,8 @@ def document(results: Results, plots: list[str]) -> str:
 
 _DOCUMENT = """# Benchmarks
 
-Made by `just bench --record` on {date}; do not edit. How it is measured: bench/README.md. All figures:
-bench/results/baseline.json.
+Made by `just bench --record` on {date}, in {runs}; do not edit. How it is measured: bench/README.md. All figures, with
+the load average and the disturbance of each repetition: bench/results/baseline.json.
 
 The machine: {machine}.
 
