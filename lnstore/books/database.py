@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,10 @@ class Database:
         path = Path(url.database or "")
         try:
             # Preimages are in it, so it is nobody else's to read; SQLite's other files copy these rights.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Only where there is none: closing any descriptor of the file would drop the locks that another connection
+            # of this process holds on it (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except OSError as exc:
             raise BooksUnusable(f"{path} cannot be opened: {exc.strerror}") from exc
         self._writing = _engine(url, "BEGIN IMMEDIATE", connections=1)

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -101,7 +101,10 @@ class Catalog:
     def open(cls, path: Path) -> Self:
         """The catalog at `path`, made (mode 0600) or brought to the newest schema; CatalogError when it cannot be."""
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Only where there is none: closing any descriptor of the file would drop the locks that another connection
+            # of this process holds on it (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as exc:
             raise CatalogError(f"the catalog {path} cannot be opened: {exc}") from exc

@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +90,27 @@ def test_only_the_owner_can_read_the_catalog_and_its_log(tmp_path: Path) -> None
         begin(catalog)
         modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
     assert modes == {0o600}
+
+
+def test_a_second_opening_in_the_process_takes_nothing_from_the_first(tmp_path: Path) -> None:
+    """Its locks stay: no other process believes to be the last one and takes the log away with all that follows."""
+    path = tmp_path / "catalog.db"
+    program = (
+        "import contextlib, sqlite3, sys\n"
+        "with contextlib.closing(sqlite3.connect(sys.argv[1])) as db:\n"
+        "    print(db.execute('SELECT name FROM files').fetchall())"
+    )
+
+    def seen_by_another_process() -> str:
+        command = [sys.executable, "-c", program, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with Catalog.open(path) as first:
+        begin(first, "before")
+        Catalog.open(path).close()
+        assert seen_by_another_process() == "[('before',)]\n"
+        begin(first, "report", None)
+        assert seen_by_another_process() == "[('before',), ('report',)]\n"
 
 
 def test_postings_can_be_neither_changed_nor_deleted(catalog: Catalog) -> None:
