@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from lnstore.lightning import replies
 from lnstore.lightning.replies import understanding
-from lnstore.ports import Channel, Closing, Coin, Feerates, LightningRefused
+from lnstore.ports import Channel, Closing, Coin, Feerates, LightningInfo, LightningRefused
 from lnstore_protocol.ids import LightningId, Msat
 
 PEER_SECONDS = 120.0
@@ -16,6 +17,9 @@ PEER_SECONDS = 120.0
 
 OPENING_START_WEIGHT = 214
 """A transaction with one P2WSH output and no inputs, as fundchannel reckons before it chooses coins."""
+
+SPLICING_SINCE = (26, 6)
+"""v26.04 has the commands, too, but they fail where a balance is no whole number of sat, and rent seldom is."""
 
 _NO_ADDRESS = "Could not parse destination address"
 """What lightningd says to an address that is none, or that is another network's."""
@@ -30,6 +34,10 @@ class ChannelCommands(ABC):
     @abstractmethod
     async def call(self, method: str, *, timeout_seconds: float = ..., **params: Any) -> dict[str, Any]:
         """One command that is answered soon."""
+
+    @abstractmethod
+    async def info(self) -> LightningInfo:
+        """Who the daemon is."""
 
     @abstractmethod
     async def _wait(self, method: str, *, timeout_seconds: float, **params: Any) -> dict[str, Any]:
@@ -93,7 +101,12 @@ class ChannelCommands(ABC):
         with understanding("listpeers"):
             features = [int(entry["features"], 16) for entry in reply["peers"] if entry["connected"]]
         offered = any(bits >> bit & 1 for bits in features for bit in _SPLICING_BITS)
-        return offered and await self._knows("splicein")
+        if not offered:
+            return False
+        version = re.match(r"v?(\d+)\.(\d+)", (await self.info()).version)
+        return (version is None or (int(version[1]), int(version[2])) >= SPLICING_SINCE) and await self._knows(
+            "splicein"
+        )
 
     async def splice_in(self, channel_id: str, *, amount_sat: int) -> str:
         """Refused with 351 (peer away, channel closed) or -32602 (unknown channel, cannot afford)."""

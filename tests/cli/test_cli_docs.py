@@ -59,7 +59,7 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     (tmp_path / "photos" / "one").write_bytes(os.urandom(50_000))
     run = run_shell("tar cf photos.tar photos", tmp_path)
     assert run.returncode == 0
-    first, rent, files = blocks("docs/guides/client.md")
+    first, rent, files, channels = blocks("docs/guides/client.md")
     first = first.replace("~/.lightning/bitcoin/lightning-rpc", str(net.lightning_rpc))
     coding = "--needed 1 --happy 2 --total 2"
     done = run_shell(f"{first.strip()} --clock-file {net.clock_file} {coding}", tmp_path, LNSTORE_HOME=str(home))
@@ -77,6 +77,10 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     (by_cap,) = [line for line in lines if "lnsr1" in line]
     done = run_shell(by_cap.replace("lnsr1…", cap).replace("copy.tar", "again.tar"), tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr
+    done = run_shell(re.sub(r"\bNODE\b", "n0", channels), tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert "n0: there is enough to spend already; nothing was added" in done.stdout
+    assert "n0: closed together by " in done.stdout
     original = (tmp_path / "photos.tar").read_bytes()
     assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "again.tar").read_bytes() == original
 
@@ -108,6 +112,17 @@ def test_node_of_your_own(net: RunningNet, tmp_path: Path, document: str) -> Non
         _, errors = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors
+
+
+def test_node_channels(net: RunningNet, tmp_path: Path) -> None:
+    """The node guide's commands about channels, on a node of the network, whatever it earned so far."""
+    (script,) = [block for block in blocks("docs/guides/node.md") if "lnstore node channels" in block]
+    channels, dry_run, _ = script.splitlines()
+    words = f"{channels}\n{dry_run}".replace("~/lnstore-node", str(net.directory / "nodes" / "node3"))
+    done = run_shell(words.replace("bc1q…", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "can be received:" in done.stdout
+    assert "would arrive" in done.stdout
 
 
 def test_the_first_two_commands_stand_in_the_readme() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def node_that_earned(pair: Pair, name: str, earned_sat: int) -> CoreLightning:
-    """A daemon to which A opened a channel of half a million sat, and paid so much."""
+    """A daemon to which A opened a channel of half a million sat, and paid so much (no whole number of sat)."""
     node = await pair.network.add_node(name)
     info = await node.info()
     await ensure_channel(
@@ -27,7 +27,7 @@ async def node_that_earned(pair: Pair, name: str, earned_sat: int) -> CoreLightn
         info.lightning_id,
         *info.addresses[0],
         amount_sat=500_000,
-        push_msat=earned_sat * 1000,
+        push_msat=earned_sat * 1000 + 123,
         timeout_seconds=60,
     )
 

@@ -196,7 +196,7 @@ class SimulatedNetwork:
         return int((await self.call("drain", node=name, peer=peer))["drained_msat"])
 
     async def forbid_splicing(self, name: str) -> None:
-        """From now on the node cannot splice, like a lightningd before v26.04."""
+        """From now on the node cannot splice, like a lightningd before v26.06."""
         await self.call("forbid_splicing", node=name)
 
     async def allow_zero_conf(self, name: str) -> None:

@@ -196,7 +196,7 @@ async def drain(simulation: Simulation, node: str, peer: str) -> dict[str, Any]:
 
 @CONTROL.command("forbid_splicing", Param("node", params.string))
 async def forbid_splicing(simulation: Simulation, node: str) -> dict[str, Any]:
-    """From now on the node cannot splice, like a lightningd before v26.04."""
+    """From now on the node cannot splice, like a lightningd before v26.06."""
     simulation.db.set_meta(f"no_splicing/{_known(simulation, node)}", 1)
     return {}
 
