@@ -86,7 +86,7 @@ async def open_channel(  # MA-R23, R-R24
         push_msat=push_msat,
         progress=progress,
         timeout_seconds=timeout_seconds,
-        least_spendable_msat=rent,
+        least_spendable_msat=max(rent, 1),  # a channel in which nothing can be spent is none, even without rent
         maximum_fee_percent=purse.config.maximum_opening_percent,
         zero_conf=purse.config.zero_conf,
     )
