@@ -260,8 +260,8 @@ def channel_row(one: Channel) -> list[str]:
     return [
         state,
         human_msat(one.capacity_msat),
-        f"{one.spendable_msat // 1000:,}",
-        f"{one.receivable_msat // 1000:,}",
+        # lightningd goes on listing what could be spent when the channel was open.
+        *(f"{msat // 1000:,}" if stage is Phase.OPEN else "" for msat in (one.spendable_msat, one.receivable_msat)),
         one.short_channel_id or one.channel_id[:12] + "…",
     ]
 
