@@ -99,16 +99,17 @@ def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
 def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
     """Indexes to begin with after a lapse: past those of invoices that still lie about.
 
-    A growth index stands in labels; with a token index a nonce was revealed, and what it asks for is known since.
+    Growth and deposit indexes stand in labels; with a token index a nonce was revealed, and what it asks for is known
+    since.
     """
-    query = select(func.max(invoices.c.number), func.max(invoices.c.token_index)).where(
-        invoices.c.account == old.account
-    )
-    growth = connection.execute(query.where(invoices.c.purpose == InvoicePurpose.CAPACITY)).one()[0]
-    token = connection.execute(query.where(invoices.c.purpose == InvoicePurpose.RENT)).one()[1]
+    used = select(invoices.c.purpose, func.max(invoices.c.number), func.max(invoices.c.token_index))
+    rows = connection.execute(used.where(invoices.c.account == old.account).group_by(invoices.c.purpose))
+    last = {InvoicePurpose(purpose): (number, token) for purpose, number, token in rows}
+    nothing = (-1, -1)
     return {
-        "growth_index": max(old.growth_index, -1 if growth is None else growth + 1),
-        "token_index": max(old.token_index, -1 if token is None else token + 1),
+        "growth_index": max(old.growth_index, last.get(InvoicePurpose.CAPACITY, nothing)[0] + 1),
+        "deposit_index": max(old.deposit_index, last.get(InvoicePurpose.DEPOSIT, nothing)[0] + 1),
+        "token_index": max(old.token_index, last.get(InvoicePurpose.RENT, nothing)[1] + 1),
     }
 
 

@@ -174,3 +174,19 @@ async def test_growth_beyond_what_may_be_rented_out_is_refused_and_not_kept(worl
     assert refused.value.code is ErrorCode.CAPACITY_REFUSED
     assert await world.books.planned_invoice(other.account_id, InvoicePurpose.CAPACITY, 0) is None
     assert await world.books.plan_invoice(planned, rentable_bytes=4 * GIB) == planned
+
+
+async def test_a_deposit_that_was_invoiced_before_the_lapse_does_not_stand_in_the_way_of_the_next(world: World) -> None:
+    """Its label is used up, paid or not; paid late, it is still credited."""
+    account = await world.renting()
+    unpaid = await world.books.plan_invoice(deposit(account, 5, ANCHOR))
+    now = ANCHOR + PERIOD + GRACE
+    await world.books.advance(now)
+    anew = await world.books.open_account(agreement(world.clients[0], now), now)
+    assert anew.deposit_index == account.deposit_index + 1
+    planned = await world.books.plan_invoice(deposit(anew, 7, now))
+    assert planned.label != unpaid.label
+    for pay_index, invoice in enumerate((planned, unpaid), start=2):
+        after = await world.books.credit(paid(invoice, pay_index), now)
+    assert after is not None
+    assert (after.deposit_msat, after.deposit_index) == (12, anew.deposit_index + 1)
