@@ -162,6 +162,15 @@ async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentE
     return await _attempt(purse, node, entry, first=False)
 
 
+async def know(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentEntry:
+    """The payment with its outcome; PaymentOpen, with the daemon's reason, while that is not known."""
+    payment = await _what_became_of(purse, entry)
+    entry = await purse.write(purse.wallet.record, entry.payment_id, payment, purse.clock.now())
+    if entry.open:
+        raise _still_open(node, entry, payment.reason)
+    return entry
+
+
 async def resolve(purse: Purse, entry: PaymentEntry) -> PaymentEntry:
     """Ask the daemon what became of an open payment and write it down; it may still be open after that."""
     payment = await _what_became_of(purse, entry)

@@ -31,7 +31,7 @@ from lnstore.client.money_errors import (
     ProofFailed,
     TokensUsedUp,
 )
-from lnstore.client.payments import pay_invoice, resolve_open, resume
+from lnstore.client.payments import know, pay_invoice, resolve_open, resume
 from lnstore.client.proof import compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
@@ -239,6 +239,12 @@ async def _paid(purse: Purse, node: NodeEntry, agreement: Agreement, status: Acc
 async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     check_prices(agreement.terms.terms, purse.config, node.petname)
+    if status.token_index > ours.latest_proof:
+        # The node may have credited what our own daemon has not told us of yet.
+        for entry in purse.wallet.open_payments():
+            if entry.node_id == node.node_id and entry.purpose is InvoicePurpose.RENT:
+                await know(purse, node, entry)
+        ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     check_indices(agreement, status, ours, node.petname)
     # A nonce that was revealed in vain is passed over, whatever the node asks for.
     now, period, t = purse.clock.now(), status.next_period, ours.latest_proof

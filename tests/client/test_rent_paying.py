@@ -30,6 +30,7 @@ from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
 from lnstore.client.rent import RentOutcome, RentPaid, pay_rent, rent_status
 from lnstore.errors import LnstoreError
+from lnstore.ports import Outcome, Payment
 from lnstore_protocol import proofs
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
@@ -504,6 +505,29 @@ async def test_a_daemon_that_dies_again_and_again_is_not_asked_more_than_twice_i
     assert isinstance(error, InvoiceLost)
     assert "run the command again" in str(error)
     assert len(nonces(world)) == asked + 2
+
+
+async def test_rent_that_the_node_credited_before_our_daemon_said_so_is_open_and_nobody_is_blamed(world: World) -> None:
+    """The payer was killed, its daemon does not answer yet, and the node is one proof further."""
+    world.network.fates = ["kill after"]
+    with pytest.raises(Killed):
+        await pay(world)
+    world.reborn()
+
+    class Silent(type(world.lightning)):  # type: ignore[misc]
+        """It answers nothing about payments."""
+
+        async def payment(self, bolt11: str) -> Payment:
+            return Payment(Outcome.UNKNOWN, reason="start it")
+
+    talking, world.lightning.__class__ = world.lightning.__class__, Silent
+    world.clock.at += PERIOD
+    error = await refusal(world)
+    assert isinstance(error, PaymentOpen)
+    assert "start it" in str(error)
+    world.lightning.__class__ = talking
+    assert [paid.period for paid in (await pay(world)).paid] == [2]
+    assert world.received_msat() == 120_000
 
 
 async def test_growth_that_our_daemon_will_never_pay_says_when_to_ask_again(world: World) -> None:
