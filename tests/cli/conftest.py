@@ -8,19 +8,20 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cli_world import COMMAND, PATIENCE_SECONDS, RunningNet
 
 
-@pytest.fixture(scope="session")
-def net() -> Iterator[RunningNet]:
-    """Five nodes on a simulated Lightning network, through `lnstore devnet up`."""
+@contextmanager
+def running(nodes: int) -> Iterator[RunningNet]:
+    """So many nodes on a simulated Lightning network, through `lnstore devnet up`."""
     # Unix sockets need a short path, which pytest's own temporary directories are not.
     directory = Path(tempfile.mkdtemp(prefix="lnt-", dir="/tmp"))
     process = subprocess.Popen(
-        [*COMMAND, "devnet", "up", "--dir", str(directory / "net"), "--nodes", "5", "--json"],
+        [*COMMAND, "devnet", "up", "--dir", str(directory / "net"), "--nodes", str(nodes), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -35,3 +36,17 @@ def net() -> Iterator[RunningNet]:
         process.communicate(timeout=PATIENCE_SECONDS)
         shutil.rmtree(directory, ignore_errors=True)
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def net() -> Iterator[RunningNet]:
+    """Five nodes that many tests share."""
+    with running(5) as shared:
+        yield shared
+
+
+@pytest.fixture
+def own_net() -> Iterator[RunningNet]:
+    """One node that nobody else has an account at or a channel to."""
+    with running(1) as alone:
+        yield alone

@@ -21,11 +21,11 @@ def client_place(net: RunningNet) -> str:
     return f"{info.lightning_id.hex()}@{host}:{port}"
 
 
-def test_a_channel_from_its_opening_to_its_end(net: RunningNet) -> None:
+def test_a_channel_from_its_opening_to_its_end(own_net: RunningNet) -> None:
     """The client opens, tops up and closes; the node sees room, earns, and opens one itself; each says what it did."""
-    home = net.profile("channels")
-    directory = str(net.directory / "nodes" / "node5")
-    address = (net.directory / "nodes" / "node5" / "address").read_text().strip()
+    home = own_net.profile("channels")
+    directory = str(own_net.directory / "nodes" / "node1")
+    address = (own_net.directory / "nodes" / "node1" / "address").read_text().strip()
 
     def client(*words: str) -> Any:
         return last_json(lnstore(*words, "--json", home=home))
@@ -65,7 +65,16 @@ def test_a_channel_from_its_opening_to_its_end(net: RunningNet) -> None:
     assert "closed by you" in status.stderr.decode()
     theirs = last_json(
         lnstore(
-            "node", "channel", "open", directory, client_place(net), "--sat", "300000", "--push-msat", "1000", "--json"
+            "node",
+            "channel",
+            "open",
+            directory,
+            client_place(own_net),
+            "--sat",
+            "300000",
+            "--push-msat",
+            "1000",
+            "--json",
         )
     )
     assert (theirs["capacity_msat"], theirs["to_us_msat"]) == (300_000_000, 299_999_000)
