@@ -83,7 +83,7 @@ async def test_a_failed_put_says_what_is_stored_and_goes_on_when_nodes_are_back(
     bed.nodes[2].fault = lambda r: "die" if isinstance(r, PutShare) else None
     path = bed.file(b"hello")
     async with bed.client() as client:
-        with pytest.raises(PutFailed, match="(segment 1|the manifest) reached 2 nodes, 3 are needed") as failed:
+        with pytest.raises(PutFailed, match=r"(segment 1|the manifest) reached 2 nodes, 3 are needed") as failed:
             await client.put(path)
     assert "n0: 2 shares stored" in str(failed.value)
     assert "n2: 0 shares stored; closed the connection" in str(failed.value)
