@@ -52,6 +52,8 @@ async def settled(pair: Pair) -> None:
     """Waits until A's wallet has nothing in the air."""
 
     async def nothing_outstanding() -> bool:
+        # What a refused opening has reserved of the wallet is free again some blocks later.
+        await pair.network.mine(1)
         outputs = (await pair.a.call("listfunds"))["outputs"]
         return all(output["status"] == "confirmed" and not output["reserved"] for output in outputs)
 
