@@ -242,9 +242,12 @@ class Wallet:
         """What settled payments to this node bought since the agreement of that anchor."""
         settled = [entry for entry in self.payments(node_id) if entry.state is Outcome.SETTLED]
         current = [entry for entry in settled if entry.created_at >= anchor_at]
-        paying = (InvoicePurpose.RENT, InvoicePurpose.CAPACITY)
+        rents = [entry for entry in current if entry.purpose is InvoicePurpose.RENT]
+        growths = sorted((e for e in current if e.purpose is InvoicePurpose.CAPACITY), key=lambda entry: entry.index)
+        # The first growth pays its period as a whole; a later one adds to what rent has paid or is yet to pay.
+        whole = [*rents, *growths[:1]]
         next_proof = max((e.token_index for e in settled if e.token_index is not None), default=-1) + 1
-        periods = {entry.index for entry in current if entry.purpose is InvoicePurpose.RENT}
+        periods = {entry.index for entry in rents}
         revealed = self._catalog.rows(
             "SELECT token_index, period, revealed_at, state FROM challenges WHERE node_id = ?", (bytes(node_id),)
         )
@@ -254,8 +257,8 @@ class Wallet:
             if state == Verdict.ABANDONED.value or at < anchor_at or period in periods
         ]
         return Standing(
-            capacity_bytes=sum(entry.capacity_bytes for entry in current if entry.purpose is InvoicePurpose.CAPACITY),
-            paid_until_at=max((entry.until_at for entry in current if entry.purpose in paying), default=anchor_at),
+            capacity_bytes=sum(entry.capacity_bytes for entry in growths),
+            paid_until_at=max((entry.until_at for entry in whole), default=anchor_at),
             next_proof=next_proof,
             latest_proof=max([next_proof, *in_vain]),
         )

@@ -22,7 +22,7 @@ from lnstore.client.audit import Loss, find_lost
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog, ShareEntry
 from lnstore.client.channel_watch import list_channels
-from lnstore.client.money_errors import PaymentOpen, ProofFailed
+from lnstore.client.money_errors import PaymentFailed, PaymentOpen, ProofFailed
 from lnstore.client.node_channels import open_channel
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
@@ -276,6 +276,24 @@ async def test_rent_is_paid_after_the_daemon_died_between_recording_and_sending(
         assert town.purse.wallet.balances()["lightning"] == -120_000
         (channel,) = await town.purse.lightning.channels()
         assert channel.capacity_msat - channel.to_us_msat == 120_000
+
+
+async def test_rent_that_was_asked_for_before_more_was_rented_is_still_paid(tmp_path: Path) -> None:
+    """The growth reaches to the end of the period whose rent failed to be paid, and pays only for what it added."""
+    async with town_of_a_real_node(tmp_path) as town:
+        node = await add_node(town.purse, town.address, "alice")
+        await open_channel(town.purse, node, capacity_bytes=20 * GIB)
+        await buy(town.purse, node, 20 * GIB)
+        await town.network.fault("fail_payment", "client")
+        (outcome,) = await pay_rent(town.purse, ahead=1)
+        assert isinstance(outcome.error, PaymentFailed)
+        bought = await buy(town.purse, node, 21 * GIB)
+        assert bought.paid_msat == 4000
+        (outcome,) = await pay_rent(town.purse, ahead=1)
+        assert outcome.error is None
+        assert [(paid.period, paid.amount_msat) for paid in outcome.paid] == [(1, 40_000)]
+        (status,) = await rent_status(town.purse)
+        assert status.agrees
 
 
 async def test_payments_that_hang_or_outlive_their_daemon_are_paid_once(tmp_path: Path) -> None:

@@ -161,6 +161,15 @@ def test_a_nonce_of_a_period_that_another_proof_paid_is_passed_over(wallet: Wall
     assert (standing.next_proof, standing.latest_proof) == (1, 2)
 
 
+def test_only_the_first_growth_pays_its_period_as_a_whole(wallet: Wallet) -> None:
+    """One that is bought after the next period's rent was asked for reaches to that period's end, without its rent."""
+    for number, until_at in ((0, NOW + 60), (1, NOW + 120)):
+        growth = replace(intent(number, purpose=InvoicePurpose.CAPACITY), until_at=until_at, capacity_bytes=1000)
+        wallet.record(wallet.intend(growth, NOW).payment_id, settled(1000), NOW)
+    standing = wallet.standing(NODE, anchor_at=NOW)
+    assert (standing.paid_until_at, standing.capacity_bytes) == (NOW + 60, 2000)
+
+
 def test_only_a_proof_that_failed_and_was_not_paid_since_is_a_failed_challenge(wallet: Wallet) -> None:
     assert wallet.failed_challenge(NODE) is None
     first = wallet.challenge(Challenge(NODE, 0, 0, (), 0), NOW)
