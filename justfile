@@ -41,6 +41,14 @@ live *ARGS:
     uv run pytest -m live -ra {{ARGS}}
     uv run lnstore demo README.md --lightning core
 
+# Kill -9 of client, node and both real lightningds, so many times in all; the figures are printed.
+live-kills KILLS="120" *ARGS:
+    LNSTORE_KILLS={{KILLS}} uv run pytest -m live -s tests/live/test_live_kills.py {{ARGS}}
+
+# The machine that kills everybody on the simulated network, for so many sequences.
+soak SEQUENCES="300" *ARGS:
+    LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful/test_money_machine.py --hypothesis-show-statistics {{ARGS}}
+
 # The main job on a file of yours.
 demo FILE *ARGS:
     uv run lnstore demo {{FILE}} {{ARGS}}

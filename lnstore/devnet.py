@@ -96,6 +96,8 @@ class DevnetNode:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
 
 
 @dataclass(slots=True)
