@@ -39,11 +39,15 @@ async def node_that_earned(pair: Pair, name: str, earned_sat: int) -> CoreLightn
 
 
 async def settled_wallet_msat(pair: Pair) -> int:
+    await until_nothing_outstanding(pair.a)
+    return await pair.a.wallet_msat()
+
+
+async def until_nothing_outstanding(daemon: CoreLightning) -> None:
     async def nothing_outstanding() -> bool:
-        return all(coin.spendable for coin in await pair.a.coins())
+        return all(coin.spendable for coin in await daemon.coins())
 
     await eventually(nothing_outstanding)
-    return await pair.a.wallet_msat()
 
 
 async def test_a_sweep_empties_the_channel_and_keeps_it(pair: Pair, tmp_path: Path) -> None:
@@ -74,7 +78,8 @@ async def test_a_sweep_empties_the_channel_and_keeps_it(pair: Pair, tmp_path: Pa
     assert channel.receivable_msat > 280_000_000
     with pytest.raises(NothingToSweep, match="nothing to sweep"):
         await sweep(node, tmp_path, await pair.a.new_address(), everything=False)
-    # The reserve that the wallet keeps cannot leave it as long as there is a channel.
+    # The reserve that the wallet keeps cannot leave it as long as there is a channel; it is the withdrawal's change.
+    await until_nothing_outstanding(node)
     with pytest.raises(NothingToSweep, match="keeps 25,000 sat"):
         await sweep(node, tmp_path, await pair.a.new_address(), everything=True)
 
