@@ -1,13 +1,10 @@
 """Terms, agreements and records: what is signed; and the rent arithmetic that both sides share (spec 05).
 
-All three are deterministic CBOR maps with integer keys, signed with Ed25519 over the encoding of the map without its
-signatures. Even keys are required, odd ones optional: an unknown even key is refused, an unknown odd one is passed
-over, yet covered by the signature. `encoded` is the whole signed map as bytes, which is what is stored and sent.
+Their form is that of structures.py. `encoded` is the whole signed map as bytes, which is what is stored and sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
@@ -16,6 +13,7 @@ from lnstore_protocol import cbor
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity, verify
 from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId
+from lnstore_protocol.structures import NODE_SIGNATURE, SIGNATURE, Table, from_map, read_map, to_map, without
 
 GIB = 1 << 30
 MONTH_SECONDS = 2_592_000
@@ -72,9 +70,6 @@ def binding_text(node_id: NodeId, lightning_id: LightningId) -> str:
 
 # --- signed structures --------------------------------------------------------------------------------------------
 
-_SIGNATURE = 64
-_NODE_SIGNATURE = 66
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -99,8 +94,8 @@ class Terms:
         """These terms under the node's signature; ValueError when `node` is another node."""
         if node.public_key != self.node_id:
             raise ValueError("terms are signed by the node they name")
-        body = _to_map(self, _TERMS)
-        body[_SIGNATURE] = node.sign("terms", cbor.encode(body))
+        body = to_map(self, _TERMS)
+        body[SIGNATURE] = node.sign("terms", cbor.encode(body))
         return SignedTerms(self, cbor.encode(body))
 
 
@@ -114,11 +109,11 @@ class SignedTerms:
     @classmethod
     def decode(cls, encoded: bytes) -> Self:  # R-R1, R-R2
         """Read and verify; RemoteProtocolError names what is wrong."""
-        body = _read(encoded, "terms", signatures=(_SIGNATURE,))
-        terms = Terms(**_from_map(body, _TERMS, "terms"))
+        body = read_map(encoded, "terms", signatures=(SIGNATURE,))
+        terms = Terms(**from_map(body, _TERMS, "terms"))
         if terms.period_seconds <= 0 or terms.maximum_capacity_bytes < terms.minimum_capacity_bytes:
             raise RemoteProtocolError("terms: the period or the capacity limits make no sense")
-        verify(terms.node_id, "terms", cbor.encode(_without(body, _SIGNATURE)), body[_SIGNATURE])
+        verify(terms.node_id, "terms", cbor.encode(without(body, SIGNATURE)), body[SIGNATURE])
         return cls(terms, bytes(encoded))
 
 
@@ -137,7 +132,7 @@ class Agreement:
         """The client's half: signed by the account, not yet by the node."""
         account_id = AccountId(account.public_key)
         body: dict[int, Any] = {0: terms.encoded, 2: bytes(account_id), 4: anchor_at}
-        body[_SIGNATURE] = account.sign("agreement", cbor.encode(body))
+        body[SIGNATURE] = account.sign("agreement", cbor.encode(body))
         return cls(
             terms=terms, account_id=account_id, anchor_at=anchor_at, encoded=cbor.encode(body), countersigned=False
         )
@@ -147,7 +142,7 @@ class Agreement:
         if node.public_key != self.terms.terms.node_id:
             raise ValueError("an agreement is countersigned by the node its terms name")
         body = cbor.decode(self.encoded, what="agreement")
-        body[_NODE_SIGNATURE] = node.sign("agreement", cbor.encode(_without(body, _NODE_SIGNATURE)))
+        body[NODE_SIGNATURE] = node.sign("agreement", cbor.encode(without(body, NODE_SIGNATURE)))
         return type(self)(
             terms=self.terms,
             account_id=self.account_id,
@@ -159,16 +154,16 @@ class Agreement:
     @classmethod
     def decode(cls, encoded: bytes) -> Self:
         """Read and verify every signature in it; RemoteProtocolError names what is wrong."""
-        body = _read(encoded, "agreement", signatures=(_SIGNATURE,), optional=(_NODE_SIGNATURE,))
-        fields = _from_map(body, _AGREEMENT, "agreement")
+        body = read_map(encoded, "agreement", signatures=(SIGNATURE,), optional=(NODE_SIGNATURE,))
+        fields = from_map(body, _AGREEMENT, "agreement")
         terms = SignedTerms.decode(fields["terms"])
         account_id: AccountId = fields["account_id"]
-        unsigned = _without(body, _SIGNATURE, _NODE_SIGNATURE)
-        verify(account_id, "agreement", cbor.encode(unsigned), body[_SIGNATURE])
-        countersigned = _NODE_SIGNATURE in body
+        unsigned = without(body, SIGNATURE, NODE_SIGNATURE)
+        verify(account_id, "agreement", cbor.encode(unsigned), body[SIGNATURE])
+        countersigned = NODE_SIGNATURE in body
         if countersigned:
-            signed = cbor.encode(_without(body, _NODE_SIGNATURE))
-            verify(terms.terms.node_id, "agreement", signed, body[_NODE_SIGNATURE])
+            signed = cbor.encode(without(body, NODE_SIGNATURE))
+            verify(terms.terms.node_id, "agreement", signed, body[NODE_SIGNATURE])
         return cls(
             terms=terms,
             account_id=account_id,
@@ -193,26 +188,24 @@ class Record:
             raise ValueError("a record is signed by its own account")
         if len(self.name) > MAX_RECORD_NAME_BYTES or len(self.value) > MAX_RECORD_VALUE_BYTES:
             raise ValueError("the record's name or value is too long")
-        body = _to_map(self, _RECORD)
-        body[_SIGNATURE] = account.sign("record", cbor.encode(body))
+        body = to_map(self, _RECORD)
+        body[SIGNATURE] = account.sign("record", cbor.encode(body))
         return cbor.encode(body)
 
     @classmethod
     def decode(cls, encoded: bytes) -> Self:
         """Read and verify; RemoteProtocolError names what is wrong."""
-        body = _read(encoded, "record", signatures=(_SIGNATURE,))
-        record = cls(**_from_map(body, _RECORD, "record"))
+        body = read_map(encoded, "record", signatures=(SIGNATURE,))
+        record = cls(**from_map(body, _RECORD, "record"))
         if len(record.name) > MAX_RECORD_NAME_BYTES or len(record.value) > MAX_RECORD_VALUE_BYTES:
             raise RemoteProtocolError("record: name or value too long", ErrorCode.TOO_LARGE)
-        verify(record.account_id, "record", cbor.encode(_without(body, _SIGNATURE)), body[_SIGNATURE])
+        verify(record.account_id, "record", cbor.encode(without(body, SIGNATURE)), body[SIGNATURE])
         return record
 
 
 # --- the maps -------------------------------------------------------------------------------------------------------
 
-_Table = Mapping[int, tuple[str, type[Any]]]
-
-_TERMS: _Table = {
+_TERMS: Table = {
     0: ("node_id", NodeId),
     2: ("lightning_id", LightningId),
     4: ("network", str),
@@ -228,46 +221,5 @@ _TERMS: _Table = {
     24: ("valid_from_at", int),
     26: ("valid_until_at", int),
 }
-_AGREEMENT: _Table = {0: ("terms", bytes), 2: ("account_id", AccountId), 4: ("anchor_at", int)}
-_RECORD: _Table = {0: ("account_id", AccountId), 2: ("name", bytes), 4: ("sequence", int), 6: ("value", bytes)}
-
-
-def _to_map(value: Any, table: _Table) -> dict[int, Any]:
-    plain = {bytes: bytes, int: int, str: str}
-    body: dict[int, Any] = {}
-    for key, (name, kind) in table.items():
-        base = next(b for b in plain if issubclass(kind, b))
-        body[key] = base(getattr(value, name))
-    return body
-
-
-# R-R1
-def _read(encoded: bytes, what: str, *, signatures: tuple[int, ...], optional: tuple[int, ...] = ()) -> dict[int, Any]:
-    body = cbor.as_map(cbor.decode(encoded, what=what))
-    if body is None:
-        raise RemoteProtocolError(f"{what} is not a map")
-    for key in (*signatures, *(k for k in optional if k in body)):
-        if not isinstance(body.get(key), bytes):
-            raise RemoteProtocolError(f"{what}: signature {key} is missing", ErrorCode.BAD_SIGNATURE)
-    return body
-
-
-def _from_map(body: dict[int, Any], table: _Table, what: str) -> dict[str, Any]:  # C-R8, C-R9
-    unknown = [k for k in body if k not in table and k not in (_SIGNATURE, _NODE_SIGNATURE) and k % 2 == 0]
-    if unknown:
-        raise RemoteProtocolError(f"{what}: key {unknown[0]} is not known and must be", ErrorCode.UNKNOWN_FEATURE)
-    fields: dict[str, Any] = {}
-    for key, (name, kind) in table.items():
-        value: Any = body.get(key)
-        base: type[Any] = bytes if issubclass(kind, bytes) else int if issubclass(kind, int) else str
-        if not isinstance(value, base) or isinstance(value, bool):
-            raise RemoteProtocolError(f"{what}: {name} is missing or not a {base.__name__}")
-        try:
-            fields[name] = kind(value)
-        except ValueError as exc:
-            raise RemoteProtocolError(f"{what}: {name}: {exc}") from exc
-    return fields
-
-
-def _without(body: dict[int, Any], *keys: int) -> dict[int, Any]:
-    return {k: v for k, v in body.items() if k not in keys}
+_AGREEMENT: Table = {0: ("terms", bytes), 2: ("account_id", AccountId), 4: ("anchor_at", int)}
+_RECORD: Table = {0: ("account_id", AccountId), 2: ("name", bytes), 4: ("sequence", int), 6: ("value", bytes)}

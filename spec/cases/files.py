@@ -12,14 +12,14 @@ from cases.common import (
     key,
     material,
 )
-from lnstore_protocol import caps, cbor, content, manifest
+from lnstore_protocol import bech32m, caps, cbor, content, manifest
 from lnstore_protocol.ids import ShareId
 
 
 def _bech32(prefix: str, symbols: list[int], constant: int) -> str:
-    check = caps._polymod(caps._expand(prefix) + symbols + [0] * 6) ^ constant  # noqa: SLF001 - wrong texts on purpose
+    check = bech32m._polymod(bech32m._expand(prefix) + symbols + [0] * 6) ^ constant  # noqa: SLF001 - wrong texts on purpose
     symbols = symbols + [check >> shift & 31 for shift in range(25, -1, -5)]
-    return f"{prefix}1" + "".join(caps._ALPHABET[symbol] for symbol in symbols)  # noqa: SLF001
+    return f"{prefix}1" + "".join(bech32m._ALPHABET[symbol] for symbol in symbols)  # noqa: SLF001
 
 
 def cap_cases() -> list[Case]:
@@ -28,7 +28,7 @@ def cap_cases() -> list[Case]:
     read = caps.ReadCap(file_key, manifest_id)
     verify = read.verify_cap()
     text = read.to_text()
-    symbols = [caps._SYMBOL[letter] for letter in text[5:-6]]  # noqa: SLF001
+    symbols = [bech32m._SYMBOL[letter] for letter in text[5:-6]]  # noqa: SLF001
     read_case = {"kind": "read", "key": file_key.hex(), "manifest_id": manifest_id.hex()}
     wrong = {
         "empty": "",

@@ -18,7 +18,7 @@ import cbor2
 import msgpack
 import pytest
 
-from lnstore_protocol import caps, cbor, codec, content, manifest, merkle, proofs, terms
+from lnstore_protocol import bech32m, caps, cbor, codec, content, manifest, merkle, proofs, terms
 from lnstore_protocol.codec import decode_head, encode_head
 from lnstore_protocol.connection import (
     NEED_DATA,
@@ -257,9 +257,9 @@ def texts(data: bytes) -> None:
         if mode == 1:
             prefix, _, letters = text.partition("1")
             symbols = [ord(letter) & 31 for letter in letters]
-            check = caps._polymod(caps._expand(prefix) + symbols + [0] * 6) ^ caps._BECH32M
+            check = bech32m._polymod(bech32m._expand(prefix) + symbols + [0] * 6) ^ bech32m._BECH32M
             symbols += [check >> shift & 31 for shift in range(25, -1, -5)]
-            text = f"{prefix}1" + "".join(caps._ALPHABET[symbol] for symbol in symbols)
+            text = f"{prefix}1" + "".join(bech32m._ALPHABET[symbol] for symbol in symbols)
         cap = caps.parse_cap(text)
         assert cap.to_text() == text.strip().lower()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protocol_strategies import keys, share_ids
 
-from lnstore_protocol import caps
+from lnstore_protocol import bech32m
 from lnstore_protocol.caps import CAP_CHARACTERS, ReadCap, VerifyCap, parse_cap
 from lnstore_protocol.ids import ShareId
 
@@ -43,7 +43,7 @@ def test_the_checksum_is_bech32m() -> None:
 
     def valid(text: str) -> bool:
         prefix, _, rest = text.lower().rpartition("1")
-        return caps._polymod(caps._expand(prefix) + [ALPHABET.index(c) for c in rest]) == caps._BECH32M
+        return bech32m._polymod(bech32m._expand(prefix) + [ALPHABET.index(c) for c in rest]) == bech32m._BECH32M
 
     for text in (
         "A1LQFN3A",
@@ -86,7 +86,7 @@ def test_swapped_letters_are_found(at: int) -> None:
 
 def forged(symbols: list[int], prefix: str = "lnsr") -> str:
     """Any symbols under a right checksum."""
-    check = caps._polymod(caps._expand(prefix) + symbols + [0] * 6) ^ caps._BECH32M
+    check = bech32m._polymod(bech32m._expand(prefix) + symbols + [0] * 6) ^ bech32m._BECH32M
     symbols = symbols + [check >> shift & 31 for shift in range(25, -1, -5)]
     return f"{prefix}1" + "".join(ALPHABET[symbol] for symbol in symbols)
 
