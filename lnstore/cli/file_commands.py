@@ -1,4 +1,4 @@
-"""`lnstore put`, `get` and `ls`: files."""
+"""`lnstore put` and `get`: files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lnstore.cli.output import human_bytes, human_time, json_option, print_json, profile_option, run, table
+from lnstore.cli.output import human_bytes, json_option, print_json, profile_option, run
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def get(*, cap: str, output: Path | None, offset: int, length: int | None, profi
     """
     from lnstore.cli.progress import transfer_bar
     from lnstore.client.download import GetResult
-    from lnstore.client.files import CapInvalid, cap_of, open_client, parse_read_cap
-    from lnstore_protocol.caps import READ_PREFIX, ReadCap
+    from lnstore.client.files import find_read_cap, open_client
 
     to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
     if to_stdout and as_json:
@@ -132,18 +131,7 @@ def get(*, cap: str, output: Path | None, offset: int, length: int | None, profi
 
     async def work() -> tuple[Path | None, GetResult]:
         async with open_client(load_profile(profile)) as client:
-            known = client.catalog.file(cap)
-            if known is not None and known.complete:
-                read_cap: ReadCap = cap_of(known)
-            elif known is None and cap.lower().startswith(READ_PREFIX):
-                read_cap = parse_read_cap(cap)
-            else:
-                raise CapInvalid(
-                    f"{cap!r} was not stored completely; put it again"
-                    if known
-                    else f"there is no file {cap!r} in your catalog; see lnstore ls, or give a capability "
-                    f"({READ_PREFIX}1…)"
-                )
+            read_cap, known = find_read_cap(client.catalog, cap)
             target = None if to_stdout else output or Path(Path(known.name).name if known else "download")
             if output is None and target is not None and target.exists():
                 raise click.UsageError(f"{target} exists already; say where to with -o")
@@ -158,49 +146,3 @@ def get(*, cap: str, output: Path | None, offset: int, length: int | None, profi
     elif target is not None:
         rate = result.bytes / result.seconds / 1e6 if result.seconds else 0.0
         click.echo(f"read {target}: {human_bytes(result.bytes)}, {rate:.1f} MB/s")
-
-
-@click.command()
-@profile_option
-@json_option
-def ls(profile: Path | None, as_json: bool) -> None:
-    """List the files in your catalog.
-
-    \b
-    Example:
-      lnstore ls
-    """
-    with load_profile(profile).open_catalog() as catalog:
-        files = catalog.files()
-        shares = {file.file_id: catalog.shares_of(file.file_id) for file in files}
-    if as_json:
-        for file in files:
-            print_json(
-                {
-                    "name": file.name,
-                    "bytes": file.file_bytes,
-                    "complete": file.complete,
-                    "needed": file.needed,
-                    "total": file.total,
-                    "created_at": file.created_at,
-                    "nodes": len({share.node_id for share in shares[file.file_id]}),
-                }
-            )
-        return
-    if not files:
-        click.echo("nothing is stored yet; store a file with: lnstore put FILE")
-        return
-    table(
-        "",
-        ["name", "size", "shares", "nodes #", "stored"],
-        [
-            [
-                file.name,
-                human_bytes(file.file_bytes) if file.file_bytes is not None else "incomplete",
-                f"{file.needed} of {file.total}",
-                str(len({share.node_id for share in shares[file.file_id]})),
-                human_time(file.created_at),
-            ]
-            for file in files
-        ],
-    )

@@ -300,6 +300,21 @@ class Catalog:
             return _file(row)
         return None
 
+    def named(self, name: str) -> FileEntry:
+        """The file of this name; CatalogError when there is none."""
+        if (file := self.file(name)) is None:
+            raise CatalogError(f"there is no file {name!r} in your catalog; see: lnstore ls")
+        return file
+
+    def rename_file(self, file_id: int, name: str) -> FileEntry:
+        """Give a file another name; CatalogError when it is taken."""
+        with self.transaction() as db:
+            try:
+                db.execute("UPDATE files SET name = ? WHERE file_id = ?", (name, file_id))
+            except sqlite3.IntegrityError:
+                raise CatalogError(f"there is already a file called {name!r}; remove it first") from None
+        return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+
     # --- shares -----------------------------------------------------------------------------------------------------
 
     def given_up_at(self, node_id: NodeId) -> set[ShareId]:

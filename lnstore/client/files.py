@@ -1,9 +1,9 @@
-"""Files of a profile: put, get and ls, as the command line and the demonstration use them."""
+"""Files of a profile: put, get, ls, rm and mv, as the command line and the demonstration use them."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,15 @@ from typing import ClassVar
 
 import trio
 
-from lnstore.client.catalog import Catalog, CatalogError, FileEntry
+from lnstore.client.catalog import Catalog, CatalogError, FileEntry, NodeEntry
 from lnstore.client.download import Download, FileUnreadable, GetResult
 from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import MAX_TOTAL
 from lnstore.client.fetch import PATIENCE_SECONDS
-from lnstore.client.node_errors import NodeError
 from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
+from lnstore.client.removal import drop_shares
 from lnstore.client.segments import manifest_bytes, segment_sizes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
@@ -33,9 +33,6 @@ from lnstore.ports import Clock
 from lnstore_protocol import caps
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.ids import NodeId, ShareId
-from lnstore_protocol.messages import MAX_IDS, DropShares
-
-DROP_SECONDS = 30.0
 
 
 class CapInvalid(LnstoreError):
@@ -48,6 +45,15 @@ class CodingInvalid(LnstoreError):
     """These numbers of shares make no erasure code."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal did: the files, the share bytes their nodes hold no more, and the nodes still to be told."""
+
+    files: list[FileEntry]
+    freed_bytes: int
+    unreached: list[NodeEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,24 +166,12 @@ class Client:
         if self._interrupted(source, name, coding) is not None:
             return
         unneeded = await trio.to_thread.run_sync(self.catalog.remove_file, old.file_id, limiter=self._disk)
-        async with trio.open_nursery() as tasks:
-            for node_id, share_ids in unneeded.items():
-                tasks.start_soon(self._drop, node_id, share_ids)
+        await drop_shares(self.pool, self.catalog, unneeded)
 
     def _interrupted(self, source: Source, name: str, coding: Coding) -> FileEntry | None:
         if source.state is None:
             return None
         return self.catalog.interrupted(source.state, name=name, needed=coding.needed, total=coding.total)
-
-    async def _drop(self, node_id: NodeId, share_ids: list[ShareId]) -> None:
-        """Give up leases, where the node can be reached; where not, they end with the rent."""
-        try:
-            address = self.catalog.node(node_id).address
-            for at in range(0, len(share_ids), MAX_IDS):
-                message = DropShares(payload=b"".join(share_ids[at : at + MAX_IDS]))
-                await self.pool.request(address, message, timeout_seconds=DROP_SECONDS)
-        except (NodeError, CatalogError):
-            return
 
     # --- get and ls -------------------------------------------------------------------------------------------------
 
@@ -214,6 +208,36 @@ class Client:
         output: Sink = FileSink(sink) if isinstance(sink, Path) else StreamSink(sink)
         return await download.run(output, offset=offset, length=length)
 
+    # --- rm and mv --------------------------------------------------------------------------------------------------
+
+    async def remove(self, names: Sequence[str]) -> Removed:
+        """Forget files and give up their shares; all of them or, with a name that is none, CatalogError and nothing.
+
+        Raises ProfileBusy. A share that another file needs stays.
+        """
+        with self.profile.writing():
+            files = [self.catalog.named(name) for name in dict.fromkeys(names)]
+            before = {(s.node_id, s.share_id): s.size_bytes for f in files for s in self.catalog.shares_of(f.file_id)}
+            unneeded: dict[NodeId, list[ShareId]] = {}
+            for file in files:
+                removed = await trio.to_thread.run_sync(self.catalog.remove_file, file.file_id, limiter=self._disk)
+                for node_id, share_ids in removed.items():
+                    unneeded.setdefault(node_id, []).extend(share_ids)
+            unreached = await drop_shares(self.pool, self.catalog, unneeded)
+        freed = sum(before[node_id, share_id] for node_id, ids in unneeded.items() for share_id in ids)
+        return Removed(files, freed, [node for node in self.catalog.nodes() if node.node_id in unreached])
+
+    def rename(self, old: str, new: str) -> FileEntry:
+        """Give a file another name. CatalogError when there is no such file or the new name is taken; ProfileBusy.
+
+        An incomplete file keeps its name, by which its put is continued.
+        """
+        with self.profile.writing():
+            file = self.catalog.named(old)
+            if not file.complete:
+                raise CatalogError(f"{old!r} is not stored completely; put it again, then rename it")
+            return self.catalog.rename_file(file.file_id, _checked_name(new))
+
     def ls(self) -> list[FileEntry]:
         """All files of the profile, complete or not, by name."""
         return self.catalog.files()
@@ -247,6 +271,19 @@ def cap_of(file: FileEntry) -> ReadCap:
     if file.manifest_id is None:
         raise ValueError(f"{file.name} is not stored completely")
     return ReadCap(file.file_key, file.manifest_id)
+
+
+def find_read_cap(catalog: Catalog, text: str) -> tuple[ReadCap, FileEntry | None]:
+    """The read capability that `text` is or that the file of this name has, and that file; CapInvalid."""
+    if (known := catalog.file(text)) is not None:
+        if not known.complete:
+            raise CapInvalid(f"{text!r} was not stored completely; put it again")
+        return cap_of(known), known
+    if text.lower().startswith(f"{caps.READ_PREFIX}1"):
+        return parse_read_cap(text), None
+    raise CapInvalid(
+        f"there is no file {text!r} in your catalog; see lnstore ls, or give a capability ({caps.READ_PREFIX}1…)"
+    )
 
 
 def parse_read_cap(text: str) -> ReadCap:

@@ -70,13 +70,18 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     lines = files.splitlines()
     assert [line for line in lines if "put -" in line and "--name photos.tar" in line]
-    script = "\n".join(line.replace("--name photos.tar", "--name piped.tar") for line in lines if "lnsr1" not in line)
+    (by_cap,) = [at for at, line in enumerate(lines) if "lnsr1" in line]
+    script = "\n".join(line.replace("--name photos.tar", "--name piped.tar") for line in lines[:by_cap])
     done = run_shell(script, tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr
+    assert "1024" in done.stdout.split()
     cap = next(line for line in done.stdout.splitlines() if line.startswith("lnsr1"))
-    (by_cap,) = [line for line in lines if "lnsr1" in line]
-    done = run_shell(by_cap.replace("lnsr1…", cap).replace("copy.tar", "again.tar"), tmp_path, LNSTORE_HOME=str(home))
+    script = "\n".join([lines[by_cap].replace("lnsr1…", cap).replace("copy.tar", "again.tar"), *lines[by_cap + 1 :]])
+    done = run_shell(script, tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr
+    assert cap in done.stdout.splitlines()
+    assert any(line.startswith("lnsv1") for line in done.stdout.splitlines())
+    assert "removed holiday.tar" in done.stdout
     done = run_shell(re.sub(r"\bNODE\b", "n0", channels), tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr
     assert "n0: there is enough to spend already; nothing was added" in done.stdout

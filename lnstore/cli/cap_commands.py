@@ -1,0 +1,57 @@
+"""`lnstore cap`: the texts that read a file, or only verify it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lnstore.cli.output import json_option, print_json, profile_option
+from lnstore.cli.session import load_profile
+
+
+@click.group()
+def cap() -> None:
+    """Show the capabilities of a file: the one that reads it, and the one that only verifies it."""
+
+
+@cap.command()
+@click.argument("name", metavar="NAME")
+@profile_option
+@json_option
+def show(name: str, profile: Path | None, as_json: bool) -> None:
+    """Print the capability that reads the file NAME. Whoever has it can read the file: hand it on with care.
+
+    \b
+    Example:
+      lnstore cap show holiday.mp4
+    """
+    from lnstore.client.files import find_read_cap
+
+    with load_profile(profile).open_catalog() as catalog:
+        text = find_read_cap(catalog, name)[0].to_text()
+    if as_json:
+        print_json({"name": name, "cap": text})
+        return
+    click.echo(text)
+
+
+@cap.command()
+@click.argument("given", metavar="CAP|NAME")
+@profile_option
+@json_option
+def verify(given: str, profile: Path | None, as_json: bool) -> None:
+    """Print the capability that verifies and repairs a file but can not read it, for somebody who looks after it.
+
+    \b
+    Example:
+      lnstore cap verify holiday.mp4
+    """
+    from lnstore.client.files import find_read_cap
+
+    with load_profile(profile).open_catalog() as catalog:
+        text = find_read_cap(catalog, given)[0].verify_cap().to_text()
+    if as_json:
+        print_json({"cap": text})
+        return
+    click.echo(text)
