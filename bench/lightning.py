@@ -110,6 +110,8 @@ class Bench:
             minimum_account="1MiB",
             capacity="1000TiB",
             maximum_connections=2000,
+            maximum_connections_per_address=2000,
+            rate_limit_percent=0,
             log_level="warning",
         )
         self.node = DevnetNode("node", directory / "node", network.socket("payee"))

@@ -176,6 +176,15 @@ class NodeConfig(_Config):
     minimum_channel_sat: int = _setting(_natural, 100_000, "The smallest Lightning channel you want opened to you.")
     terms_valid: int = _setting(parse_seconds, "7d", "For how long a client may take up the terms it was told.")
     maximum_connections: int = _setting(_natural, 1000, "Connections at once; further ones are refused.")
+    maximum_connections_per_address: int = _setting(
+        _natural, 200, "The same for one address (IPv6: one /64). Clients behind one router share an address."
+    )
+    rate_limit_percent: int = _setting(
+        _natural,
+        100,
+        "How often a client may ask for what it does not pay for, in percent of the built-in limits, which no honest\n"
+        "client meets (docs/guides/node.md). 0: as often as it likes.",
+    )
     memory_budget: int = _setting(
         parse_bytes, "128MiB", "For requests in flight; reading from clients waits beyond it."
     )

@@ -101,11 +101,22 @@ class NodeConnection:
     async def request(self, message: Request, *, timeout_seconds: float) -> Any:
         """The reply to `message`, of the class that belongs to it.
 
-        A payload's buffer must not change before this returns or raises. Raises NodeRefused for an error reply,
-        ConnectionLost, NodeTimeout; LocalProtocolError for a message that breaks a limit.
+        A payload's buffer must not change before this returns or raises. A node that says when it can be asked again
+        is asked again then, if that is in time. Raises NodeRefused for an error reply, ConnectionLost, NodeTimeout;
+        LocalProtocolError for a message that breaks a limit.
         """
-        with trio.move_on_after(timeout_seconds):
-            return await self._request(message)
+        deadline = trio.current_time() + timeout_seconds
+        with trio.move_on_at(deadline):
+            while True:
+                try:
+                    return await self._request(message)
+                except NodeRefused as refused:  # E-R2, E-R6
+                    pause = refused.error.retry_after_seconds
+                    if refused.code is not ErrorCode.RATE_LIMITED or pause is None or pause < 1:
+                        raise
+                    if trio.current_time() + pause >= deadline:
+                        raise
+                    await trio.sleep(pause)
         raise NodeTimeout(self.address, f"did not answer within {timeout_seconds:g} s; try again later")
 
     async def wait_lost(self) -> None:

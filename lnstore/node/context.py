@@ -10,6 +10,7 @@ import trio
 
 from lnstore.config import NodeConfig
 from lnstore.logs import Logger
+from lnstore.node.admission import Admission
 from lnstore.node.binding import LightningBinding
 from lnstore.node.budget import MemoryBudget
 from lnstore.node.egress import Egress
@@ -91,6 +92,7 @@ class NodeContext:
         self.buffers = BufferPool(size=MAX_SHARE_BYTES, keep=POOLED_BUFFERS)
         self.workers = Workers()
         self.account_locks = AccountLocks()
+        self.admission = Admission(config)
         self.sweep_wanted = trio.Event()
         """Set when leases ended; the sweeper puts a new one in its place."""
 
@@ -103,6 +105,8 @@ class RequestContext:
     account_id: AccountId
     log: Logger
     until_sent: AsyncExitStack
+    network: bytes
+    """Where the request comes from (throttle.network_of)."""
 
     async def account(self, *, even_lapsed: bool = False) -> Account:  # MB-R1
         """The asking account; Refusal when there is none or (unless `even_lapsed`) it has lapsed."""

@@ -16,9 +16,19 @@ class NodeSetupError(LnstoreError):
 
 
 class Refusal(Exception):  # E-W1, E-W3
-    """A request is refused: what the ErrorReply says."""
+    """A request is refused: what the ErrorReply says, and for how long the connection is read no further."""
 
-    def __init__(self, code: ErrorCode, message: str, *, amount_msat: Msat | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        amount_msat: Msat | None = None,
+        retry_after_seconds: int | None = None,
+        pause_seconds: float = 0.0,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.amount_msat = amount_msat
+        self.retry_after_seconds = retry_after_seconds
+        self.pause_seconds = pause_seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lnstore.node.throttle import Limits, Rate, Work
 from lnstore_protocol.messages import MAX_SHARE_BYTES
 
 READ_BYTES = 64 * 1024
@@ -92,6 +93,30 @@ class Deadlines:
     """After the signal to stop: for requests in flight."""
     quiet: float = 10.0
     """Without traffic, before memory kept for it goes back to the system."""
+
+
+NETWORKS_REMEMBERED = 16_384
+"""How many accounts, and how many networks, the rate limits tell apart: some 3 MB."""
+
+RATES = {
+    Work.CONNECT: Limits(account=Rate(1000, 20.0), network=Rate(1000, 20.0)),
+    Work.ASK: Limits(account=Rate(4000, 200.0), network=Rate(8000, 400.0)),
+    Work.MOVE: Limits(account=Rate(10_000, 500.0), network=Rate(20_000, 1000.0)),
+    Work.AUDIT: Limits(account=Rate(2000, 50.0), network=Rate(4000, 100.0)),
+    Work.RECORD: Limits(account=Rate(300, 5.0), network=Rate(1000, 10.0)),
+    Work.INVOICE: Limits(account=Rate(100, 0.1), network=Rate(1000, 1.0)),
+    Work.OPEN: Limits(account=Rate(100, 0.1), network=Rate(300, 0.1)),
+}
+"""How often one account, and all of one network, may ask for what nobody pays for: some times what the busiest honest
+client does. Networks may have many users; their limits are for the work of a flood. (An invoice costs lightningd some
+2.5 ms, an audit this node 1 ms, a question less.)"""
+
+PAUSE_SECONDS = 1.0
+"""At most so long nothing is read from a connection whose request came too often: a refusal costs work as well."""
+
+HANDSHAKES = 256
+HANDSHAKES_PER_NETWORK = 64
+"""Connections whose handshake is not done: they hold a place for up to Deadlines.handshake."""
 
 
 REQUESTS_PER_SESSION = 16

@@ -10,6 +10,7 @@ import trio
 from lnstore.config import NodeConfig
 from lnstore.logs import get_logger
 from lnstore.memory import give_back_memory
+from lnstore.node.admission import TooMany, network_of_stream
 from lnstore.node.billing import Billing
 from lnstore.node.binding import backoff
 from lnstore.node.collector import Collector
@@ -108,16 +109,21 @@ class Node:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:  # T-R9
         """Serve one connection, or close it at once when there are too many."""
-        number, self._next_session = self._next_session, self._next_session + 1
-        if self.connections >= self.context.config.maximum_connections or self._stopping.is_set():
-            _log.warning("connection refused", connections=self.connections)
+        if self._stopping.is_set():
             await trio.aclose_forcefully(stream)
             return
-        session = self._sessions[number] = Session(self.context, stream, number)
+        number, self._next_session = self._next_session, self._next_session + 1
+        network = network_of_stream(stream)
         try:
-            await session.run()
-        finally:
-            del self._sessions[number]
+            with self.context.admission.connection(network) as shaken:
+                session = self._sessions[number] = Session(self.context, stream, number, network=network, shaken=shaken)
+                try:
+                    await session.run()
+                finally:
+                    del self._sessions[number]
+        except TooMany as exc:
+            _log.warning("connection refused", connections=self.connections, too_many=str(exc))
+            await trio.aclose_forcefully(stream)
 
     # --- parts of run ---------------------------------------------------------------------------------------------
 

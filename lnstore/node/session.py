@@ -12,6 +12,7 @@ that fails is closed, and both are logged; nothing of it reaches other sessions.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import trio
@@ -22,7 +23,7 @@ from lnstore.node.context import NodeContext, RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers import HANDLERS
 from lnstore.node.handlers.hello import is_understood
-from lnstore.node.limits import READ_BYTES, REQUESTS_PER_SESSION
+from lnstore.node.limits import PAUSE_SECONDS, READ_BYTES, REQUESTS_PER_SESSION
 from lnstore.ports import BooksRefused, LightningError, StorageFull
 from lnstore_protocol.connection import Connection, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
@@ -39,9 +40,13 @@ _MESSAGE_BYTES = 1000
 class Session:
     """A connection from its first byte to its end. `run` never raises but when it is cancelled."""
 
-    def __init__(self, node: NodeContext, stream: trio.abc.Stream, number: int) -> None:
+    def __init__(
+        self, node: NodeContext, stream: trio.abc.Stream, number: int, *, network: bytes, shaken: Callable[[], None]
+    ) -> None:
         self._node = node
         self._stream = stream
+        self._network = network
+        self._shaken = shaken
         self._log = _log.bind(session=number)
         self._payloads = PayloadBuffers(node.incoming, node.buffers)
         self._connection = Connection(Role.NODE, node.identity, allocate=self._payloads.allocate)
@@ -106,6 +111,7 @@ class Session:
             match event:
                 case HandshakeDone(peer=peer):
                     self._account_id = AccountId(peer)
+                    self._shaken()
                     self._log = self._log.bind(account=self._account_id.hex()[:16])
                     self._log.debug("connected")
                     return
@@ -177,9 +183,16 @@ class Session:
         claimed = None if payload is None else self._payloads.claim(payload)
         self._in_work += 1
         nursery.start_soon(self._answer, request_id, message, refusal, claimed)
+        if refusal is not None and refusal.pause_seconds:
+            await trio.sleep(min(refusal.pause_seconds, PAUSE_SECONDS))
 
     def _gate(self, message: Request | None) -> Refusal | None:  # M-R5, M-R9
         """Why this request is not even looked at; decided as it arrives, so requests may follow hello at once."""
+        if self._account_id is None:
+            raise AssertionError("a request before the handshake")
+        limited = self._node.admission.request(type(message), self._account_id, self._network)
+        if limited is not None:
+            return limited
         if message is None:
             return Refusal(ErrorCode.UNKNOWN_MESSAGE, "this node does not know that message")
         if self._draining:
@@ -215,7 +228,7 @@ class Session:
         started = time.perf_counter()
         if self._account_id is None:
             raise AssertionError("a request before the handshake")
-        request = RequestContext(self._node, self._account_id, log, until_sent)
+        request = RequestContext(self._node, self._account_id, log, until_sent, self._network)
         try:
             reply = await HANDLERS[type(message)](request, message)
         except Refusal as exc:
@@ -256,7 +269,9 @@ class Session:
 
 
 def _refused(refusal: Refusal) -> ErrorReply:
-    return _error(refusal.code, str(refusal), amount_msat=refusal.amount_msat)
+    return _error(
+        refusal.code, str(refusal), amount_msat=refusal.amount_msat, retry_after_seconds=refusal.retry_after_seconds
+    )
 
 
 def _error(code: ErrorCode, text: str, **more: object) -> ErrorReply:

@@ -377,13 +377,14 @@ class ListPeersReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReply:
-    """The request failed. PAYMENT_REQUIRED may carry the invoice to pay."""
+    """The request failed. PAYMENT_REQUIRED may carry the invoice to pay, RATE_LIMITED when to ask again."""
 
     TYPE: ClassVar[int] = 512
     code: ErrorCode = wire(2)
     message: str = wire(4, max_len=1024)
     bolt11: str | None = wire(1, max_len=4 * KIB, default=None)
     amount_msat: Msat | None = wire(3, default=None)
+    retry_after_seconds: int | None = wire(5, default=None)
 
 
 Request = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from tiny_node import TinyNetwork, TinyNode
 
 from lnstore.client.node_errors import ConnectionLost, NodeRefused, NodeTimeout, NodeUnreachable, WrongNodeKey
@@ -74,6 +75,44 @@ async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwo
         with pytest.raises(NodeRefused, match="does not hold this share") as refused:
             await connection.request(read(b"never stored"), timeout_seconds=5)
         assert (refused.value.code, refused.value.retry) == (ErrorCode.SHARE_UNKNOWN, Retry.NEVER)
+
+
+async def test_a_node_that_says_when_to_ask_again_is_asked_then(
+    network: TinyNetwork, autojump_clock: trio.testing.MockClock
+) -> None:  # E-R2, E-R6
+    node = network.nodes[0]
+    asked: list[float] = []
+
+    def limited(request: Request) -> ErrorReply | None:
+        if isinstance(request, Hello):
+            return None
+        asked.append(autojump_clock.current_time())
+        left = 3 - len(asked)
+        return ErrorReply(code=ErrorCode.RATE_LIMITED, message="", retry_after_seconds=7) if left else None
+
+    node.fault = limited
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        await connection.request(AccountStatus(), timeout_seconds=60)
+        assert [round(at - asked[0]) for at in asked] == [0, 7, 14]
+        asked.clear()
+        with pytest.raises(NodeRefused, match="slow down"):  # it is not waited for what does not come in time
+            await connection.request(AccountStatus(), timeout_seconds=6)
+        assert len(asked) == 1
+
+
+async def test_a_limit_without_a_time_is_the_callers_to_judge(network: TinyNetwork) -> None:
+    node = network.nodes[0]
+    asked: list[Request] = []
+
+    def limited(request: Request) -> ErrorReply | None:
+        asked.append(request)
+        return None if isinstance(request, Hello) else ErrorReply(code=ErrorCode.RATE_LIMITED, message="")
+
+    node.fault = limited
+    async with connect(node.address, ME, open_stream=network.open_stream) as connection:
+        with pytest.raises(NodeRefused):
+            await connection.request(AccountStatus(), timeout_seconds=60)
+    assert len(asked) == 2
 
 
 async def test_a_nodes_sentence_is_shown_without_what_a_terminal_would_obey(network: TinyNetwork) -> None:

@@ -339,8 +339,8 @@ def takes_a_boolean_for_an_integer(_world: NodeWorld, patch: pytest.MonkeyPatch)
 def serves_without_a_hello(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
     true = session.Session.__init__
 
-    def greeted(self: session.Session, *args: Any) -> None:
-        true(self, *args)
+    def greeted(self: session.Session, *args: Any, **more: Any) -> None:
+        true(self, *args, **more)
         self._greeted = True
 
     patch.setattr(session.Session, "__init__", greeted)
