@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from lnstore.books.database import Database
 from lnstore.books.ledger import make_ledger_accounts
 from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
-from lnstore.books.rules import LIGHTNING, Ledger
+from lnstore.books.rules import FROM_THE_START, LIGHTNING, Ledger
 from lnstore.books.schema import accounts, invoices
 from lnstore.books.states import Standing, standing
 from lnstore.ports import Account
@@ -71,7 +71,7 @@ def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
     if old is not None:
         carried = {name: getattr(old, name) for name in _CARRIED} | _used_up(connection, old)
         connection.execute(accounts.update().where(accounts.c.account == old.account).values(superseded=1))
-    keys = make_ledger_accounts(connection, [LIGHTNING, *(x.of(account_id) for x in Ledger)])
+    keys = make_ledger_accounts(connection, [LIGHTNING, *(x.of(account_id) for x in FROM_THE_START)])
     connection.execute(
         _NEW,
         {

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from lnstore.books.accounts import rented_bytes
 from lnstore.books.database import Database
 from lnstore.books.ledger import post
+from lnstore.books.receipts import agreement_key
 from lnstore.books.rows import ACCOUNTS, account_of, invoice_values, needed_row, planned_of
 from lnstore.books.rules import credit, plan_refusal
 from lnstore.books.schema import accounts, invoices, pay_cursor
@@ -116,7 +117,7 @@ def _plan(connection: Connection, planned: PlannedInvoice, rentable_bytes: int |
     refusal = plan_refusal(account_of(row), planned)
     if refusal is not None:
         raise refusal
-    connection.execute(_PLAN, invoice_values(planned, row.account))
+    connection.execute(_PLAN, invoice_values(planned, row.account, agreement_key(connection, row.agreement)))
     if rentable_bytes is not None and rented_bytes(connection, planned.from_at) > rentable_bytes:
         raise BooksRefused(ErrorCode.CAPACITY_REFUSED, "the node has not that much capacity left to rent out")
     return planned

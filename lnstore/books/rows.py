@@ -108,11 +108,12 @@ def planned_of(row: AnyRow, account_id: AccountId) -> PlannedInvoice:
     )
 
 
-def invoice_values(planned: PlannedInvoice, account: int) -> dict[str, Any]:
-    """The row of `invoices` for a planned invoice of the account row `account`."""
+def invoice_values(planned: PlannedInvoice, account: int, agreement: int) -> dict[str, Any]:
+    """The row of `invoices` for a planned invoice of the account row `account`, under the row `agreement`."""
     return {
         "label": planned.label,
         "account": account,
+        "agreement": agreement,
         "purpose": int(planned.purpose),
         "number": planned.index,
         "attempt": planned.attempt,

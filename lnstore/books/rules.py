@@ -1,7 +1,8 @@
 """What the books allow and what a credit does: pure, `now` is an argument, no SQL.
 
 Ledger accounts: "lightning" is what the daemon received, "deposit:…" what clients are owed, "hold:…" the part of it
-that is reserved for traffic under way, "rent:…", "growth:…" and "egress:…" what was earned. A posting moves its
+that is reserved for traffic under way, "rent:…", "growth:…" and "egress:…" what was earned, "refund:…" what of that was
+given back, into the deposit, and "written-off:…" deposits that nobody will claim any more. A posting moves its
 amount from the credit account to the debit account, so that debits less credits add up to 0 over all accounts.
 """
 
@@ -21,6 +22,17 @@ from lnstore_protocol.terms import period_at, period_start, traffic_msat
 LIGHTNING = "lightning"
 
 
+LATE = "unusable payment"
+OVER = "overpayment"
+REFUND = "refund"
+WRITE_OFF = "write-off"
+DEPOSITING = ("deposit", OVER, LATE)
+"""The kinds of posting by which what the daemon received becomes deposit."""
+
+BUYING = ("rent", "growth")
+"""The kinds by which it becomes income."""
+
+
 class Ledger(Enum):
     """The ledger accounts that each account has."""
 
@@ -29,10 +41,16 @@ class Ledger(Enum):
     RENT = "rent"
     GROWTH = "growth"
     EGRESS = "egress"
+    REFUND = "refund"
+    WRITTEN_OFF = "written-off"
 
     def of(self, account_id: AccountId) -> str:
         """Its name for this account."""
         return f"{self.value}:{account_id.hex()}"
+
+
+FROM_THE_START = (Ledger.DEPOSIT, Ledger.HOLD, Ledger.RENT, Ledger.GROWTH, Ledger.EGRESS)
+"""Those that are made when an account is opened; the others with their first posting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +154,9 @@ def credit(  # R-W15, R-W16
     kind, income = _BOUGHT[planned.purpose]
     after = _APPLIED[planned.purpose](account, planned, now, promised_until_at)
     if after is None or received_msat < planned.amount_msat:
-        after, bought, over = account, 0, "unusable payment"
+        after, bought, over = account, 0, LATE
     else:
-        bought, over = planned.amount_msat, "overpayment"
+        bought, over = planned.amount_msat, OVER
     entries = (
         Entry(kind, LIGHTNING, income.of(account.account_id), bought),
         Entry(over, LIGHTNING, Ledger.DEPOSIT.of(account.account_id), received_msat - bought),

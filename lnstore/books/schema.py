@@ -90,12 +90,23 @@ unleased = Table(
 )
 """Shares whose last lease ended: what the sweep deletes. A new lease takes its share out again."""
 
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("agreement", _Number, primary_key=True),
+    Column("hash", LargeBinary, CheckConstraint("length(hash) = 32"), nullable=False, unique=True),
+    Column("encoded", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+"""Agreements that invoices were made under: receipts name them by their hash (receipts.agreement_hash)."""
+
 invoices = Table(
     "invoices",
     metadata,
     Column("invoice", _Number, primary_key=True),
     Column("label", Text, nullable=False, unique=True),
     Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    Column("agreement", _Number, ForeignKey("agreements.agreement"), nullable=False),
     Column("purpose", _Number, CheckConstraint("purpose IN (0, 1, 2)"), nullable=False),
     *_numbers("number", "attempt", "amount_msat", "from_at", "until_at", "capacity_bytes", "expires_at"),
     Column("preimage", LargeBinary, CheckConstraint("length(preimage) = 32"), nullable=False),
@@ -116,6 +127,17 @@ Index(
     invoices.c.expires_at,
     sqlite_where=(invoices.c.purpose == 1) & invoices.c.pay_index.is_(None),
 )
+
+Index("invoices_credited", invoices.c.account, invoices.c.pay_index, sqlite_where=invoices.c.pay_index.is_not(None))
+
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("invoice", _Number, ForeignKey("invoices.invoice"), primary_key=True),
+    Column("encoded", LargeBinary, CheckConstraint("length(encoded) <= 512"), nullable=False),
+    sqlite_strict=True,
+)
+"""What clients signed for receipts: that they verified the proof. At most one for each credited invoice."""
 
 pay_cursor = Table(
     "pay_cursor",
@@ -175,7 +197,7 @@ records = Table(
     sqlite_with_rowid=False,
 )
 
-for _table in (postings, closings):
+for _table in (postings, closings, agreements, acknowledgements):
     for _change in ("UPDATE", "DELETE"):
         event.listen(
             _table,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
 from lnstore.ports.lightning import Invoice
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, Msat, PaymentHash, ShareId
+from lnstore_protocol.ids import AccountId, Digest, Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement, Record, period_at
 
@@ -116,6 +116,19 @@ class Posting:
     credit: str
     amount_msat: Msat
     reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credited:
+    """A credited invoice, as its receipt tells of it (receipts.Receipt); `number` counts the account's from 0."""
+
+    number: int
+    planned: PlannedInvoice
+    agreement_hash: Digest
+    received_msat: Msat
+    deposited_msat: Msat
+    credited_at: int
+    acknowledgement: bytes | None = field(repr=False)
 
 
 class AccountBooks(Protocol):
@@ -271,5 +284,17 @@ class RecordBooks(Protocol):
         ...
 
 
-class Books(AccountBooks, LeaseBooks, InvoiceBooks, TrafficBooks, LedgerBooks, RecordBooks, Protocol):
+class ReceiptBooks(Protocol):
+    """What was credited for whom, and what clients signed for it."""
+
+    async def credited(self, account_id: AccountId, *, first_number: int, limit: int) -> tuple[int, list[Credited]]:
+        """How many invoices of the account were credited in all, ever, and those from `first_number` on, in order."""
+        ...
+
+    async def acknowledge(self, account_id: AccountId, words: Mapping[str, bytes]) -> int:
+        """Keep acknowledgements by label of credited invoices, the first of each; how many the account has then."""
+        ...
+
+
+class Books(AccountBooks, LeaseBooks, InvoiceBooks, TrafficBooks, LedgerBooks, RecordBooks, ReceiptBooks, Protocol):
     """A node's books."""

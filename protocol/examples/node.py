@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lnstore_protocol import merkle
+from lnstore_protocol import merkle, receipts
 from lnstore_protocol import messages as m
 from lnstore_protocol.connection import Connection, Role
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode, RemoteProtocolError
@@ -84,6 +84,8 @@ class DictNode:
             m.GetRecord: self.get_record,
             m.ChannelInfo: self.channel_info,
             m.ListPeers: lambda _peer, _message: m.ListPeersReply(peers=[]),
+            m.GetReceipts: self.get_receipts,
+            m.PutReceipts: self.put_receipts,
         }
 
     def answer(self, peer: bytes, message: m.Request) -> m.Reply:
@@ -274,6 +276,23 @@ class DictNode:
         if account is None or message.name not in account.records:
             raise Refused(ErrorCode.RECORD_UNKNOWN)
         return m.GetRecordReply(record=account.records[message.name][1])
+
+    # --- receipts: nothing is paid here, so there are none
+
+    def get_receipts(self, peer: bytes, message: m.GetReceipts) -> m.Reply:
+        self.account(peer)
+        if not 1 <= message.limit <= m.RECEIPTS_AT_ONCE:
+            raise Refused(ErrorCode.TOO_LARGE)
+        return m.GetReceiptsReply(total=0, payload=b"")
+
+    def put_receipts(self, peer: bytes, message: m.PutReceipts) -> m.Reply:
+        self.account(peer)
+        for encoded in receipts.split(message.payload):
+            word = receipts.Acknowledgement.decode(encoded)
+            if (word.account_id, word.node_id) != (peer, self.node_id):
+                raise Refused(ErrorCode.BAD_SIGNATURE)
+            raise Refused(ErrorCode.RECORD_UNKNOWN)
+        return m.PutReceiptsReply(acknowledged=0)
 
 
 def _ids(payload: m.Buffer) -> list[ShareId]:

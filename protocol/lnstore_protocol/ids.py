@@ -55,6 +55,10 @@ class PaymentHash(FixedBytes):
     """SHA-256 of a payment's preimage, 32 bytes."""
 
 
+class Digest(FixedBytes):
+    """A BLAKE3 hash of something signed, 32 bytes."""
+
+
 class LightningId(FixedBytes):
     """A Lightning node's compressed secp256k1 public key, 33 bytes."""
 

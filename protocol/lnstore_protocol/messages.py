@@ -30,6 +30,10 @@ SAMPLE_SHARES = 512
 MAX_IDS = 16_384
 """Share ids in one have_shares, list_shares or drop_shares."""
 
+RECEIPTS_AT_ONCE = 64
+MAX_RECEIPT_BYTES = 512
+"""A signed receipt or acknowledgement (receipts.py)."""
+
 REPLY = 256
 """What a request's type and its reply's differ by."""
 
@@ -376,6 +380,40 @@ class ListPeersReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetReceipts:
+    """The account's receipts from number `first_number` on, at most `limit` (1 … RECEIPTS_AT_ONCE) of them."""
+
+    TYPE: ClassVar[int] = 46
+    first_number: int = wire(2)
+    limit: int = wire(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetReceiptsReply:
+    """Payload: length (u16) ‖ signed receipt (receipts.py) each, ascending; `total` is how many the account has."""
+
+    TYPE: ClassVar[int] = 46 + REPLY
+    total: int = wire(2)
+    payload: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutReceipts:
+    """Payload: length (u16) ‖ acknowledgement (receipts.py) each, signed by the account."""
+
+    TYPE: ClassVar[int] = 48
+    payload: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutReceiptsReply:
+    """How many of the account's receipts are acknowledged now."""
+
+    TYPE: ClassVar[int] = 48 + REPLY
+    acknowledged: int = wire(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReply:
     """The request failed. PAYMENT_REQUIRED may carry the invoice to pay, RATE_LIMITED when to ask again."""
 
@@ -404,6 +442,8 @@ Request = (
     | GetRecord
     | ChannelInfo
     | ListPeers
+    | GetReceipts
+    | PutReceipts
 )
 Reply = (
     HelloReply
@@ -422,6 +462,8 @@ Reply = (
     | GetRecordReply
     | ChannelInfoReply
     | ListPeersReply
+    | GetReceiptsReply
+    | PutReceiptsReply
     | ErrorReply
 )
 Message = Request | Reply
@@ -457,5 +499,7 @@ SIZE_LIMITS: dict[int, SizeLimit] = {
     GetRecordReply.TYPE: SizeLimit(9 * KIB),
     ChannelInfoReply.TYPE: SizeLimit(3 * KIB),
     ListPeersReply.TYPE: SizeLimit(32 * KIB),
+    GetReceiptsReply.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),
+    PutReceipts.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),
     ErrorReply.TYPE: SizeLimit(6 * KIB),
 }

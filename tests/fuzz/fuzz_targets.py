@@ -18,7 +18,7 @@ import cbor2
 import msgpack
 import pytest
 
-from lnstore_protocol import bech32m, caps, cbor, codec, content, manifest, merkle, proofs, terms
+from lnstore_protocol import bech32m, caps, cbor, codec, content, manifest, merkle, proofs, receipts, terms
 from lnstore_protocol.codec import decode_head, encode_head
 from lnstore_protocol.connection import (
     NEED_DATA,
@@ -190,6 +190,8 @@ _DECODERS: Final[tuple[tuple[Callable[[bytes], Any], Identity, str], ...]] = (
     (terms.SignedTerms.decode, NODE, "terms"),
     (terms.Agreement.decode, ACCOUNT, "agreement"),
     (terms.Record.decode, ACCOUNT, "record"),
+    (receipts.Receipt.decode, NODE, "receipt"),
+    (receipts.Acknowledgement.decode, ACCOUNT, "acknowledgement"),
 )
 
 

@@ -18,13 +18,14 @@ LETTERS = {
     "03": "P",
     "04": "F",
     "05": "R",
+    "05b": "RC",
     "06": "E",
     "07": "S",
     "08": "V",
 }
 """The requirement letter of each numbered document."""
 
-REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|E|S|V)-([WR])([0-9]+)\b")
+REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RC|E|S|V)-([WR])([0-9]+)\b")
 
 _FIELDS = "| key | field | type | length | presence | meaning |"
 _MESSAGE = re.compile(r"### `(\w+)` · type (\d+) · (request|reply) · head ≤ (\d+) · payload ≤ (\d+)")
@@ -69,9 +70,9 @@ def prose(number: str) -> str:
 
 @cache
 def message_tables() -> dict[str, MessageTable]:
-    """All messages of 02, 02a and 02b by name."""
+    """All messages of 02, 02a, 02b and 05b by name."""
     tables = {}
-    for number in ("02", "02a", "02b"):
+    for number in ("02", "02a", "02b", "05b"):
         for match, section in _sections(documents()[number], _MESSAGE):
             name, kind, direction, head, payload = match.groups()
             tables[name] = MessageTable(name, int(kind), direction, int(head), int(payload), _rows(section))
@@ -80,8 +81,9 @@ def message_tables() -> dict[str, MessageTable]:
 
 @cache
 def structure_tables() -> dict[str, tuple[Row, ...]]:
-    """The signed structures of 05 by name."""
-    return {match[1]: _rows(section) for match, section in _sections(documents()["05"], _STRUCTURE)}
+    """The signed structures of 05 and 05b by name."""
+    texts = (documents()[number] for number in ("05", "05b"))
+    return {match[1]: _rows(section) for text in texts for match, section in _sections(text, _STRUCTURE)}
 
 
 def tables_with(header: str, text: str) -> list[list[list[str]]]:

@@ -23,8 +23,9 @@ from lnstore_protocol import caps, cbor, manifest
 from lnstore_protocol.codec import decode_head, encode_head
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import LightningId, Msat, NodeId, ShareId
-from lnstore_protocol.messages import Message, Reply, Request
+from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.messages import InvoicePurpose, Message, Reply, Request
+from lnstore_protocol.receipts import NO_SAMPLE, Acknowledgement, Receipt, agreement_hash
 from lnstore_protocol.terms import Agreement, ChannelPolicy, Record, SignedTerms, Terms
 
 _AS_PYCDDL_NEEDS_IT = (
@@ -195,10 +196,41 @@ def _structures() -> dict[str, list[bytes]]:
         "terms": [terms.encoded],
         "agreement": [proposed.encoded, proposed.countersign(NODE).encoded],
         "record": [record.sign(ACCOUNT)],
+        "receipt": [_receipt(proposed)],
+        "acknowledgement": [Acknowledgement.of(_receipt(proposed), 1_700_000_300).sign(ACCOUNT)],
     }
 
 
-_DECODERS = {"terms": SignedTerms.decode, "agreement": Agreement.decode, "record": Record.decode}
+def _receipt(agreement: Agreement) -> bytes:
+    return Receipt(
+        account_id=agreement.account_id,
+        node_id=NodeId(NODE.public_key),
+        number=7,
+        agreement_hash=agreement_hash(agreement.encoded),
+        purpose=InvoicePurpose.DEPOSIT,
+        index=1,
+        from_at=1_700_000_200,
+        until_at=1_700_000_200,
+        capacity_bytes=0,
+        amount_msat=Msat(5000),
+        received_msat=Msat(5000),
+        deposited_msat=Msat(5000),
+        payment_hash=PaymentHash(b"\x66" * 32),
+        credited_at=1_700_000_210,
+        token_index=0,
+        shares=0,
+        sampled=0,
+        sample_hash=NO_SAMPLE,
+    ).sign(NODE)
+
+
+_DECODERS: dict[str, Any] = {
+    "terms": SignedTerms.decode,
+    "agreement": Agreement.decode,
+    "record": Record.decode,
+    "receipt": Receipt.decode,
+    "acknowledgement": Acknowledgement.decode,
+}
 
 
 @pytest.mark.parametrize("rule", _DECODERS)
@@ -225,7 +257,7 @@ def _broken_structures() -> list[Any]:
                 may_be_shorter, holds_cbor = (rule, key) == ("record", 6), (rule, key) == ("agreement", 0)
                 wrong += [value[:-1]] * (not may_be_shorter) + [value + b"\0"] * (not holds_cbor)
             cases += [(rule, f"key {key} = {str(bad)[:20]!r}", whole | {key: bad}) for bad in wrong]
-        cases.append((rule, "an unknown even key", whole | {30: 0}))
+        cases.append((rule, "an unknown even key", whole | {40: 0}))
     return [pytest.param(rule, value, id=f"{rule}: {why}") for rule, why, value in cases]
 
 

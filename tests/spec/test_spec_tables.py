@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from spec_documents import MessageTable, Row, documents, message_tables, prose, structure_tables, tables_with
 
-from lnstore_protocol import codec, structures, terms
+from lnstore_protocol import codec, receipts, structures, terms
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode
 from lnstore_protocol.ids import FixedBytes
 from lnstore_protocol.messages import UNKNOWN_LIMIT, AccountState, InvoicePurpose, Reply, Request
@@ -96,7 +96,14 @@ def test_limits_of_unknown_types_and_of_list_elements_are_those_of_the_code() ->
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("terms", terms._TERMS), ("agreement", terms._AGREEMENT), ("record", terms._RECORD)]
+    ("name", "table"),
+    [
+        ("terms", terms._TERMS),
+        ("agreement", terms._AGREEMENT),
+        ("record", terms._RECORD),
+        ("receipt", receipts._RECEIPT),
+        ("acknowledgement", receipts._ACKNOWLEDGEMENT),
+    ],
 )
 def test_structure_table_is_that_of_the_code(name: str, table: structures.Table) -> None:
     rows = {row.key: row for row in structure_tables()[name]}

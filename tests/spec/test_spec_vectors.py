@@ -20,6 +20,7 @@ from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
 from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms
+from lnstore_protocol.bundles import BundleCheck
 from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import ReplyReceived, RequestReceived
@@ -27,6 +28,7 @@ from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import SAMPLE_SHARES, InvoiceReply
+from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
 
 sys.path.insert(0, str(SPEC))
 from cases.common import ACCOUNT, NODE, example_terms, key, material
@@ -117,6 +119,24 @@ _STRUCTURES: dict[str, Callable[[bytes], Any]] = {
 def _structures(case: Case) -> Case:
     _STRUCTURES[case["kind"]](bytes.fromhex(case["encoded"]))
     return {}
+
+
+def _receipts(case: Case) -> Case:
+    match case["op"]:
+        case "structure":
+            kinds: dict[str, Any] = {"receipt": Receipt, "acknowledgement": Acknowledgement}
+            kinds[case["kind"]].decode(bytes.fromhex(case["encoded"]))
+            return {}
+        case "judge":
+            agreement = terms.Agreement.decode(bytes.fromhex(case["agreement"]))
+            receipt = Receipt.decode(bytes.fromhex(case["receipt"]))
+            faults = len(receipt_faults(receipt, agreement))
+            return {"faults": faults} | ({"refused": "RC-R8"} if faults else {})
+        case _:
+            check = BundleCheck()
+            check.feed(case["lines"])
+            check.finish()
+            return {"found": check.found} | ({"refused": "RC-R8"} if check.found else {})
 
 
 def _rent(case: Case) -> Case:
@@ -354,6 +374,7 @@ _REPLAY = {
     "merkle.json": _merkle,
     "proofs.json": _proofs,
     "rent.json": _rent,
+    "receipts.json": _receipts,
     "structures.json": _structures,
 }
 

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lnstore.node.context import RequestContext
-from lnstore.node.handlers import accounts, growth, hello, leases, peers, records, rent, shares
+from lnstore.node.handlers import accounts, growth, hello, leases, peers, receipts, records, rent, shares
 from lnstore_protocol.messages import (
     AccountStatus,
     AddCapacity,
     AuditShare,
     ChannelInfo,
     DropShares,
+    GetReceipts,
     GetRecord,
     GetShare,
     GetTerms,
@@ -21,6 +22,7 @@ from lnstore_protocol.messages import (
     ListPeers,
     ListShares,
     OpenAccount,
+    PutReceipts,
     PutRecord,
     PutShare,
     Reply,
@@ -47,4 +49,6 @@ HANDLERS: dict[type[Request], Handler] = {
     GetRecord: records.get_record,
     ChannelInfo: peers.channel_info,
     ListPeers: peers.list_peers,
+    GetReceipts: receipts.get_receipts,
+    PutReceipts: receipts.put_receipts,
 }

@@ -25,6 +25,7 @@ from lnstore_protocol.messages import (
     ChannelInfo,
     DropShares,
     ErrorReply,
+    GetReceipts,
     GetRecord,
     GetShare,
     GetTerms,
@@ -33,6 +34,7 @@ from lnstore_protocol.messages import (
     ListPeers,
     ListShares,
     OpenAccount,
+    PutReceipts,
     PutRecord,
     PutShare,
     RequestInvoice,
@@ -60,6 +62,8 @@ SAMPLES: dict[type[Any], dict[int, Any]] = {
     GetRecord: {2: _ID, 4: b"name"},
     ChannelInfo: {},
     ListPeers: {},
+    GetReceipts: {2: 0, 4: 1},
+    PutReceipts: {},
 }
 """A body of each request with every field in its form; what it asks for is refused or not, but it can be read."""
 

@@ -11,6 +11,7 @@ from lnstore_protocol.conformance import (
     leases,
     messages,
     reading,
+    receipts,
     records,
     rent,
     states,
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = tuple(
         growths,
         leases,
         reading,
+        receipts,
         rent,
         states,
     )

@@ -13,6 +13,19 @@ CREATE TABLE unleased (
  WITHOUT ROWID,
  STRICT;
 
+CREATE TABLE agreements (
+    agreement INTEGER NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) = 32),
+    encoded BLOB NOT NULL,
+    PRIMARY KEY (agreement),
+    UNIQUE (hash)
+)
+ STRICT;
+
+CREATE TRIGGER agreements_no_update BEFORE UPDATE ON agreements BEGIN SELECT RAISE(ABORT, 'agreements are append-only'); END;
+
+CREATE TRIGGER agreements_no_delete BEFORE DELETE ON agreements BEGIN SELECT RAISE(ABORT, 'agreements are append-only'); END;
+
 CREATE TABLE pay_cursor (
     one INTEGER NOT NULL CHECK (one = 1),
     pay_index INTEGER NOT NULL CHECK (pay_index >= 0),
@@ -112,6 +125,7 @@ CREATE TABLE invoices (
     invoice INTEGER NOT NULL,
     label TEXT NOT NULL,
     account INTEGER NOT NULL,
+    agreement INTEGER NOT NULL,
     purpose INTEGER NOT NULL CHECK (purpose IN (0, 1, 2)),
     number INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
@@ -133,9 +147,12 @@ CREATE TABLE invoices (
     UNIQUE (account, purpose, number, attempt),
     UNIQUE (label),
     FOREIGN KEY(account) REFERENCES accounts (account),
+    FOREIGN KEY(agreement) REFERENCES agreements (agreement),
     UNIQUE (pay_index)
 )
  STRICT;
+
+CREATE INDEX invoices_credited ON invoices (account, pay_index) WHERE pay_index IS NOT NULL;
 
 CREATE INDEX invoices_growing ON invoices (expires_at) WHERE purpose = 1 AND pay_index IS NULL;
 
@@ -164,5 +181,17 @@ CREATE TABLE closings (
 CREATE TRIGGER closings_no_update BEFORE UPDATE ON closings BEGIN SELECT RAISE(ABORT, 'closings are append-only'); END;
 
 CREATE TRIGGER closings_no_delete BEFORE DELETE ON closings BEGIN SELECT RAISE(ABORT, 'closings are append-only'); END;
+
+CREATE TABLE acknowledgements (
+    invoice INTEGER NOT NULL,
+    encoded BLOB NOT NULL CHECK (length(encoded) <= 512),
+    PRIMARY KEY (invoice),
+    FOREIGN KEY(invoice) REFERENCES invoices (invoice)
+)
+ STRICT;
+
+CREATE TRIGGER acknowledgements_no_update BEFORE UPDATE ON acknowledgements BEGIN SELECT RAISE(ABORT, 'acknowledgements are append-only'); END;
+
+CREATE TRIGGER acknowledgements_no_delete BEFORE DELETE ON acknowledgements BEGIN SELECT RAISE(ABORT, 'acknowledgements are append-only'); END;
 
 INSERT INTO pay_cursor (one, pay_index) VALUES (1, 0);
