@@ -112,6 +112,9 @@ class Bench:
             maximum_connections=2000,
             maximum_connections_per_address=2000,
             rate_limit_percent=0,
+            unpaid_accounts=1_000_000,
+            unpaid_accounts_per_address=1_000_000,
+            unpaid_growth_percent=200,
             log_level="warning",
         )
         self.node = DevnetNode("node", directory / "node", network.socket("payee"))

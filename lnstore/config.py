@@ -185,6 +185,16 @@ class NodeConfig(_Config):
         "How often a client may ask for what it does not pay for, in percent of the built-in limits, which no honest\n"
         "client meets (docs/guides/node.md). 0: as often as it likes.",
     )
+    unpaid_accounts: int = _setting(
+        _natural,
+        1000,
+        "How many accounts that never paid anything are kept, in all and opened from one address, for how long, and\n"
+        "what percentage of the free capacity they may reserve by asking for it, half of it from one address\n"
+        "(200: no bound).",
+    )
+    unpaid_accounts_per_address: int = _setting(_natural, 50, "")
+    unpaid_account_time: int = _setting(parse_seconds, "1d", "")
+    unpaid_growth_percent: int = _setting(_natural, 80, "")
     memory_budget: int = _setting(
         parse_bytes, "128MiB", "For requests in flight; reading from clients waits beyond it."
     )

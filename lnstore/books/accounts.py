@@ -10,7 +10,8 @@ from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed
 from lnstore.books.rules import FROM_THE_START, LIGHTNING, Ledger
 from lnstore.books.schema import accounts, invoices
 from lnstore.books.states import Standing, standing
-from lnstore.ports import Account
+from lnstore.books.strangers import growing, note_stranger
+from lnstore.ports import NO_LIMITS, Account, StrangerLimits
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement
@@ -26,14 +27,17 @@ class SqlAccounts:
 
     _database: Database
 
-    async def open_account(self, agreement: Agreement, now: int) -> Account:
+    async def open_account(
+        self, agreement: Agreement, now: int, *, network: bytes = b"", limits: StrangerLimits = NO_LIMITS
+    ) -> Account:
         """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement.
 
-        ValueError when the node has not signed the agreement.
+        BooksRefused when it would be one too many of those that never paid, in all or of `network`. ValueError when the
+        node has not signed the agreement.
         """
         if not agreement.countersigned:
             raise ValueError("an agreement is entered in the books once both have signed it")
-        return await self._database.writer.write(lambda connection: _open(connection, agreement, now))
+        return await self._database.writer.write(lambda connection: _open(connection, agreement, now, network, limits))
 
     async def account(self, account_id: AccountId) -> Account | None:
         """The account, its state as of the last `advance`."""
@@ -62,7 +66,7 @@ class SqlAccounts:
         return await self._database.read(lambda connection: rented_bytes(connection, now))
 
 
-def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
+def _open(connection: Connection, agreement: Agreement, now: int, network: bytes, limits: StrangerLimits) -> Account:
     terms, account_id = agreement.terms.terms, agreement.account_id
     old = current_row(connection, account_id)
     if old is not None and old.state != AccountState.LAPSED:
@@ -72,7 +76,7 @@ def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
         carried = {name: getattr(old, name) for name in _CARRIED} | _used_up(connection, old)
         connection.execute(accounts.update().where(accounts.c.account == old.account).values(superseded=1))
     keys = make_ledger_accounts(connection, [LIGHTNING, *(x.of(account_id) for x in FROM_THE_START)])
-    connection.execute(
+    made = connection.execute(
         _NEW,
         {
             "account_id": account_id,
@@ -93,6 +97,8 @@ def _open(connection: Connection, agreement: Agreement, now: int) -> Account:
             **carried,
         },
     )
+    if old is None:
+        note_stranger(connection, int(made.lastrowid), network, now, limits)
     return account_of(needed_row(connection, account_id))
 
 
@@ -158,24 +164,9 @@ def _advance(connection: Connection, now: int) -> list[Account]:
 def rented_bytes(connection: Connection, now: int) -> int:
     """Capacity rented out in all, with what unexpired growth invoices (each account's latest attempt) would add."""
     rented = connection.execute(select(func.coalesce(func.sum(accounts.c.capacity_bytes), 0))).scalar_one()
-    later = invoices.alias()
-    growing = (
+    reserved = (
         select(func.coalesce(func.sum(invoices.c.capacity_bytes), 0))
         .join(accounts, accounts.c.account == invoices.c.account)
-        .where(
-            invoices.c.purpose == InvoicePurpose.CAPACITY,
-            invoices.c.pay_index.is_(None),
-            invoices.c.expires_at > now,
-            invoices.c.number == accounts.c.growth_index,
-            accounts.c.state != AccountState.LAPSED,
-            ~select(later.c.invoice)
-            .where(
-                later.c.account == invoices.c.account,
-                later.c.purpose == invoices.c.purpose,
-                later.c.number == invoices.c.number,
-                later.c.attempt > invoices.c.attempt,
-            )
-            .exists(),
-        )
+        .where(growing(now))
     )
-    return int(rented + connection.execute(growing).scalar_one())
+    return int(rented + connection.execute(reserved).scalar_one())

@@ -11,7 +11,8 @@ from lnstore.books.receipts import agreement_key
 from lnstore.books.rows import ACCOUNTS, account_of, invoice_values, needed_row, planned_of
 from lnstore.books.rules import credit, plan_refusal
 from lnstore.books.schema import accounts, invoices, pay_cursor
-from lnstore.ports import Account, BooksRefused, Invoice, InvoiceStatus, PlannedInvoice
+from lnstore.books.strangers import check_reserved, no_stranger
+from lnstore.ports import NO_LIMITS, Account, BooksRefused, Invoice, InvoiceStatus, PlannedInvoice, StrangerLimits
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import InvoicePurpose
@@ -22,13 +23,20 @@ class SqlInvoices:
 
     _database: Database
 
-    async def plan_invoice(self, planned: PlannedInvoice, *, rentable_bytes: int | None = None) -> PlannedInvoice:
+    async def plan_invoice(
+        self,
+        planned: PlannedInvoice,
+        *,
+        rentable_bytes: int | None = None,
+        limits: StrangerLimits = NO_LIMITS,
+    ) -> PlannedInvoice:
         """Persist the intent; the one already planned under this label wins.
 
-        BooksRefused when it does not fit the account as it is inside the transaction, or when growth would rent out
-        more than `rentable_bytes` in all. ValueError when the label stands for another account's invoice.
+        BooksRefused when it does not fit the account as it is inside the transaction, when growth would rent out more
+        than `rentable_bytes` in all, or reserve more than `limits` allow accounts that never paid. ValueError when the
+        label stands for another account's invoice.
         """
-        return await self._database.writer.write(lambda connection: _plan(connection, planned, rentable_bytes))
+        return await self._database.writer.write(lambda connection: _plan(connection, planned, rentable_bytes, limits))
 
     async def planned_invoice(
         self, account_id: AccountId, purpose: InvoicePurpose, index: int
@@ -107,7 +115,9 @@ _APPLY = (
 )
 
 
-def _plan(connection: Connection, planned: PlannedInvoice, rentable_bytes: int | None) -> PlannedInvoice:
+def _plan(
+    connection: Connection, planned: PlannedInvoice, rentable_bytes: int | None, limits: StrangerLimits
+) -> PlannedInvoice:
     row = needed_row(connection, planned.account_id)
     found = connection.execute(_BY_LABEL, {"label": planned.label}).one_or_none()
     if found is not None:
@@ -118,8 +128,18 @@ def _plan(connection: Connection, planned: PlannedInvoice, rentable_bytes: int |
     if refusal is not None:
         raise refusal
     connection.execute(_PLAN, invoice_values(planned, row.account, agreement_key(connection, row.agreement)))
-    if rentable_bytes is not None and rented_bytes(connection, planned.from_at) > rentable_bytes:
-        raise BooksRefused(ErrorCode.CAPACITY_REFUSED, "the node has not that much capacity left to rent out")
+    if rentable_bytes is not None:
+        left_bytes = rentable_bytes - rented_bytes(connection, planned.from_at)
+        if left_bytes < 0:
+            raise BooksRefused(ErrorCode.CAPACITY_REFUSED, "the node has not that much capacity left to rent out")
+        check_reserved(
+            connection,
+            row.account,
+            planned.capacity_bytes,
+            planned.from_at,
+            left_bytes=left_bytes,
+            limits=limits,
+        )
     return planned
 
 
@@ -145,4 +165,5 @@ def _credit(connection: Connection, invoice: Invoice, pay_index: int, received_m
     connection.execute(_CREDITED, {"of": found.invoice, "at": pay_index})
     effect = {f"new_{name}": int(getattr(done.account, name)) for name in _EFFECT}
     connection.execute(_APPLY, {"of": found.account, **effect})
+    no_stranger(connection, found.account)
     return account_of(needed_row(connection, account_id))

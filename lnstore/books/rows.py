@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from lnstore.books.ledger import balance
-from lnstore.books.schema import accounts
+from lnstore.books.schema import accounts, strangers
 from lnstore.ports import Account, BooksRefused, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
@@ -18,7 +18,11 @@ AnyRow = Row[*tuple[Any, ...]]
 
 AnySelect = Select[*tuple[Any, ...]]
 
-ACCOUNTS: AnySelect = select(accounts, (-balance(accounts.c.deposit)).label("deposit_msat"))
+_UNPAID_SINCE = select(strangers.c.opened_at).where(strangers.c.account == accounts.c.account).scalar_subquery()
+
+ACCOUNTS: AnySelect = select(
+    accounts, (-balance(accounts.c.deposit)).label("deposit_msat"), _UNPAID_SINCE.label("unpaid_since_at")
+)
 """Accounts with their deposits, superseded ones too."""
 
 OF_ID = (accounts.c.account_id == bindparam("id")) & (accounts.c.superseded == 0)
@@ -58,6 +62,7 @@ def account_of(row: AnyRow) -> Account:
         deposit_msat=Msat(row.deposit_msat),
         ingress_bytes=row.ingress_bytes,
         egress_bytes=row.egress_bytes,
+        unpaid_since_at=row.unpaid_since_at,
     )
 
 

@@ -65,7 +65,20 @@ accounts = Table(
     sqlite_strict=True,
 )
 Index("accounts_by_id", accounts.c.account_id, unique=True, sqlite_where=accounts.c.superseded == 0)
+Index("accounts_by_deposit", accounts.c.deposit)
 Index("accounts_by_state", accounts.c.state, accounts.c.paid_until_at)
+
+strangers = Table(
+    "strangers",
+    metadata,
+    Column("account", _Number, ForeignKey("accounts.account"), primary_key=True),
+    Column("network", LargeBinary, nullable=False),
+    Column("opened_at", _Number, nullable=False),
+    sqlite_strict=True,
+)
+"""Accounts that never paid anything, and (as a keyed hash) where they were opened from. Their first payment ends it."""
+Index("strangers_by_network", strangers.c.network)
+Index("strangers_by_age", strangers.c.opened_at)
 
 leases = Table(
     "leases",
@@ -122,6 +135,7 @@ invoices = Table(
     sqlite_strict=True,
 )
 """Credited invoices are those with a pay index."""
+Index("invoices_by_agreement", invoices.c.agreement)
 Index(
     "invoices_growing",
     invoices.c.expires_at,
@@ -197,8 +211,9 @@ records = Table(
     sqlite_with_rowid=False,
 )
 
+# An agreement that no invoice names any more may go: the account that asked for it never paid.
 for _table in (postings, closings, agreements, acknowledgements):
-    for _change in ("UPDATE", "DELETE"):
+    for _change in ("UPDATE",) if _table is agreements else ("UPDATE", "DELETE"):
         event.listen(
             _table,
             "after_create",

@@ -16,10 +16,11 @@ from lnstore.books.leases import SqlLeases
 from lnstore.books.ledger import SqlLedger
 from lnstore.books.receipts import SqlReceipts
 from lnstore.books.records import SqlRecords
+from lnstore.books.strangers import SqlStrangers
 from lnstore.books.traffic import SqlTraffic
 
 
-class SqlBooks(SqlAccounts, SqlLeases, SqlInvoices, SqlTraffic, SqlLedger, SqlRecords, SqlReceipts):
+class SqlBooks(SqlAccounts, SqlStrangers, SqlLeases, SqlInvoices, SqlTraffic, SqlLedger, SqlRecords, SqlReceipts):
     """ports.Books over one database. Several processes may open the same file: SQLite lets one write at a time."""
 
     def __init__(self, database: Database) -> None:

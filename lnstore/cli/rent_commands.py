@@ -265,6 +265,12 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
     for row in rows:
         if row.error:
             click.echo(f"{row.node.petname}: {row.error}", err=True)
+        elif row.status is not None and row.status.removed_at is not None:
+            click.echo(
+                f"{row.node.petname}: nothing was paid for this account, and the node gives it up at "
+                f"{human_time(row.status.removed_at)}; rent with: lnstore rent buy {row.node.petname} SIZE",
+                err=True,
+            )
         elif row.ours is not None and not row.agrees:
             click.echo(f"{row.node.petname}: the node's numbers differ from your own books; ask its operator", err=True)
         _report_audit(row.node, lost.get(row.node.node_id))
@@ -310,6 +316,7 @@ def rent_status_json(row: RentStatus, lost: list[LostShare] | None) -> dict[str,
         "paid_until_at": row.status.paid_until_at if row.status else None,
         "ingress_bytes": row.status.ingress_bytes if row.status else None,
         "egress_bytes": row.status.egress_bytes if row.status else None,
+        "removed_at": row.status.removed_at if row.status else None,
         "shares_in_catalog": row.shares_in_catalog,
         "bytes_in_catalog": row.bytes_in_catalog,
         "rent_msat_per_period": row.rent_msat_per_period,

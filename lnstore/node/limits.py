@@ -56,6 +56,16 @@ GROWTH_EXPIRY_SECONDS = 3600
 GROWTH_FRESH_SECONDS = 300
 """How long the same growth invoice is given again: clients refuse one that starts 600 s before their own time."""
 
+STRANGER_GROWTH_EXPIRY_SECONDS = 900
+"""The same for the capacity of an account that never paid: it is reserved meanwhile, and paying takes seconds."""
+
+STRANGER_SECONDS = 60.0
+STRANGER_STEP = 256
+"""Between two looks for accounts that never paid and whose time is over, and how many of them go in one."""
+
+STRANGER_FULL_SECONDS = 3600
+"""Their time while there are as many as there may be."""
+
 MINIMUM_RENT_EXPIRY_SECONDS = 60
 
 MAXIMUM_RENT_ATTEMPTS = 4

@@ -19,6 +19,7 @@ from lnstore.node.directory import announced, last_seen
 from lnstore.node.errors import NodeSetupError
 from lnstore.node.limits import SETTLE_SECONDS, Deadlines
 from lnstore.node.session import Session
+from lnstore.node.strangers import Strangers
 from lnstore.node.sweeper import Sweeper
 from lnstore.ports import Books, Clock, Lightning, Shares
 from lnstore_protocol.identity import Identity
@@ -55,6 +56,7 @@ class Node:
         )
         self.billing = Billing(self.context, self.collector)
         self.sweeper = Sweeper(self.context)
+        self.strangers = Strangers(self.context)
         self._sessions: dict[int, Session] = {}
         self._next_session = 0
         self._stopping = trio.Event()
@@ -91,6 +93,7 @@ class Node:
                         self.billing.run,
                         self.sweeper.run,
                         self.sweeper.run_orphan_scans,
+                        self.strangers.run,
                         self.context.egress.run,
                         self._tidy_memory,
                     ):

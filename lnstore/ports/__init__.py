@@ -5,6 +5,7 @@ Protocol, a frozen value, or an error that the person who meets it can act on.
 """
 
 from lnstore.ports.books import (
+    NO_LIMITS,
     Account,
     AccountBooks,
     Books,
@@ -19,6 +20,8 @@ from lnstore.ports.books import (
     Posting,
     ReceiptBooks,
     RecordBooks,
+    StrangerBooks,
+    StrangerLimits,
     TrafficBooks,
 )
 from lnstore.ports.clock import (
@@ -52,6 +55,7 @@ from lnstore.ports.storage import (
 )
 
 __all__ = [
+    "NO_LIMITS",
     "OPERATING",
     "Account",
     "AccountBooks",
@@ -89,5 +93,7 @@ __all__ = [
     "RecordBooks",
     "Shares",
     "StorageFull",
+    "StrangerBooks",
+    "StrangerLimits",
     "TrafficBooks",
 ]

@@ -44,6 +44,8 @@ class Account:
     deposit_msat: Msat
     ingress_bytes: int
     egress_bytes: int
+    unpaid_since_at: int | None = None
+    """When an account that never paid anything was opened; None for all others."""
 
     @property
     def next_period(self) -> int:
@@ -131,11 +133,29 @@ class Credited:
     acknowledgement: bytes | None = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class StrangerLimits:
+    """What accounts that never paid may have, in all and those of one network (the key it was opened from)."""
+
+    accounts: int
+    accounts_of_network: int
+    growth_percent: int
+    """Of the free capacity: what their unpaid growth may reserve; half of it for one network."""
+
+
+NO_LIMITS = StrangerLimits(accounts=1 << 62, accounts_of_network=1 << 62, growth_percent=200)
+
+
 class AccountBooks(Protocol):
     """Accounts and their states."""
 
-    async def open_account(self, agreement: Agreement, now: int) -> Account:
-        """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement."""
+    async def open_account(
+        self, agreement: Agreement, now: int, *, network: bytes = b"", limits: StrangerLimits = NO_LIMITS
+    ) -> Account:
+        """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement.
+
+        BooksRefused when it would be one too many of those that never paid.
+        """
         ...
 
     async def account(self, account_id: AccountId) -> Account | None:
@@ -206,14 +226,49 @@ class LeaseBooks(Protocol):
         ...
 
 
+class StrangerBooks(Protocol):
+    """Accounts that never paid anything and have nothing."""
+
+    async def stranger_count(self) -> int:
+        """How many there are."""
+        ...
+
+    async def strangers(self, now: int, *, idle_since_at: int, in_any_case_at: int, limit: int) -> list[AccountId]:
+        """Those to be removed, oldest first.
+
+        Opened by `idle_since_at` and without an invoice that can still be paid, or opened by `in_any_case_at`.
+        """
+        ...
+
+    async def unpaid_invoices(self, account_id: AccountId) -> list[PlannedInvoice]:
+        """The latest attempt of each of the account's unpaid invoices: what its daemon may still know."""
+        ...
+
+    async def remove_stranger(
+        self, account_id: AccountId, now: int, *, idle_since_at: int, in_any_case_at: int
+    ) -> bool:
+        """Delete the account with all that it has, if it is still one to be removed; whether it went.
+
+        Its invoices must have been withdrawn at the daemon: their labels may be used again.
+        """
+        ...
+
+
 class InvoiceBooks(Protocol):
     """Invoices from the intent to the credit."""
 
-    async def plan_invoice(self, planned: PlannedInvoice, *, rentable_bytes: int | None = None) -> PlannedInvoice:
+    async def plan_invoice(
+        self,
+        planned: PlannedInvoice,
+        *,
+        rentable_bytes: int | None = None,
+        limits: StrangerLimits = NO_LIMITS,
+    ) -> PlannedInvoice:
         """Persist the intent; the one already planned under this label wins.
 
         BooksRefused when it does not fit the account as it is inside the transaction (its next period, token, growth
-        or deposit index, its state), or when growth would rent out more than `rentable_bytes` in all.
+        or deposit index, its state), when growth would rent out more than `rentable_bytes` in all, or reserve more than
+        `limits` allow accounts that never paid.
         """
         ...
 
@@ -296,5 +351,15 @@ class ReceiptBooks(Protocol):
         ...
 
 
-class Books(AccountBooks, LeaseBooks, InvoiceBooks, TrafficBooks, LedgerBooks, RecordBooks, ReceiptBooks, Protocol):
+class Books(
+    AccountBooks,
+    StrangerBooks,
+    LeaseBooks,
+    InvoiceBooks,
+    TrafficBooks,
+    LedgerBooks,
+    RecordBooks,
+    ReceiptBooks,
+    Protocol,
+):
     """A node's books."""

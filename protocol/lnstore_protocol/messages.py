@@ -137,6 +137,7 @@ class AccountStatusReply:
 
     `paid_until_at` is the end of the last paid period; `next_period` the first unpaid one; `token_index` t of its
     proof; `growth_index` and `deposit_index` the numbers of the next growth and deposit. Traffic counts bytes ever.
+    `removed_at` is when an account that never paid anything may be removed.
     """
 
     TYPE: ClassVar[int] = 8 + REPLY
@@ -155,6 +156,7 @@ class AccountStatusReply:
     egress_bytes: int = wire(26)
     now_at: int = wire(28)
     agreement: bytes = wire(30, max_len=8 * KIB)
+    removed_at: int | None = wire(61, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

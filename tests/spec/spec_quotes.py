@@ -24,8 +24,6 @@ NOT_KEPT = {
     "MB-R32": "lnstore's client does not ask for peers",
     "R-W1": "lnstore's client writes no records",
     "R-R23": "lnstore's client shows the node's count of what was read, and keeps none of its own",
-    "S-W1": "lnstore's node bounds reserved capacity in all (R-W11), not for accounts that never paid",
-    "S-W3": "lnstore's node keeps accounts that were never paid for",
     "V-W1": "lnstore's client has one key per profile: who wants several takes several profiles",
     "V-W2": "a permission: lnstore's client does not pad",
     "V-W4": "lnstore's client pays when it is told to",

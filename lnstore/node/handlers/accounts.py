@@ -5,6 +5,7 @@ from __future__ import annotations
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.limits import ANCHOR_SKEW_SECONDS
+from lnstore.node.strangers import limits_of, network_key
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.messages import (
     AccountState,
@@ -32,7 +33,12 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
             ErrorCode.ACCOUNT_REFUSED,
             f"the agreement starts at {agreement.anchor_at}, here it is {now}; set the clock right",
         )
-    account = await node.books.open_account(agreement.countersign(node.identity), now)
+    account = await node.books.open_account(
+        agreement.countersign(node.identity),
+        now,
+        network=network_key(node.identity, request.network),
+        limits=limits_of(node.config),
+    )
     request.log.info("account opened", account=request.account_id)
     return OpenAccountReply(agreement=account.agreement)
 
@@ -40,6 +46,7 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
 async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8
     """How the account stands, lapsed or not."""
     account = await request.account(even_lapsed=True)
+    unpaid_since_at = account.unpaid_since_at
     return AccountStatusReply(
         state=account.state,
         capacity_bytes=account.capacity_bytes,
@@ -56,4 +63,5 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         egress_bytes=account.egress_bytes,
         now_at=request.node.clock.now(),
         agreement=account.agreement,
+        removed_at=None if unpaid_since_at is None else unpaid_since_at + request.node.config.unpaid_account_time,
     )

@@ -9,7 +9,13 @@ from lnstore.books.rules import growth_window
 from lnstore.node import invoicing
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
-from lnstore.node.limits import GROWTH_EXPIRY_SECONDS, GROWTH_FRESH_SECONDS, MAXIMUM_DEPOSIT_MSAT
+from lnstore.node.limits import (
+    GROWTH_EXPIRY_SECONDS,
+    GROWTH_FRESH_SECONDS,
+    MAXIMUM_DEPOSIT_MSAT,
+    STRANGER_GROWTH_EXPIRY_SECONDS,
+)
+from lnstore.node.strangers import limits_of
 from lnstore.ports import Account, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
@@ -58,10 +64,12 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
                 from_at=from_at,
                 until_at=until_at,
                 capacity_bytes=delta,
-                expires_at=now + GROWTH_EXPIRY_SECONDS,
+                expires_at=now
+                + (GROWTH_EXPIRY_SECONDS if account.unpaid_since_at is None else STRANGER_GROWTH_EXPIRY_SECONDS),
                 preimage=secrets.token_bytes(32),
             ),
             rentable_bytes=node.config.capacity,
+            limits=limits_of(node.config),
         )
         return invoicing.reply(AddCapacityReply, planned, await invoicing.issue(node, planned))
 

@@ -12,7 +12,7 @@ _FILES = "binds clients among themselves: see spec/vectors"
 
 _NODE_REASONS: dict[str, str] = {
     _INSIDE: "T-R7 T-R8 T-R15 T-W9 M-W9 M-R17 R-W5 E-W2 S-R1 S-R2 S-R3 S-R4 M-W12 V-R1",
-    "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 E-W4",
+    "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 S-W4 E-W4",
     "would need the node to have lost a share": "P-W9",
     _PERMISSION: "T-W8 M-W5 MA-R6 R-W25 R-R21 V-W1 V-W2",
     _CLIENT: "T-W2 T-W4 T-R3 T-W11 T-W12 T-R17 T-R21 M-R6 M-W6 M-R19 C-R10 MB-W1 F-R5 F-R7",

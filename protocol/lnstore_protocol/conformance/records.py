@@ -9,7 +9,7 @@ import cbor2
 
 from lnstore_protocol.conformance.node_link import NodeLink
 from lnstore_protocol.conformance.structures import SIGNATURE, broken_encodings, signed
-from lnstore_protocol.conformance.tenant import Tenant, open_account
+from lnstore_protocol.conformance.tenant import Tenant, open_account, the_tenant
 from lnstore_protocol.conformance.trial import Checks, Trial
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.messages import GetRecord, GetRecordReply, PutRecord, PutRecordReply
@@ -104,9 +104,8 @@ def anothers_record(trial: Trial) -> None:
 
 @CHECKS.on("MB-R27")
 def sixteen_records(trial: Trial) -> None:
-    """An account may have at least 16 records, names of 0 to 32 bytes among them."""
-    tenant = open_account(trial)
-    link = trial.link(tenant.identity)
+    """An account that was paid for may have at least 16 records, names of 0 to 32 bytes among them."""
+    tenant, link = the_tenant(trial)
     names = [bytes([number]) * (2 * number) for number in range(RECORDS_AT_LEAST)]
     names[-1] = bytes(MAX_RECORD_NAME_BYTES)
     stored = {name: put_record(trial, link, tenant, name=name) for name in names}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from books_world import World, a_world
+from books_world import ANCHOR, World, a_world, deposit
 
-from lnstore.books.records import RECORDS_PER_ACCOUNT
+from lnstore.books.records import RECORDS_OF_STRANGER, RECORDS_PER_ACCOUNT
 from lnstore.ports import Account, BooksRefused
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId
@@ -50,7 +50,7 @@ async def test_names_and_accounts_are_kept_apart(world: World) -> None:
 
 
 async def test_records_need_an_account_and_are_limited(world: World) -> None:  # MB-R27
-    account = await world.opened()
+    account = await world.pay(deposit(await world.opened(), 1, ANCHOR))
     async with trio.open_nursery() as nursery:
         for number in range(RECORDS_PER_ACCOUNT):
             nursery.start_soon(keep, world, account, 1, b"x", b"%d" % number)
@@ -61,3 +61,15 @@ async def test_records_need_an_account_and_are_limited(world: World) -> None:  #
     with pytest.raises(BooksRefused) as nobody:
         await world.books.put_record(Record(account_id=AccountId(bytes(32)), name=b"", sequence=0, value=b""), b"")
     assert nobody.value.code is ErrorCode.NO_ACCOUNT
+
+
+async def test_who_never_paid_keeps_few_records(world: World) -> None:  # S-W3
+    account = await world.opened()
+    for number in range(RECORDS_OF_STRANGER):
+        await keep(world, account, 1, b"x", b"%d" % number)
+    with pytest.raises(BooksRefused, match="before it paid") as full:
+        await keep(world, account, 1, b"x", b"one more")
+    assert full.value.code is ErrorCode.CAPACITY_EXCEEDED
+    await keep(world, account, 2, b"y", b"0")
+    await world.pay(deposit(account, 1, ANCHOR))
+    await keep(world, account, 1, b"x", b"one more")

@@ -24,8 +24,6 @@ CREATE TABLE agreements (
 
 CREATE TRIGGER agreements_no_update BEFORE UPDATE ON agreements BEGIN SELECT RAISE(ABORT, 'agreements are append-only'); END;
 
-CREATE TRIGGER agreements_no_delete BEFORE DELETE ON agreements BEGIN SELECT RAISE(ABORT, 'agreements are append-only'); END;
-
 CREATE TABLE pay_cursor (
     one INTEGER NOT NULL CHECK (one = 1),
     pay_index INTEGER NOT NULL CHECK (pay_index >= 0),
@@ -79,7 +77,22 @@ CREATE TABLE accounts (
 
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
+CREATE INDEX accounts_by_deposit ON accounts (deposit);
+
 CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+
+CREATE TABLE strangers (
+    account INTEGER NOT NULL,
+    network BLOB NOT NULL,
+    opened_at INTEGER NOT NULL,
+    PRIMARY KEY (account),
+    FOREIGN KEY(account) REFERENCES accounts (account)
+)
+ STRICT;
+
+CREATE INDEX strangers_by_network ON strangers (network);
+
+CREATE INDEX strangers_by_age ON strangers (opened_at);
 
 CREATE TABLE postings (
     posting INTEGER NOT NULL,
@@ -153,6 +166,8 @@ CREATE TABLE invoices (
  STRICT;
 
 CREATE INDEX invoices_credited ON invoices (account, pay_index) WHERE pay_index IS NOT NULL;
+
+CREATE INDEX invoices_by_agreement ON invoices (agreement);
 
 CREATE INDEX invoices_growing ON invoices (expires_at) WHERE purpose = 1 AND pay_index IS NULL;
 
