@@ -165,6 +165,12 @@ class NodeConfig(_Config):
     price_msat_per_gib_month: int = _setting(_natural, 2000, "Rent per GiB and 30 days, in msat.")
     egress_msat_per_gib: int = _setting(_natural, 1000, "Reading, per GiB, paid from an account's deposit.")
     ingress_msat_per_gib: int = _setting(_natural, 0, "Writing, per GiB. Only 0 is supported by version 1.")
+    price_periods: int = _setting(
+        _natural,
+        12,
+        "For how many periods an agreement's prices hold. A change is announced a whole period ahead, never for a\n"
+        "period before their end, and every client has to sign it (docs/guides/node.md).",
+    )
     period: int = _setting(parse_seconds, "30d", "One rent payment per period.")
     grace: int = _setting(parse_seconds, "7d", "How long after a missed payment shares are kept; no writes meanwhile.")
     channel_policy: ChannelPolicy = _setting(
@@ -208,10 +214,15 @@ class NodeConfig(_Config):
     def load(cls, directory: Path) -> Self:
         """The configuration in `directory`; ConfigError names the first thing that is wrong."""
         config = cls._read(directory / NODE_FILE, f"make one with: lnstore node init {directory}")
-        if config.period < 1 or config.minimum_account > config.maximum_account or config.ingress_msat_per_gib:
+        if (
+            config.period < 1
+            or config.price_periods < 1
+            or config.minimum_account > config.maximum_account
+            or config.ingress_msat_per_gib
+        ):
             raise ConfigError(
-                f"{directory / NODE_FILE}: period must be at least 1s, minimum_account at most maximum_account, "
-                "and ingress_msat_per_gib 0"
+                f"{directory / NODE_FILE}: period must be at least 1s, price_periods at least 1, minimum_account "
+                "at most maximum_account, and ingress_msat_per_gib 0"
             )
         return config
 

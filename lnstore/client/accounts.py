@@ -81,7 +81,9 @@ def check_terms(  # MA-R2, R-R3, R-R4
     return signed
 
 
-def check_agreement(encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str) -> Agreement:  # MA-R7
+def check_agreement(
+    encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str
+) -> Agreement:  # MA-R7, MA-R26, MA-R29
     """An agreement between us and this node, signed by both; NodeUntrusted says what is wrong with it.
 
     Nobody else can sign for our account, so what holds here is something that we once proposed.
@@ -144,7 +146,9 @@ async def standing(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountSta
     return agreement, status
 
 
-async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply, bool]:  # MA-W2
+async def open_account(
+    purse: Purse, node: NodeEntry
+) -> tuple[Agreement, AccountStatusReply, bool]:  # MA-W2, MA-W8, R-R28
     """Our agreement with the node, how the account stands, and whether it was opened just now.
 
     TermsRefused names the setting when the prices are beyond the profile's limits; NodeUntrusted when the node's

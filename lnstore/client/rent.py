@@ -151,7 +151,7 @@ def check_indices(agreement: Agreement, status: AccountStatusReply, ours: Standi
         )
 
 
-# MA-R9, R-R19
+# MA-R9, R-R19, R-R29
 def check_rent(reply: InvoiceReply, *, agreement: Agreement, period: int, capacity_bytes: int, petname: str) -> Msat:
     """The most that this period may cost by our own books; InvoiceRefused when it is for other times or bytes."""
     terms = agreement.terms.terms

@@ -43,6 +43,7 @@ class PriceSheet:
             minimum_channel_sat=config.minimum_channel_sat,
             valid_from_at=now,
             valid_until_at=now + config.terms_valid,
+            price_periods=config.price_periods,
         ).sign(self._identity)
         return self._current
 

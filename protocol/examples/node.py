@@ -72,6 +72,7 @@ class DictNode:
             m.GetTerms: lambda _peer, _message: m.TermsReply(terms=self.terms().sign(identity).encoded),
             m.OpenAccount: self.open_account,
             m.AccountStatus: self.account_status,
+            m.RenewAgreement: self.renew_agreement,
             m.AddCapacity: self.add_capacity,
             m.RequestInvoice: self.request_invoice,
             m.PutShare: self.put_share,
@@ -141,6 +142,7 @@ class DictNode:
             minimum_channel_sat=0,
             valid_from_at=now,
             valid_until_at=now + 7 * DAY_SECONDS,
+            price_periods=12,
         )
 
     def open_account(self, peer: bytes, message: m.OpenAccount) -> m.Reply:
@@ -149,6 +151,8 @@ class DictNode:
             terms = agreement.terms.terms
             if agreement.account_id != peer:
                 raise Refused(ErrorCode.BAD_SIGNATURE)
+            if agreement.from_period:
+                raise Refused(ErrorCode.MALFORMED, "a first agreement begins with period 0")
             known = (terms.node_id, terms.lightning_id) == (self.node_id, self.lightning_id)
             if not known or terms.valid_until_at < now:
                 raise Refused(ErrorCode.TERMS_CHANGED)
@@ -156,6 +160,12 @@ class DictNode:
                 raise Refused(ErrorCode.ACCOUNT_REFUSED, f"here it is {now}; set the clock right")
             self.accounts[peer] = Account(agreement.countersign(self.identity))
         return m.OpenAccountReply(agreement=self.accounts[peer].agreement.encoded)
+
+    def renew_agreement(self, peer: bytes, message: m.RenewAgreement) -> m.Reply:
+        self.account(peer)
+        if Agreement.decode(message.agreement).account_id != peer:
+            raise Refused(ErrorCode.BAD_SIGNATURE)
+        raise Refused(ErrorCode.TERMS_CHANGED, "prices never change here")
 
     def account_status(self, peer: bytes, _message: m.AccountStatus) -> m.Reply:
         account, now = self.account(peer), int(time.time())

@@ -43,6 +43,7 @@ class ErrorCode(IntEnum):
     PERIOD_REFUSED = 31
     LIGHTNING_UNAVAILABLE = 32
     RATE_LIMITED = 33
+    PRICE_NOT_AGREED = 36
     RECORD_STALE = 40
     RECORD_UNKNOWN = 41
     SHUTTING_DOWN = 50
@@ -85,6 +86,9 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ),
     ErrorCode.LIGHTNING_UNAVAILABLE: ErrorRule(Retry.LATER, "The node's Lightning daemon does not answer."),
     ErrorCode.RATE_LIMITED: ErrorRule(Retry.LATER, "Too many requests of this kind; slow down."),
+    ErrorCode.PRICE_NOT_AGREED: ErrorRule(
+        Retry.AFTER_ACTION, "The price of that period is announced to change; sign the new terms, then pay."
+    ),
     ErrorCode.RECORD_STALE: ErrorRule(Retry.NEVER, "The node holds a newer record."),
     ErrorCode.RECORD_UNKNOWN: ErrorRule(Retry.NEVER, "The node holds no such record."),
     ErrorCode.SHUTTING_DOWN: ErrorRule(Retry.LATER, "The node is stopping; reconnect later."),

@@ -138,6 +138,8 @@ class AccountStatusReply:
     `paid_until_at` is the end of the last paid period; `next_period` the first unpaid one; `token_index` t of its
     proof; `growth_index` and `deposit_index` the numbers of the next growth and deposit. Traffic counts bytes ever.
     `removed_at` is when an account that never paid anything may be removed.
+    `agreement` is the last but one that was signed if there are several, `renewed_agreement` then the last. A change of
+    prices that is not signed yet is told with all three of the announced fields.
     """
 
     TYPE: ClassVar[int] = 8 + REPLY
@@ -157,6 +159,26 @@ class AccountStatusReply:
     now_at: int = wire(28)
     agreement: bytes = wire(30, max_len=8 * KIB)
     removed_at: int | None = wire(61, default=None)
+    announced_terms: bytes | None = wire(21, max_len=4 * KIB, default=None)
+    announced_period: int | None = wire(23, default=None)
+    announced_at: int | None = wire(25, default=None)
+    renewed_agreement: bytes | None = wire(27, max_len=8 * KIB, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewAgreement:
+    """Accept announced terms: an agreement over them, from the announced period on, signed by the client alone."""
+
+    TYPE: ClassVar[int] = 34
+    agreement: bytes = wire(2, max_len=8 * KIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewAgreementReply:
+    """The agreement that the node signed too."""
+
+    TYPE: ClassVar[int] = 34 + REPLY
+    agreement: bytes = wire(2, max_len=8 * KIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,6 +454,7 @@ Request = (
     | GetTerms
     | OpenAccount
     | AccountStatus
+    | RenewAgreement
     | AddCapacity
     | RequestInvoice
     | PutShare
@@ -452,6 +475,7 @@ Reply = (
     | TermsReply
     | OpenAccountReply
     | AccountStatusReply
+    | RenewAgreementReply
     | AddCapacityReply
     | InvoiceReply
     | PutShareReply
@@ -487,7 +511,9 @@ SIZE_LIMITS: dict[int, SizeLimit] = {
     TermsReply.TYPE: SizeLimit(5 * KIB),
     OpenAccount.TYPE: SizeLimit(9 * KIB),
     OpenAccountReply.TYPE: SizeLimit(9 * KIB),
-    AccountStatusReply.TYPE: SizeLimit(9 * KIB),
+    AccountStatusReply.TYPE: SizeLimit(21 * KIB),
+    RenewAgreement.TYPE: SizeLimit(9 * KIB),
+    RenewAgreementReply.TYPE: SizeLimit(9 * KIB),
     InvoiceReply.TYPE: SizeLimit(48 * KIB),
     AddCapacityReply.TYPE: SizeLimit(48 * KIB),
     PutShare.TYPE: SizeLimit(1 * KIB, MAX_SHARE_BYTES),

@@ -16,14 +16,16 @@ SIGNATURE = 64
 NODE_SIGNATURE = 66
 
 Table = Mapping[int, tuple[str, type[Any]]]
-"""Field name and type of each key of a structure."""
+"""Field name and type of each key of a structure. A field with an odd key is optional and has a default."""
 
 
 def to_map(value: Any, table: Table) -> dict[int, Any]:
-    """The fields of `value` under their keys, ready to be encoded and signed."""
+    """The fields of `value` under their keys, ready to be encoded and signed; optional ones that are 0 are left out."""
     plain = {bytes: bytes, int: int, str: str}
     body: dict[int, Any] = {}
     for key, (name, kind) in table.items():
+        if key % 2 and not getattr(value, name):
+            continue
         base = next(b for b in plain if issubclass(kind, b))
         body[key] = base(getattr(value, name))
     return body
@@ -43,12 +45,17 @@ def read_map(  # R-R1
 
 
 def from_map(body: dict[int, Any], table: Table, what: str) -> dict[str, Any]:  # C-R8, C-R9
-    """The fields of `table` that the map holds; RemoteProtocolError for one that lacks or is of another type."""
+    """The fields of `table` that the map holds; RemoteProtocolError for one that lacks or is of another type.
+
+    Optional ones that lack are left out.
+    """
     unknown = [k for k in body if k not in table and k not in (SIGNATURE, NODE_SIGNATURE) and k % 2 == 0]
     if unknown:
         raise RemoteProtocolError(f"{what}: key {unknown[0]} is not known and must be", ErrorCode.UNKNOWN_FEATURE)
     fields: dict[str, Any] = {}
     for key, (name, kind) in table.items():
+        if key % 2 and key not in body:
+            continue
         value: Any = body.get(key)
         base: type[Any] = bytes if issubclass(kind, bytes) else int if issubclass(kind, int) else str
         if not isinstance(value, base) or isinstance(value, bool):

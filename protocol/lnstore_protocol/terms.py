@@ -5,6 +5,7 @@ Their form is that of structures.py. `encoded` is the whole signed map as bytes,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
@@ -18,6 +19,10 @@ from lnstore_protocol.structures import NODE_SIGNATURE, SIGNATURE, Table, from_m
 GIB = 1 << 30
 MONTH_SECONDS = 2_592_000
 """30 days: the unit of prices, whatever an agreement's period is."""
+
+CURRENCY = re.compile("[A-Z]{3,8}")
+FIAT_AMOUNT = re.compile("[0-9]{1,9}([.][0-9]{1,9})?")
+"""What a pinned amount is written like: plain digits, so that it can be shown to a person as it is."""
 
 MAX_RECORD_NAME_BYTES = 32
 MAX_RECORD_VALUE_BYTES = 4096
@@ -73,7 +78,11 @@ def binding_text(node_id: NodeId, lightning_id: LightningId) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """A node's price sheet. Prices are msat per GiB (rent: per GiB and 30 days), times Unix seconds."""
+    """A node's price sheet. Prices are msat per GiB (rent: per GiB and 30 days), times Unix seconds.
+
+    They hold for `price_periods` periods, from the first one of an agreement over these terms. `fiat_currency` and
+    `fiat_per_tib_month`, a decimal number, say what the rent was pinned to; both are empty when it was not.
+    """
 
     node_id: NodeId
     lightning_id: LightningId
@@ -89,6 +98,9 @@ class Terms:
     minimum_channel_sat: int
     valid_from_at: int
     valid_until_at: int
+    price_periods: int
+    fiat_currency: str = ""
+    fiat_per_tib_month: str = ""
 
     def sign(self, node: Identity) -> SignedTerms:
         """These terms under the node's signature; ValueError when `node` is another node."""
@@ -113,28 +125,40 @@ class SignedTerms:
         terms = Terms(**from_map(body, _TERMS, "terms"))
         if terms.period_seconds <= 0 or terms.maximum_capacity_bytes < terms.minimum_capacity_bytes:
             raise RemoteProtocolError("terms: the period or the capacity limits make no sense")
+        if terms.price_periods <= 0:
+            raise RemoteProtocolError("terms: the prices hold for no period")
+        if (31 in body or 33 in body) and not (  # R-R26
+            CURRENCY.fullmatch(terms.fiat_currency) and FIAT_AMOUNT.fullmatch(terms.fiat_per_tib_month)
+        ):
+            raise RemoteProtocolError("terms: the pinned amount is not a currency and a number")
         verify(terms.node_id, "terms", cbor.encode(without(body, SIGNATURE)), body[SIGNATURE])
         return cls(terms, bytes(encoded))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Terms that an account accepted, from the anchor on. Complete once both have signed."""
+    """Terms that an account accepted, from period `from_period` on. Complete once both have signed."""
 
     terms: SignedTerms
     account_id: AccountId
     anchor_at: int
+    from_period: int
     encoded: bytes
     countersigned: bool
 
     @classmethod
-    def propose(cls, terms: SignedTerms, account: Identity, anchor_at: int) -> Self:
+    def propose(cls, terms: SignedTerms, account: Identity, anchor_at: int, *, from_period: int = 0) -> Self:
         """The client's half: signed by the account, not yet by the node."""
         account_id = AccountId(account.public_key)
-        body: dict[int, Any] = {0: terms.encoded, 2: bytes(account_id), 4: anchor_at}
+        body: dict[int, Any] = {0: terms.encoded, 2: bytes(account_id), 4: anchor_at, 6: from_period}
         body[SIGNATURE] = account.sign("agreement", cbor.encode(body))
         return cls(
-            terms=terms, account_id=account_id, anchor_at=anchor_at, encoded=cbor.encode(body), countersigned=False
+            terms=terms,
+            account_id=account_id,
+            anchor_at=anchor_at,
+            from_period=from_period,
+            encoded=cbor.encode(body),
+            countersigned=False,
         )
 
     def countersign(self, node: Identity) -> Self:
@@ -147,6 +171,7 @@ class Agreement:
             terms=self.terms,
             account_id=self.account_id,
             anchor_at=self.anchor_at,
+            from_period=self.from_period,
             encoded=cbor.encode(body),
             countersigned=True,
         )
@@ -168,6 +193,7 @@ class Agreement:
             terms=terms,
             account_id=account_id,
             anchor_at=fields["anchor_at"],
+            from_period=fields["from_period"],
             encoded=bytes(encoded),
             countersigned=countersigned,
         )
@@ -220,6 +246,14 @@ _TERMS: Table = {
     22: ("minimum_channel_sat", int),
     24: ("valid_from_at", int),
     26: ("valid_until_at", int),
+    28: ("price_periods", int),
+    31: ("fiat_currency", str),
+    33: ("fiat_per_tib_month", str),
 }
-_AGREEMENT: Table = {0: ("terms", bytes), 2: ("account_id", AccountId), 4: ("anchor_at", int)}
+_AGREEMENT: Table = {
+    0: ("terms", bytes),
+    2: ("account_id", AccountId),
+    4: ("anchor_at", int),
+    6: ("from_period", int),
+}
 _RECORD: Table = {0: ("account_id", AccountId), 2: ("name", bytes), 4: ("sequence", int), 6: ("value", bytes)}

@@ -56,6 +56,7 @@ def example_terms() -> terms.SignedTerms:
         minimum_channel_sat=100_000,
         valid_from_at=NOW,
         valid_until_at=NOW + 604_800,
+        price_periods=12,
     ).sign(NODE)
 
 

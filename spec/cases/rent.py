@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cbor2
@@ -20,10 +21,16 @@ from cases.common import (
 )
 from lnstore_protocol import cbor, terms
 from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import Msat
+from lnstore_protocol.prices import Prices, PriceStep, earliest_change
 
 
 def _signed(body: dict[int, Any], purpose: str, signer: Identity, at: int = 64) -> str:
     return cbor.encode(body | {at: signer.sign(purpose, cbor.encode(body))}).hex()
+
+
+def _less(body: dict[int, Any], key: int) -> dict[int, Any]:
+    return {k: v for k, v in body.items() if k != key}
 
 
 def structure_cases() -> list[Case]:
@@ -33,14 +40,18 @@ def structure_cases() -> list[Case]:
     bare = {k: v for k, v in body.items() if k != 64}
     proposed = terms.Agreement.propose(signed, ACCOUNT, NOW + 100)
     agreed = proposed.countersign(NODE)
+    renewed = terms.Agreement.propose(signed, ACCOUNT, NOW + 100, from_period=12).countersign(NODE)
     half: dict[int, Any] = cbor.decode(proposed.encoded, what="agreement")
     unsigned = {k: v for k, v in half.items() if k != 64}
     record = {0: bytes(ACCOUNT_ID), 2: b"catalog", 4: 7, 6: b"\x01\x02\x03"}
     valid: list[tuple[str, str, str]] = [
         ("terms", "terms", signed.encoded.hex()),
-        ("terms with an unknown odd key, under the signature", "terms", _signed(bare | {31: [[[0]]]}, "terms", NODE)),
+        ("terms with an unknown odd key, under the signature", "terms", _signed(bare | {97: [[[0]]]}, "terms", NODE)),
+        ("terms that are pinned", "terms", _signed(bare | {31: "EUR", 33: "1.25"}, "terms", NODE)),
+        ("terms that are pinned to a whole number", "terms", _signed(bare | {31: "USDT", 33: "2"}, "terms", NODE)),
         ("agreement, proposed", "agreement", proposed.encoded.hex()),
         ("agreement, signed by both", "agreement", agreed.encoded.hex()),
+        ("agreement that renews another, signed by both", "agreement", renewed.encoded.hex()),
         ("record", "record", _signed(record, "record", ACCOUNT)),
         ("record with an empty name and value", "record", _signed(record | {2: b"", 6: b""}, "record", ACCOUNT)),
     ]
@@ -59,7 +70,7 @@ def structure_cases() -> list[Case]:
         ),
         ("a map of indefinite length", "terms", "bf" + encoded.hex()[4:] + "ff", "MALFORMED"),
         ("a key that is text", "terms", cbor2.dumps(body | {"x": 0}, canonical=True).hex(), "MALFORMED"),
-        ("an unknown even key", "terms", _signed(bare | {28: 0}, "terms", NODE), "UNKNOWN_FEATURE"),
+        ("an unknown even key", "terms", _signed(bare | {98: 0}, "terms", NODE), "UNKNOWN_FEATURE"),
         ("a missing key", "terms", _signed({k: v for k, v in bare.items() if k != 8}, "terms", NODE), "MALFORMED"),
         ("a price that is text", "terms", _signed(bare | {6: "2000"}, "terms", NODE), "MALFORMED"),
         ("a price that is true", "terms", _signed(bare | {6: True}, "terms", NODE), "MALFORMED"),
@@ -71,7 +82,23 @@ def structure_cases() -> list[Case]:
         ("an unknown channel policy", "terms", _signed(bare | {20: 3}, "terms", NODE), "MALFORMED"),
         ("a period of 0 seconds", "terms", _signed(bare | {12: 0}, "terms", NODE), "MALFORMED"),
         ("a maximum below the minimum", "terms", _signed(bare | {18: 1}, "terms", NODE), "MALFORMED"),
-        ("nested too deeply", "terms", _signed(bare | {31: [[[[]]]]}, "terms", NODE), "MALFORMED"),
+        ("prices for 0 periods", "terms", _signed(bare | {28: 0}, "terms", NODE), "MALFORMED"),
+        ("without the periods of its prices", "terms", _signed(_less(bare, 28), "terms", NODE), "MALFORMED"),
+        ("pinned to no amount", "terms", _signed(bare | {31: "EUR"}, "terms", NODE), "MALFORMED"),
+        ("pinned to no currency", "terms", _signed(bare | {33: "1.25"}, "terms", NODE), "MALFORMED"),
+        ("an empty currency", "terms", _signed(bare | {31: "", 33: "1.25"}, "terms", NODE), "MALFORMED"),
+        ("a currency in small letters", "terms", _signed(bare | {31: "eur", 33: "1.25"}, "terms", NODE), "MALFORMED"),
+        (
+            "a currency that breaks the line",
+            "terms",
+            _signed(bare | {31: "EUR\n", 33: "1"}, "terms", NODE),
+            "MALFORMED",
+        ),
+        ("an amount with a comma", "terms", _signed(bare | {31: "EUR", 33: "1,25"}, "terms", NODE), "MALFORMED"),
+        ("an amount below nothing", "terms", _signed(bare | {31: "EUR", 33: "-1"}, "terms", NODE), "MALFORMED"),
+        ("an amount in other digits", "terms", _signed(bare | {31: "EUR", 33: "\u0661"}, "terms", NODE), "MALFORMED"),
+        ("an amount that is a number", "terms", _signed(bare | {31: "EUR", 33: 1}, "terms", NODE), "MALFORMED"),
+        ("nested too deeply", "terms", _signed(bare | {97: [[[[]]]]}, "terms", NODE), "MALFORMED"),
         ("no signature", "terms", cbor.encode(bare).hex(), "BAD_SIGNATURE"),
         ("a signature of 63 bytes", "terms", cbor.encode(bare | {64: body[64][:-1]}).hex(), "BAD_SIGNATURE"),
         ("another price under the signature", "terms", cbor.encode(body | {6: 1}).hex(), "BAD_SIGNATURE"),
@@ -101,6 +128,24 @@ def structure_cases() -> list[Case]:
             "agreement",
             cbor.encode(half | {4: NOW}).hex(),
             "BAD_SIGNATURE",
+        ),
+        (
+            "agreement from another period on under the signatures",
+            "agreement",
+            cbor.encode(half | {6: 1}).hex(),
+            "BAD_SIGNATURE",
+        ),
+        (
+            "agreement without its first period",
+            "agreement",
+            _signed(_less(unsigned, 6), "agreement", ACCOUNT),
+            "MALFORMED",
+        ),
+        (
+            "agreement whose first period is text",
+            "agreement",
+            _signed(unsigned | {6: "0"}, "agreement", ACCOUNT),
+            "MALFORMED",
         ),
         (
             "agreement without terms",
@@ -170,12 +215,99 @@ def rent_cases() -> list[Case]:
         }
         for at in (NOW, NOW + month - 1, NOW + month, NOW + 10 * month + 5, NOW - 1)
     ]
+    cases += _prices()
     plain = [
         {"name": ", ".join(f"{field} {value}" for field, value in case.items() if field not in ("msat", "error"))}
         | case
         for case in cases + _misuse()
     ]
     return plain + _replies()
+
+
+_STEPS = [[0, 2000], [12, 3000], [20, 0]]
+"""Prices from periods on, as in the vectors."""
+
+
+def prices_of(case: Case) -> Prices:
+    """The prices that a case of rent.json tells of."""
+    return Prices(
+        anchor_at=case["anchor_at"],
+        period_seconds=case["period_seconds"],
+        steps=tuple(
+            PriceStep(
+                from_period=period,
+                price_msat_per_gib_month=Msat(price),
+                egress_msat_per_gib=Msat(0),
+                ingress_msat_per_gib=Msat(0),
+            )
+            for period, price in case["steps"]
+        ),
+        unsigned_period=case["unsigned_period"],
+    )
+
+
+def _prices() -> list[Case]:
+    """Which price holds for which period; what rent and growth cost across a change; when a change may begin."""
+    gib, month = terms.GIB, terms.MONTH_SECONDS
+    whole: Case = {"anchor_at": NOW, "period_seconds": month, "steps": _STEPS, "unsigned_period": None}
+    unsigned = whole | {"steps": _STEPS[:1], "unsigned_period": 14}
+    cases: list[Case] = []
+    for of, periods in ((whole, (-1, 0, 11, 12, 19, 20, 1000)), (unsigned, (0, 12, 13))):
+        for period in periods:
+            case = {"op": "rent of a period", **of, "capacity_bytes": gib + 1, "period": period}
+            cases.append(case | {"msat": str(prices_of(case).rent_msat(gib + 1, period))})
+    for of, from_at, until_at in (
+        (whole, NOW - 300, NOW + month),
+        (whole, NOW + 12 * month - 100, NOW + 13 * month),
+        (whole, NOW + 12 * month - 1, NOW + 12 * month + 1),
+        (whole, NOW + 20 * month - 7, NOW + 21 * month),
+        (whole, NOW + 20 * month, NOW + 21 * month),
+        (whole, NOW, NOW + 30 * month),
+        (unsigned, NOW + 12 * month, NOW + 14 * month),
+    ):
+        case = {"op": "growth", **of, "added_bytes": 123_456_789, "from_at": from_at, "until_at": until_at}
+        cases.append(case | {"msat": str(prices_of(case).growth_msat(123_456_789, from_at, until_at))})
+    for from_period, price_periods, announced_at in (
+        (0, 12, NOW),
+        (0, 12, NOW + 9 * month),
+        (0, 12, NOW + 10 * month),
+        (0, 12, NOW + 11 * month - 1),
+        (0, 12, NOW + 30 * month),
+        (12, 6, NOW + 12 * month),
+        (0, 1, NOW - 600),
+        (0, 1, NOW + month - 1),
+    ):
+        sheet = replace(example_terms().terms, price_periods=price_periods).sign(NODE)
+        agreement = terms.Agreement.propose(sheet, ACCOUNT, NOW, from_period=from_period)
+        cases.append(
+            {
+                "op": "earliest change",
+                "anchor_at": NOW,
+                "period_seconds": month,
+                "from_period": from_period,
+                "price_periods": price_periods,
+                "announced_at": announced_at,
+                "period": earliest_change(agreement, announced_at),
+            }
+        )
+    refused = "PRICE_NOT_AGREED"
+    return [
+        *cases,
+        *(
+            {"op": "rent of a period", **unsigned, "capacity_bytes": gib, "period": period, "error": refused}
+            for period in (14, 15, 26, 1000)
+        ),
+        {"op": "rent of a period", **whole, "steps": _STEPS[1:], "capacity_bytes": gib, "period": 3, "error": refused},
+        *(
+            {"op": "growth", **unsigned, "added_bytes": 1, "from_at": NOW, "until_at": until_at, "error": refused}
+            for until_at in (NOW + 14 * month + 1, NOW + 15 * month, NOW + 100 * month)
+        ),
+        {"op": "growth", **whole, "added_bytes": -1, "from_at": NOW, "until_at": NOW + 1, "error": "MALFORMED"},
+        *(
+            {"op": "rent of a period", **whole, "steps": steps, "capacity_bytes": 1, "period": 0, "error": "MALFORMED"}
+            for steps in ([], _STEPS[::-1], _STEPS[:1] * 2, [_STEPS[0], _STEPS[2], _STEPS[1]])
+        ),
+    ]
 
 
 def _misuse() -> list[Case]:

@@ -83,6 +83,7 @@ def example_terms(**changes: Any) -> Terms:
         "minimum_channel_sat": 100_000,
         "valid_from_at": 1_800_000_000,
         "valid_until_at": 1_800_086_400,
+        "price_periods": 12,
     }
     return Terms(**(values | changes))
 

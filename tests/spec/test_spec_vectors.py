@@ -28,10 +28,12 @@ from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import SAMPLE_SHARES, InvoiceReply
+from lnstore_protocol.prices import PriceNotAgreed, earliest_change
 from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
 
 sys.path.insert(0, str(SPEC))
 from cases.common import ACCOUNT, NODE, example_terms, key, material
+from cases.rent import prices_of
 
 Case = dict[str, Any]
 NEVER_INVALID = {"session.json"}
@@ -147,6 +149,17 @@ def _rent(case: Case) -> Case:
             return {"msat": str(terms.traffic_msat(case["bytes"], case["price"]))}
         case "period":
             return {"period": terms.period_at(case["anchor_at"], case["period_seconds"], case["at"])}
+        case "rent of a period":
+            return {"msat": str(prices_of(case).rent_msat(case["capacity_bytes"], case["period"]))}
+        case "growth":
+            growth = prices_of(case).growth_msat(case["added_bytes"], case["from_at"], case["until_at"])
+            return {"msat": str(growth)}
+        case "earliest change":
+            sheet = replace(
+                example_terms().terms, period_seconds=case["period_seconds"], price_periods=case["price_periods"]
+            ).sign(NODE)
+            agreement = terms.Agreement.propose(sheet, ACCOUNT, case["anchor_at"], from_period=case["from_period"])
+            return {"period": earliest_change(agreement, case["announced_at"])}
         case _:
             return _judge_reply(case)
 
@@ -401,6 +414,8 @@ def test_case(name: str, case: Case) -> None:
         found_error = f"none: {_REPLAY[name](case)}"
     except RemoteProtocolError as exc:
         found_error = exc.code.name
+    except PriceNotAgreed:
+        found_error = "PRICE_NOT_AGREED"
     except ValueError:  # what never came in a message: a capability, the size of a ciphertext
         found_error = "MALFORMED"
     assert found_error == case["error"]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lnstore.node.context import RequestContext
-from lnstore.node.handlers import accounts, growth, hello, leases, peers, receipts, records, rent, shares
+from lnstore.node.handlers import accounts, growth, hello, leases, peers, receipts, records, renewal, rent, shares
 from lnstore_protocol.messages import (
     AccountStatus,
     AddCapacity,
@@ -25,6 +25,7 @@ from lnstore_protocol.messages import (
     PutReceipts,
     PutRecord,
     PutShare,
+    RenewAgreement,
     Reply,
     Request,
     RequestInvoice,
@@ -37,6 +38,7 @@ HANDLERS: dict[type[Request], Handler] = {
     GetTerms: hello.get_terms,
     OpenAccount: accounts.open_account,
     AccountStatus: accounts.account_status,
+    RenewAgreement: renewal.renew_agreement,
     AddCapacity: growth.add_capacity,
     RequestInvoice: rent.request_invoice,
     PutShare: shares.put_share,

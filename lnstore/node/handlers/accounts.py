@@ -27,6 +27,8 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     agreement = Agreement.decode(message.agreement)
     if agreement.account_id != request.account_id:
         raise Refusal(ErrorCode.BAD_SIGNATURE, "the agreement is another account's")
+    if agreement.from_period:
+        raise Refusal(ErrorCode.MALFORMED, "an account's first agreement begins with period 0")
     node.prices.check(agreement.terms, node.binding.require(), now)
     if abs(agreement.anchor_at - now) > ANCHOR_SKEW_SECONDS:
         raise Refusal(
@@ -43,7 +45,7 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     return OpenAccountReply(agreement=account.agreement)
 
 
-async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8
+async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8, MA-W7
     """How the account stands, lapsed or not."""
     account = await request.account(even_lapsed=True)
     unpaid_since_at = account.unpaid_since_at

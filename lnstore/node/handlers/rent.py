@@ -99,7 +99,7 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
         raise Refusal(ErrorCode.PERIOD_REFUSED, "this account owes no rent")
 
 
-def _plan(  # R-W14, R-W17
+def _plan(  # R-W14, R-W17, R-W29, R-W30
     account: Account,
     former: PlannedInvoice | None,
     proof: RentProof,

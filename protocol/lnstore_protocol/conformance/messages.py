@@ -37,6 +37,7 @@ from lnstore_protocol.messages import (
     PutReceipts,
     PutRecord,
     PutShare,
+    RenewAgreement,
     RequestInvoice,
 )
 
@@ -50,6 +51,7 @@ SAMPLES: dict[type[Any], dict[int, Any]] = {
     GetTerms: {},
     OpenAccount: {2: b"\xa0"},
     AccountStatus: {},
+    RenewAgreement: {2: b"\xa0"},
     AddCapacity: {2: 0, 4: 1 << 20},
     RequestInvoice: {2: 2, 1: 0, 3: 0, 5: _ID, 7: 0, 9: 1},
     PutShare: {2: _ID, 4: 0, 6: b""},
@@ -263,7 +265,7 @@ def _next_is_answered(requirement: str, trial: Trial, link: NodeLink, after: str
 def unknown_even_messages(trial: Trial) -> None:
     """Requests of unknown even types are answered UNKNOWN_MESSAGE, and the connection goes on."""
     link = trial.link()
-    for message_type in (34, 254, 1000, 65_534):
+    for message_type in (98, 254, 1000, 65_534):
         request_id = link.new_id(message_type)
         link.send(raw_frame(message_type, request_id, {ODD_KEY: b"new"}))
         try:

@@ -125,6 +125,7 @@ class StandIn:
             minimum_channel_sat=0,
             valid_from_at=now,
             valid_until_at=now + 7 * DAY_SECONDS,
+            price_periods=1,
         )
 
     def answer(self, message: Message) -> Reply:

@@ -13,7 +13,7 @@ from lnstore_protocol.conformance.trial import Checks, Trial
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, NodeId
-from lnstore_protocol.messages import AccountState, AccountStatus, OpenAccount, OpenAccountReply
+from lnstore_protocol.messages import AccountState, AccountStatus, OpenAccount, OpenAccountReply, RenewAgreement
 from lnstore_protocol.terms import Agreement
 
 CHECKS = Checks()
@@ -127,6 +127,14 @@ def terms_that_are_not_the_nodes(trial: Trial) -> None:
     trial.refusal("MA-R8", link, _STATUS, ErrorCode.NO_ACCOUNT)
 
 
+@CHECKS.on("MA-R4")
+def agreements_from_a_later_period(trial: Trial) -> None:
+    """An account's first agreement begins with period 0."""
+    identity = Identity.generate()
+    late = Agreement.propose(take_terms(trial), identity, trial.bench.now(), from_period=1)
+    trial.refusal("MA-R4", trial.link(identity), OpenAccount(agreement=late.encoded), ErrorCode.MALFORMED)
+
+
 @CHECKS.on("MA-R5")
 def anchors_far_away(trial: Trial) -> None:
     """An anchor more than 600 seconds from the node's clock is refused."""
@@ -151,6 +159,35 @@ def opening_an_account(trial: Trial) -> None:
         reply = trial.reply(link, OpenAccount(agreement=encoded), OpenAccountReply, "MA-R3")
         same = reply.agreement == tenant.agreement.encoded
         trial.require("MA-R3", same, "opening an account that exists gave another agreement")
+
+
+@CHECKS.on("MA-R27", "MA-W7")
+def renewals_that_nobody_announced(trial: Trial) -> None:
+    """Where no change is announced none can be signed; a broken agreement or another account's is no renewal either."""
+    tenant = open_account(trial)
+    link = trial.link(tenant.identity)
+    shown = status(trial, link)
+    told = [shown.announced_terms, shown.announced_period, shown.announced_at]
+    trial.require("MA-W7", told.count(None) in (0, 3), "account_status tells one part of a change without the others")
+    trial.require(
+        "R-W27", shown.announced_terms is None, "a change is announced to an account that was opened just now"
+    )
+    terms, anchor_at = take_terms(trial), tenant.agreement.anchor_at
+    renewed = Agreement.propose(terms, tenant.identity, anchor_at, from_period=terms.terms.price_periods + 2)
+    other = Agreement.propose(terms, Identity.generate(), anchor_at, from_period=terms.terms.price_periods + 2)
+    for what, encoded, code in (
+        ("a renewal that was not announced", renewed.encoded, ErrorCode.TERMS_CHANGED),
+        ("another account's renewal", other.encoded, BAD_SIGNATURE),
+        ("a renewal that is no agreement", b"\xa0", ErrorCode.BAD_SIGNATURE),
+    ):
+        trial.refusal("MA-R27", link, RenewAgreement(agreement=encoded), code, what=what)
+    nobody = Identity.generate()
+    theirs = Agreement.propose(terms, nobody, anchor_at)
+    trial.refusal(
+        "MA-R27", trial.link(nobody), RenewAgreement(agreement=theirs.encoded), ErrorCode.NO_ACCOUNT, what="a renewal"
+    )
+    after = status(trial, link)
+    trial.require("MA-R27", after.agreement == shown.agreement, "a refused renewal changed the agreement")
 
 
 @CHECKS.on("C-R9")
