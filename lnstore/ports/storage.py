@@ -20,12 +20,19 @@ class Shares(Protocol):
     of it is visible.
     """
 
-    def put(self, share_id: ShareId, data: Buffer) -> None:
-        """Store (again). The caller has checked the root. StorageFull when there is no room, OSError otherwise."""
+    def put(self, share_id: ShareId, data: Buffer, hashes: Sequence[bytes] | None = None) -> None:
+        """Store (again), with the hashes of the share's leaves if the caller has them.
+
+        The caller has checked the root. StorageFull when there is no room, OSError otherwise.
+        """
         ...
 
     def read(self, share_id: ShareId, offset: int, length: int) -> bytes:
         """`length` bytes at `offset` (fewer at the end); KeyError when the share is not there."""
+        ...
+
+    def leaf_hashes(self, share_id: ShareId) -> list[bytes]:
+        """The hashes of its leaves as they were stored, which the disk may have changed; KeyError as `read`."""
         ...
 
     def sectors(self, share_id: ShareId, indexes: Sequence[int]) -> bytes:

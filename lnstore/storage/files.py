@@ -5,6 +5,9 @@ a share is written under a temporary name on the same file system, synced, renam
 name is synced. A folder's own name is synced before the first share goes into it, by every process anew: that the
 folder is there does not say that its name is on the disk. A share's name never points at bytes that were not synced.
 
+Behind the bytes of a share lie the hashes of its leaves, 32 bytes each, unless it has one leaf only: a leaf with its
+proof costs one short read and not that of the whole share. How long the share is follows from the file's length.
+
 One directory belongs to one process at a time: what lies in the temporary folder at the start is left over.
 """
 
@@ -23,7 +26,8 @@ from pathlib import Path
 
 from lnstore.ports import StorageFull
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import Buffer
+from lnstore_protocol.merkle import HASH_BYTES, leaf_hashes
+from lnstore_protocol.messages import LEAF_BYTES, Buffer
 
 SECTOR_BYTES = 512
 TEMPORARY = "tmp"
@@ -49,16 +53,18 @@ class FileShares:
             for leftover in leftovers:
                 os.unlink(leftover.path)
 
-    def put(self, share_id: ShareId, data: Buffer) -> None:
+    def put(self, share_id: ShareId, data: Buffer, hashes: Sequence[bytes] | None = None) -> None:
         """Store (again). The caller has checked the root. StorageFull when there is no room, OSError otherwise.
 
-        A share that is there already is written anew: its bytes on the disk may have decayed.
+        `hashes` are those of its leaves, computed here when they are not given. A share that is there already is
+        written anew: its bytes on the disk may have decayed.
         """
+        trailer = b"".join(leaf_hashes(data) if hashes is None else hashes) if len(data) > LEAF_BYTES else b""
         folder, path = self._place(share_id)
         temporary = os.path.join(self._temporary, f"{os.getpid()}-{next(self._numbers)}")
         try:
             try:
-                _write(temporary, data)
+                _write(temporary, data, trailer)
                 self._ensure(folder)
                 os.rename(temporary, path)
             except BaseException:
@@ -75,10 +81,20 @@ class FileShares:
         """`length` bytes at `offset` (fewer at the end); KeyError when the share is not there."""
         fd = self._open(share_id)
         try:
-            data = os.pread(fd, length, offset)
-            while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
-                data += more
-            return data
+            return _read(fd, offset, min(length, _share_bytes(os.fstat(fd).st_size) - offset))
+        finally:
+            os.close(fd)
+
+    def leaf_hashes(self, share_id: ShareId) -> list[bytes]:  # S-W5
+        """The hashes of its leaves as they were stored, which the disk may have changed; KeyError as `read`."""
+        fd = self._open(share_id)
+        try:
+            file_bytes = os.fstat(fd).st_size
+            share_bytes = _share_bytes(file_bytes)
+            if file_bytes <= LEAF_BYTES:
+                return leaf_hashes(_read(fd, 0, share_bytes))
+            stored = _read(fd, share_bytes, file_bytes - share_bytes)
+            return [stored[at : at + HASH_BYTES] for at in range(0, len(stored), HASH_BYTES)]
         finally:
             os.close(fd)
 
@@ -95,9 +111,10 @@ class FileShares:
                 # All sectors are asked for before the first is waited for: a sixth of the time on a cold disk.
                 for index in indexes:
                     os.posix_fadvise(fd, index * SECTOR_BYTES, SECTOR_BYTES, os.POSIX_FADV_WILLNEED)
+            share_bytes = _share_bytes(os.fstat(fd).st_size)
             for place, index in enumerate(indexes):
-                start = place * SECTOR_BYTES
-                if not os.preadv(fd, [view[start : start + SECTOR_BYTES]], index * SECTOR_BYTES):
+                start, length = place * SECTOR_BYTES, min(SECTOR_BYTES, share_bytes - index * SECTOR_BYTES)
+                if length <= 0 or not os.preadv(fd, [view[start : start + length]], index * SECTOR_BYTES):
                     raise ValueError(f"share {share_id} has no sector {index}")
         finally:
             os.close(fd)
@@ -106,7 +123,7 @@ class FileShares:
     def size(self, share_id: ShareId) -> int | None:
         """Its size in bytes, or None when it is not there."""
         try:
-            return os.stat(self._place(share_id)[1]).st_size
+            return _share_bytes(os.stat(self._place(share_id)[1]).st_size)
         except FileNotFoundError:
             return None
 
@@ -149,12 +166,27 @@ class FileShares:
                 self._synced.add(path)
 
 
-def _write(path: str, data: Buffer) -> None:
+def _share_bytes(file_bytes: int) -> int:
+    """How long a share is whose file, with the hashes of its leaves if they are several, is so long."""
+    if file_bytes <= LEAF_BYTES:
+        return file_bytes
+    return file_bytes - HASH_BYTES * -(-file_bytes // (LEAF_BYTES + HASH_BYTES))
+
+
+def _read(fd: int, offset: int, length: int) -> bytes:
+    data = os.pread(fd, max(0, length), offset)
+    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _write(path: str, *parts: Buffer) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        rest = memoryview(data).cast("B")
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        for part in parts:
+            rest = memoryview(part).cast("B")
+            while rest:
+                rest = rest[os.write(fd, rest) :]
         os.fsync(fd)
     finally:
         os.close(fd)

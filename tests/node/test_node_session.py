@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,9 @@ class GatedShares(FileShares):
 
     gate: threading.Event
 
-    def put(self, share_id: ShareId, data: Buffer) -> None:
+    def put(self, share_id: ShareId, data: Buffer, hashes: Sequence[bytes] | None = None) -> None:
         assert self.gate.wait(20)
-        super().put(share_id, data)
+        super().put(share_id, data, hashes)
 
 
 @pytest.fixture

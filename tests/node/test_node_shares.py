@@ -231,10 +231,10 @@ async def test_a_share_whose_file_is_gone_is_unknown_and_can_be_put_again(world:
 class FullShares(FileShares):
     """A disk without room for shares above 1,000 bytes."""
 
-    def put(self, share_id: ShareId, data: Buffer) -> None:
+    def put(self, share_id: ShareId, data: Buffer, hashes: Sequence[bytes] | None = None) -> None:
         if len(data) > 1000:
             raise StorageFull("there is no room left")
-        super().put(share_id, data)
+        super().put(share_id, data, hashes)
 
 
 async def test_a_full_disk_is_told_and_the_node_goes_on(world: World) -> None:
@@ -255,8 +255,8 @@ class ForgetfulShares(FileShares):
         super().__init__(directory)
         self.times = times
 
-    def put(self, share_id: ShareId, data: Buffer) -> None:
-        super().put(share_id, data)
+    def put(self, share_id: ShareId, data: Buffer, hashes: Sequence[bytes] | None = None) -> None:
+        super().put(share_id, data, hashes)
         if self.times:
             self.times -= 1
             self.delete(share_id)
@@ -292,3 +292,38 @@ async def test_orphans_of_a_crash_are_found_and_leased_shares_stay(world: World)
 def _put_all(shares: Shares, blobs: Sequence[bytes]) -> None:
     for data in blobs:
         shares.put(merkle.share_id(data), data)
+
+
+class CountingShares(FileShares):
+    """A disk that counts what is read of the shares themselves."""
+
+    read_bytes = 0
+
+    def read(self, share_id: ShareId, offset: int, length: int) -> bytes:
+        self.read_bytes += length
+        return super().read(share_id, offset, length)
+
+
+async def test_an_audit_reads_a_leaf_and_not_the_share(world: World) -> None:  # MB-R21, MB-R22
+    """Also when the hashes beside the share have decayed and the share has not: then it reads it all, once."""
+    disk = CountingShares(world.directory / "shares")
+    world.shares = disk
+    data = some_bytes(4 * MIB)
+    async with world.running() as node, world.client(node) as client:
+        await client.rent(8 * MIB)
+        share_id = await client.put(data)
+        for leaf in (0, 77, 255):
+            reply = await client.ask(AuditShare(share_id=share_id, leaf=leaf), AuditShareReply)
+            merkle.verify_range(share_id, len(data), leaf * LEAF_BYTES, reply.payload, reply.proof)
+        assert disk.read_bytes == 3 * LEAF_BYTES
+        (path,) = world.directory.glob(f"shares/*/*/{share_id.hex()}")
+        path.chmod(0o600)
+        with path.open("r+b") as file:
+            file.seek(len(data))
+            file.write(bytes(32))
+        reply = await client.ask(AuditShare(share_id=share_id, leaf=77), AuditShareReply)
+        merkle.verify_range(share_id, len(data), 77 * LEAF_BYTES, reply.payload, reply.proof)
+        assert disk.read_bytes == 4 * LEAF_BYTES + len(data)
+        await client.deposit(100_000)
+        part = await client.ask(GetShare(share_id=share_id, offset=2 * MIB, length=MIB), GetShareReply)
+        merkle.verify_range(share_id, len(data), part.offset, part.payload, part.proof)

@@ -12,9 +12,18 @@ from lnstore.node.errors import Refusal
 from lnstore.ports import BooksRefused, NewLease, Shares
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.merkle import leaf_hashes, leaf_range, leaf_span, range_proof
-from lnstore_protocol.merkle import share_id as share_id_of
+from lnstore_protocol.merkle import (
+    HASH_BYTES,
+    leaf_count,
+    leaf_hashes,
+    leaf_range,
+    leaf_span,
+    range_proof,
+    share_id_of,
+    verify_range,
+)
 from lnstore_protocol.messages import (
+    LEAF_BYTES,
     MAX_SHARE_BYTES,
     TOKEN_BYTES,
     AuditShare,
@@ -83,8 +92,7 @@ async def get_share(request: RequestContext, message: GetShare) -> GetShareReply
         await request.account(even_lapsed=True)  # MB-R1: who has no account is told nothing else
         raise
     start, end = leaf_span(share_bytes, first, last)
-    # A proof needs every leaf's hash, so a part costs the reading of the whole.
-    await request.hold_memory(share_bytes)
+    await request.hold_memory(end - start + leaf_count(share_bytes) * HASH_BYTES)
     async with node.egress.reading(request.account_id, end - start):
         cut = await trio.to_thread.run_sync(
             _read_cut, node.shares, message.share_id, share_bytes, first, last, limiter=node.workers.reads
@@ -101,7 +109,7 @@ async def audit_share(request: RequestContext, message: AuditShare) -> AuditShar
         raise _unknown(message.share_id)
     if not 0 <= message.leaf <= leaf_range(lease.size_bytes, 0, 0)[1]:
         raise Refusal(ErrorCode.RANGE_INVALID, f"the share has no leaf {message.leaf}")
-    await request.hold_memory(lease.size_bytes)
+    await request.hold_memory(LEAF_BYTES + leaf_count(lease.size_bytes) * HASH_BYTES)
     cut = await trio.to_thread.run_sync(
         _read_cut,
         node.shares,
@@ -124,9 +132,10 @@ class _Cut:
 
 
 def _check_and_put(shares: Shares, share_id: ShareId, data: Buffer) -> None:
-    if share_id_of(data) != share_id:
+    hashes = leaf_hashes(data)
+    if share_id_of(hashes, len(data)) != share_id:
         raise Refusal(ErrorCode.ROOT_MISMATCH, "the bytes do not have the Merkle root they were sent under")
-    shares.put(share_id, data)
+    shares.put(share_id, data, hashes)
 
 
 def _is_present(shares: Shares, size_bytes: int, share_id: ShareId) -> bool:
@@ -134,17 +143,35 @@ def _is_present(shares: Shares, size_bytes: int, share_id: ShareId) -> bool:
 
 
 def _read_cut(shares: Shares, share_id: ShareId, share_bytes: int, first: int, last: int) -> _Cut:
-    """Leaves `first` to `last` and their proof; the reader checks them against the share's id."""
+    """Leaves `first` to `last` and their proof; the reader checks them against the share's id.
+
+    The proof comes from the stored hashes of the leaves. When that does not lead to the share's id, the hashes may have
+    decayed and the bytes not: then the whole share is read and hashed.
+    """
+    start, end = leaf_span(share_bytes, first, last)
+    payload = _read(shares, share_id, start, end - start)
+    if end - start == share_bytes:
+        return _Cut(payload, b"")
     try:
-        data = shares.read(share_id, 0, share_bytes)
+        hashes = shares.leaf_hashes(share_id)
+        proof = range_proof(hashes, first, last)
+        verify_range(share_id, share_bytes, start, payload, proof)
+    except (ValueError, RemoteProtocolError):
+        data = _read(shares, share_id, 0, share_bytes)
+        return _Cut(memoryview(data)[start:end], range_proof(leaf_hashes(data), first, last))
     except KeyError:
         raise _unknown(share_id) from None
-    if len(data) != share_bytes:
+    return _Cut(payload, proof)
+
+
+def _read(shares: Shares, share_id: ShareId, offset: int, length: int) -> bytes:
+    try:
+        data = shares.read(share_id, offset, length)
+    except KeyError:
+        raise _unknown(share_id) from None
+    if len(data) != length:
         raise _unknown(share_id)
-    start, end = leaf_span(share_bytes, first, last)
-    if end - start == share_bytes:
-        return _Cut(data, b"")
-    return _Cut(memoryview(data)[start:end], range_proof(leaf_hashes(data), first, last))
+    return data
 
 
 def _unknown(share_id: ShareId) -> Refusal:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from lnstore.ports import StorageFull
 from lnstore.storage import FileShares
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.merkle import share_id
+from lnstore_protocol.merkle import leaf_hashes, share_id
 
 SECTOR = 512
 
@@ -42,6 +42,31 @@ def test_what_was_put_is_read_back(shares: FileShares, data: bytes, offset: int,
     shares.put(which, data)
     assert shares.size(which) == len(data)
     assert shares.read(which, offset, length) == data[offset : offset + length]
+
+
+LEAF = 16384
+
+
+@pytest.mark.parametrize(
+    "size", [1, LEAF - 1, LEAF, LEAF + 1, LEAF + 32, 2 * LEAF, 2 * LEAF + 1, 65 * LEAF - 1, 65 * LEAF, 4 << 20]
+)
+def test_the_hashes_of_its_leaves_lie_behind_a_share(shares: FileShares, size: int) -> None:
+    """Where a share ends is told from the file's length, and nothing behind that is taken for the share."""
+    data = os.urandom(size)
+    which, hashes = share_id(data), leaf_hashes(data)
+    for given_hashes in (None, hashes):
+        shares.put(which, data, given_hashes)
+        assert shares.size(which) == size
+        assert shares.leaf_hashes(which) == hashes
+        assert shares.read(which, 0, size + 99) == data
+        assert shares.read(which, size, 32) == b""
+        last = (size - 1) // SECTOR
+        assert shares.sectors(which, [last]) == data[last * SECTOR :].ljust(SECTOR, b"\0")
+        with pytest.raises(ValueError, match="no sector"):
+            shares.sectors(which, [last + 1])
+    assert sum(map(len, hashes)) <= 8192
+    with pytest.raises(KeyError):
+        shares.leaf_hashes(ShareId(bytes(32)))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
