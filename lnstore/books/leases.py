@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.adding import Present, add_leases
 from lnstore.books.database import Database
@@ -14,8 +14,10 @@ from lnstore.books.ending import Delete, end_leases, forget, sweep, sweepable
 from lnstore.books.rows import OF_ID, AnyRow, AnySelect, account_of, needed_row
 from lnstore.books.rules import write_refusal
 from lnstore.books.schema import accounts, leases
-from lnstore.ports import Account, Lease, NewLease
+from lnstore.ports import Account, BooksRefused, Lease, NewLease
+from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, ShareId
+from lnstore_protocol.messages import TOKEN_BYTES
 
 IDS_PER_QUERY = 1_000
 SWEEP_STEP = 256
@@ -35,6 +37,15 @@ _LEASES_AMONG = _LEASES.where(_THESE)
 _IDS_AMONG = _IDS.where(_THESE)
 _ENDING = select(leases.c.lease, leases.c.share_id, leases.c.size_bytes).where(
     leases.c.account == bindparam("of"), _THESE
+)
+_REPLACE_TOKENS = (  # MB-R35
+    leases.update()
+    .where(
+        leases.c.account == bindparam("of"),
+        leases.c.share_id == bindparam("share"),
+        leases.c.token_start + func.length(leases.c.tokens) // TOKEN_BYTES <= bindparam("end"),
+    )
+    .values(token_start=bindparam("start"), tokens=bindparam("stored"))
 )
 
 
@@ -97,6 +108,37 @@ class SqlLeases:
         """These leases, by share id."""
         found = await self._database.read(lambda connection: _found(connection, account_id, share_ids, _LEASES_AMONG))
         return {lease.share_id: lease for lease in map(_lease_of, found)}
+
+    async def replace_tokens(
+        self, account_id: AccountId, token_start: int, tables: Sequence[tuple[ShareId, bytes]]
+    ) -> list[bool]:
+        """Other tokens for these leases, from `token_start` on, where they reach further; which of them there are."""
+
+        def replace(connection: Connection) -> list[bool]:
+            row = needed_row(connection, account_id)
+            if token_start > row.token_index:
+                raise BooksRefused(
+                    ErrorCode.PERIOD_REFUSED,
+                    f"the account's next token index is {row.token_index}, tokens from {token_start} on would leave "
+                    "it without",
+                )
+            there = {found.share_id for found in _found(connection, account_id, [one for one, _ in tables], _IDS_AMONG)}
+            changes = [
+                {
+                    "of": row.account,
+                    "share": share_id,
+                    "start": token_start,
+                    "stored": tokens,
+                    "end": token_start + len(tokens) // TOKEN_BYTES,
+                }
+                for share_id, tokens in tables
+                if share_id in there
+            ]
+            if changes:
+                connection.execute(_REPLACE_TOKENS, changes)
+            return [share_id in there for share_id, _ in tables]
+
+        return await self._database.writer.write(replace)
 
     async def sweep(self, *, delete: Delete, limit: int) -> int:
         """End leases of lapsed accounts and delete shares nobody leases, at most `limit`; how many shares went.

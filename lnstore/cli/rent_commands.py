@@ -147,10 +147,13 @@ def buy(
 @rent.command()
 @click.argument("nodes", metavar="[NODE…]", nargs=-1)
 @click.option("--ahead", is_flag=True, help="Also the period after the current one.")
+@click.option("--no-renew", is_flag=True, help="Do not renew storage tokens that are nearly used up.")
 @profile_option
 @json_option
-def pay(nodes: tuple[str, ...], ahead: bool, profile: Path | None, as_json: bool) -> None:
+def pay(nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, profile: Path | None, as_json: bool) -> None:
     """Pay the rent that is due, at NODE or wherever you have an account, each payment locked to a proof.
+
+    Shares whose storage tokens are nearly used up get new ones first, as by `lnstore rent renew`.
 
     \b
     Example:
@@ -158,6 +161,7 @@ def pay(nodes: tuple[str, ...], ahead: bool, profile: Path | None, as_json: bool
     """
     from lnstore.client.channel_watch import channel_warnings
     from lnstore.client.node_channels import make_ready
+    from lnstore.client.renewal import renew_due
     from lnstore.client.rent import pay_rent
 
     async def work() -> tuple[list[RentOutcome], dict[NodeId, str]]:
@@ -165,6 +169,8 @@ def pay(nodes: tuple[str, ...], ahead: bool, profile: Path | None, as_json: bool
             chosen = chosen_nodes(purse.catalog, nodes, everything=False) if nodes else None
             tell = progress_lines("rent", as_json=as_json)
             await make_ready(purse, purse.catalog.nodes() if chosen is None else chosen, progress=tell)
+            if not no_renew:
+                await renew_due(purse, chosen, progress=tell)
             paid = await pay_rent(purse, chosen, ahead=int(ahead), progress=tell)
             return paid, await channel_warnings(purse, {outcome.node.node_id for outcome in paid})
 
@@ -223,6 +229,57 @@ def rent_outcome_json(outcome: RentOutcome) -> dict[str, Any]:
         "proofs_left": outcome.proofs_left,
         "error": None if outcome.error is None else str(outcome.error),
     }
+
+
+@rent.command()
+@click.argument("nodes", metavar="[NODE…]", nargs=-1)
+@click.option(
+    "--below",
+    type=click.IntRange(1, 24),
+    default=4,
+    show_default=True,
+    help="Renew what has fewer proofs left than this.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what it takes.")
+@profile_option
+@json_option
+def renew(nodes: tuple[str, ...], *, below: int, dry_run: bool, profile: Path | None, as_json: bool) -> None:
+    """Make new storage tokens for shares whose tokens are nearly used up, at NODE or wherever you have an account.
+
+    Each payment of rent uses up one of the 24 tokens that were made when a share was stored. Making new ones takes
+    reading the share once, which the node charges to your deposit. What it will cost is said first.
+
+    \b
+    Example:
+      lnstore rent renew --dry-run
+    """
+    from lnstore.client.renewal import plan_renewal
+    from lnstore.client.renewal import renew as carry_out
+
+    async def work() -> None:
+        async with open_purse(profile) as purse:
+            known = purse.catalog.nodes()
+            chosen = chosen_nodes(purse.catalog, nodes, everything=False) if nodes else known
+            for node in (node for node in chosen if nodes or node.agreement is not None):
+                plan = await plan_renewal(purse, node, below=below)
+                if not as_json:
+                    click.echo(plan.sentence if plan.shares else f"{node.petname}: no share needs new tokens")
+                tell = progress_lines(node.petname, as_json=as_json)
+                renewed = await carry_out(purse, plan, progress=tell) if plan.shares and not dry_run else 0
+                if as_json:
+                    print_json(
+                        {
+                            "ok": True,
+                            "node": node.petname,
+                            "shares": len(plan.shares),
+                            "bytes": plan.share_bytes,
+                            "cost_msat": plan.cost_msat,
+                            "deposit_msat": plan.deposit_msat,
+                            "renewed": renewed,
+                        }
+                    )
+
+    run(work)
 
 
 @rent.command()

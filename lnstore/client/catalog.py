@@ -339,6 +339,14 @@ class Catalog:
                 ],
             )
 
+    def tokens_renewed(self, node_id: NodeId, share_ids: Iterable[ShareId], token_end: int) -> None:  # MB-R38
+        """The node has storage tokens of these shares up to `token_end` now, for whichever files need them."""
+        with self.transaction() as db:
+            db.executemany(
+                "UPDATE shares SET token_end = max(token_end, ?) WHERE node_id = ? AND share_id = ?",
+                [(token_end, bytes(node_id), bytes(share_id)) for share_id in share_ids],
+            )
+
     def shares_of(self, file_id: int) -> list[ShareEntry]:
         """The shares of a file, manifest first, by segment and number."""
         return [_share(r) for r in self.rows(f"{_SHARES} WHERE file_id = ? ORDER BY segment, number", (file_id,))]

@@ -104,7 +104,7 @@ class ProofFailed(LnstoreError):
 
 
 class TokensUsedUp(LnstoreError):
-    """Some shares have no storage token left for the proof that is due; they must be read and stored again."""
+    """Some shares have no storage token left for the proof that is due; new ones must be made (renewal.py)."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
 

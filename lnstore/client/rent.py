@@ -50,7 +50,7 @@ PERIODS_AT_ONCE = 24
 """The most periods that one run pays at one node: a token each."""
 
 TOKENS_WARNING = 3
-"""With this many proofs left for some share it is time to store it anew."""
+"""With this many proofs left for some share it is time for new tokens."""
 
 T = TypeVar("T")
 
@@ -91,8 +91,8 @@ class RentOutcome:
         if self.proofs_left is None or self.proofs_left > TOKENS_WARNING:
             return ""
         return (
-            f"some shares at {self.node.petname} can be proven only {self.proofs_left} more times; read those files "
-            "and store them anew before then"
+            f"some shares at {self.node.petname} can be proven only {self.proofs_left} more times; give them new "
+            f"tokens before then, with: lnstore rent renew {self.node.petname}"
         )
 
 
@@ -306,8 +306,8 @@ def _challenge(purse: Purse, node: NodeEntry, nonce: bytes, period: int, t: int)
     used_up = [share.share_id for share in purse.catalog.shares_at(node.node_id) if share.token_end <= t]
     if used_up:
         raise TokensUsedUp(
-            f"{len(set(used_up))} shares at {node.petname} can be proven no more; nothing was paid. Read the files "
-            "they belong to and store them anew",
+            f"{len(set(used_up))} shares at {node.petname} can be proven no more; nothing was paid. Give them new "
+            f"tokens with: lnstore rent renew {node.petname}",
             shares=used_up,
         )
     ids = _ids_at(purse, node)

@@ -79,7 +79,10 @@ class Admission:
 
     def request(self, kind: type, account_id: AccountId, network: bytes) -> Refusal | None:  # S-W2, E-W4, MB-R22
         """Why a request of this kind is not looked at now; None when it is, and is counted."""
-        work = WORK_OF.get(kind, Work.ASK)
+        return self.work(WORK_OF.get(kind, Work.ASK), account_id, network)
+
+    def work(self, work: Work, account_id: AccountId, network: bytes) -> Refusal | None:
+        """The same for work that a request turns out to mean."""
         wait = self._throttle.take(work, account=account_id, network=network, now=trio.current_time())
         if not wait:
             return None

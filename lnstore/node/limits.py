@@ -115,6 +115,7 @@ RATES = {
     Work.AUDIT: Limits(account=Rate(2000, 50.0), network=Rate(4000, 100.0)),
     Work.RECORD: Limits(account=Rate(300, 5.0), network=Rate(1000, 10.0)),
     Work.INVOICE: Limits(account=Rate(100, 0.1), network=Rate(1000, 1.0)),
+    Work.PROOF: Limits(account=Rate(3, 1 / 900), network=Rate(60, 1 / 20)),
     Work.OPEN: Limits(account=Rate(100, 0.1), network=Rate(300, 0.1)),
 }
 """How often one account, and all of one network, may ask for what nobody pays for: some times what the busiest honest

@@ -35,6 +35,8 @@ class Work(Enum):
     """Writing a record: a signature, and a row in the books."""
     INVOICE = "invoices"
     """An invoice of the Lightning daemon, and what it promises: capacity, or a proof."""
+    PROOF = "proofs asked for anew"
+    """Up to 512 shares' sectors, for a period whose last proof was never paid."""
     OPEN = "accounts opened"
     """Two signatures and rows that stay for a while."""
 

@@ -213,6 +213,16 @@ class LeaseBooks(Protocol):
         """These leases, by share id."""
         ...
 
+    async def replace_tokens(
+        self, account_id: AccountId, token_start: int, tables: Sequence[tuple[ShareId, bytes]]
+    ) -> list[bool]:
+        """Put other tokens, for the indices from `token_start` on, in the place of those of these leases.
+
+        All in one transaction; a lease whose tokens reach further keeps them. For each table whether there is a lease.
+        BooksRefused (PERIOD_REFUSED) when the account's own token index would be left without a token.
+        """
+        ...
+
     async def sweep(self, *, delete: Callable[[ShareId], None], limit: int) -> int:
         """End leases of lapsed accounts and delete shares nobody leases, at most `limit`; how many shares went.
 

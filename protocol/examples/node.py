@@ -30,6 +30,8 @@ from lnstore_protocol.errors import ERROR_RULES, ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import HandshakeDone, NeedData, PeerClosed, RequestReceived, UnknownRequest
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, ShareId
+from lnstore_protocol.proofs import split_token_tables
+from lnstore_protocol.replies import pack_bits
 from lnstore_protocol.terms import Agreement, ChannelPolicy, Record, Terms, binding_text, period_at, period_start
 
 CAPACITY_BYTES = 64 << 20
@@ -84,6 +86,7 @@ class DictNode:
             m.PutRecord: self.put_record,
             m.GetRecord: self.get_record,
             m.ChannelInfo: self.channel_info,
+            m.PutTokens: self.put_tokens,
             m.ListPeers: lambda _peer, _message: m.ListPeersReply(peers=[]),
             m.GetReceipts: self.get_receipts,
             m.PutReceipts: self.put_receipts,
@@ -247,10 +250,7 @@ class DictNode:
 
     def have_shares(self, peer: bytes, message: m.HaveShares) -> m.Reply:
         account, ids = self.account(peer), _ids(message.payload)
-        bits = bytearray(-(-len(ids) // 8))
-        for at, share_id in enumerate(ids):
-            bits[at // 8] |= 0x80 >> at % 8 if share_id in account.leases else 0
-        return m.HaveSharesReply(held=bytes(bits))
+        return m.HaveSharesReply(held=pack_bits(share_id in account.leases for share_id in ids))
 
     def list_shares(self, peer: bytes, message: m.ListShares) -> m.Reply:
         account = self.account(peer)
@@ -266,6 +266,16 @@ class DictNode:
             if not any(share_id in other.leases for other in self.accounts.values()):
                 del self.shares[share_id]
         return m.DropSharesReply(dropped=len(dropped), used_bytes=self.used_bytes(account))
+
+    def put_tokens(self, peer: bytes, message: m.PutTokens) -> m.Reply:
+        account, tables = self.account(peer), split_token_tables(message.payload, message.count)
+        if message.token_start:
+            raise Refused(ErrorCode.PERIOD_REFUSED, "this node is free: the token index stays 0")
+        held = [share_id in account.leases for share_id, _ in tables]
+        for (share_id, tokens), is_held in zip(tables, held, strict=True):
+            if is_held and len(tokens) >= len(account.leases[share_id]):
+                account.leases[share_id] = tokens
+        return m.PutTokensReply(stored=pack_bits(held))
 
     # --- records
 

@@ -30,6 +30,9 @@ SAMPLE_SHARES = 512
 MAX_IDS = 16_384
 """Share ids in one have_shares, list_shares or drop_shares."""
 
+MAX_TOKEN_TABLES = 1024
+"""Shares in one put_tokens."""
+
 RECEIPTS_AT_ONCE = 64
 MAX_RECEIPT_BYTES = 512
 """A signed receipt or acknowledgement (receipts.py)."""
@@ -438,6 +441,24 @@ class PutReceiptsReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutTokens:
+    """Replace the tokens of shares that the account holds here (payload: share id (32) ‖ `count` tokens each)."""
+
+    TYPE: ClassVar[int] = 50
+    token_start: int = wire(2)
+    count: int = wire(4)
+    payload: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutTokensReply:
+    """One bit per share, first in the most significant bit of the first byte: whether it has tokens up to there now."""
+
+    TYPE: ClassVar[int] = 50 + REPLY
+    stored: bytes = wire(2, max_len=MAX_TOKEN_TABLES // 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReply:
     """The request failed. PAYMENT_REQUIRED may carry the invoice to pay, RATE_LIMITED when to ask again."""
 
@@ -469,6 +490,7 @@ Request = (
     | ListPeers
     | GetReceipts
     | PutReceipts
+    | PutTokens
 )
 Reply = (
     HelloReply
@@ -490,6 +512,7 @@ Reply = (
     | ListPeersReply
     | GetReceiptsReply
     | PutReceiptsReply
+    | PutTokensReply
     | ErrorReply
 )
 Message = Request | Reply
@@ -527,6 +550,7 @@ SIZE_LIMITS: dict[int, SizeLimit] = {
     GetRecordReply.TYPE: SizeLimit(9 * KIB),
     ChannelInfoReply.TYPE: SizeLimit(3 * KIB),
     ListPeersReply.TYPE: SizeLimit(32 * KIB),
+    PutTokens.TYPE: SizeLimit(1 * KIB, MAX_TOKEN_TABLES * (32 + TOKENS_PER_SHARE * TOKEN_BYTES)),
     GetReceiptsReply.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),
     PutReceipts.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),
     ErrorReply.TYPE: SizeLimit(6 * KIB),

@@ -28,7 +28,7 @@ from blake3 import blake3
 
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeId, PaymentHash, ShareId
-from lnstore_protocol.messages import SAMPLE_SHARES, TOKEN_BYTES, TOKENS_PER_SHARE, Buffer
+from lnstore_protocol.messages import MAX_TOKEN_TABLES, SAMPLE_SHARES, TOKEN_BYTES, TOKENS_PER_SHARE, Buffer
 
 SECTOR_BYTES = 512
 POSITIONS = 32
@@ -121,6 +121,22 @@ def unmask(token: bytes, token_key: bytes, node_id: NodeId, share_id: ShareId, t
     if len(token) != TOKEN_BYTES:
         raise ValueError(f"a token has {TOKEN_BYTES} bytes")
     return _xor(token, _mask(token_key, node_id, share_id, t))
+
+
+def join_token_tables(tables: Iterable[tuple[ShareId, bytes]]) -> bytes:
+    """The payload of a put_tokens, from (share id, tokens) pairs with the same number of tokens each."""
+    return b"".join(share_id + tokens for share_id, tokens in tables)
+
+
+def split_token_tables(payload: Buffer, count: int) -> list[tuple[ShareId, bytes]]:  # MB-R34
+    """The (share id, `count` tokens) pairs of a put_tokens, in order; RemoteProtocolError when there are none such."""
+    if not 1 <= count <= TOKENS_PER_SHARE:
+        raise RemoteProtocolError(f"1 to {TOKENS_PER_SHARE} tokens for each share, not {count}")
+    data, entry = bytes(payload), ShareId.SIZE + count * TOKEN_BYTES
+    if not data or len(data) % entry or len(data) > MAX_TOKEN_TABLES * entry:
+        raise RemoteProtocolError(f"1 to {MAX_TOKEN_TABLES} shares of {entry} bytes each, not {len(data)} bytes")
+    parts = [data[at : at + entry] for at in range(0, len(data), entry)]
+    return [(ShareId(part[: ShareId.SIZE]), part[ShareId.SIZE :]) for part in parts]
 
 
 # --- the sample and the preimage --------------------------------------------------------------------------------------

@@ -41,6 +41,16 @@ def read_held(held: bytes, asked: int) -> list[bool]:
     return [bool(held[i // 8] & 0x80 >> i % 8) for i in range(asked)]
 
 
+def pack_bits(flags: Iterable[bool]) -> bytes:
+    """One bit each, the first in the most significant bit of the first byte, unused bits 0: what read_held reads."""
+    given = list(flags)
+    bits = bytearray(-(-len(given) // 8))
+    for at, flag in enumerate(given):
+        if flag:
+            bits[at // 8] |= 0x80 >> at % 8
+    return bytes(bits)
+
+
 def read_share_list(payload: Buffer, *, limit: int, after: bytes | None = None) -> list[tuple[ShareId, int]]:
     """The (share id, size in bytes) pairs of a list_shares_reply, ascending (MB-R16).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from blake3 import blake3
 
 from cases.common import (
@@ -163,7 +165,52 @@ def proof_cases() -> list[Case]:
         },
         {"name": "513 of 600", **many, "take": [0, 513], "error": "MALFORMED"},
     ]
-    return cases + _settling(nonces, token, folded, shares)
+    return cases + _tables() + _settling(nonces, token, folded, shares)
+
+
+def _tables() -> list[Case]:
+    """Payloads of put_tokens."""
+
+    def payload(shares: int, count: int) -> dict[str, Any]:
+        return {"seed": "token tables", "bytes": shares * (32 + 16 * count)}
+
+    cases: list[Case] = []
+    for name, shares, count in (
+        ("tokens of one share", 1, 24),
+        ("one token of each of three shares", 3, 1),
+        ("tokens of 1,024 shares", 1024, 2),
+    ):
+        tables = proofs.split_token_tables(material(payload(shares, count)), count)
+        first, last = tables[0], tables[-1]
+        cases.append(
+            {
+                "name": name,
+                "op": "tables",
+                "payload": payload(shares, count),
+                "count": count,
+                "shares": shares,
+                "first": first[0].hex() + first[1].hex(),
+                "last": last[0].hex() + last[1].hex(),
+            }
+        )
+    return cases + [
+        {
+            "name": name,
+            "op": "tables",
+            "payload": {"seed": "token tables", "bytes": size},
+            "count": count,
+            "error": "MALFORMED",
+        }
+        for name, size, count in (
+            ("no tokens for a share", 32, 0),
+            ("25 tokens for a share", 32 + 25 * 16, 25),
+            ("tokens of no share", 0, 24),
+            ("a byte too few for a share and its tokens", 415, 24),
+            ("a byte too many for a share and its tokens", 417, 24),
+            ("a token too few for the second share", 2 * 416 - 16, 24),
+            ("tokens of 1,025 shares", 1025 * 48, 1),
+        )
+    ]
 
 
 def _settling(nonces: list[bytes], token: bytes, folded: list[tuple[ShareId, bytes]], shares: list[Case]) -> list[Case]:

@@ -36,6 +36,7 @@ def codec_cases() -> list[Case]:
         ),
         ("rent", _head(12, 5, {1: 3, 2: 0, 3: 2, 5: key("nonce")})),
         ("an error code of a later version is INTERNAL", _head(_ERROR, 7, {2: 4242, 4: "new"})),
+        ("which tokens were stored", _head(306, 4, {2: b"\xa0"})),
         ("a list of texts", _head(288, 1, {2: ["lnstore://" + "ab" * 32 + "@host:7460"]})),
     ]
     invalid: list[tuple[str, str, str]] = [
@@ -79,6 +80,8 @@ def codec_cases() -> list[Case]:
         ("a list's element is bytes", _head(286, 0, {2: bytes(33), 4: [b""], 6: 0}), "MALFORMED"),
         ("an array of 129 elements under an unknown odd key", _head(2, 0, HELLO | {9: [0] * 129}), "MALFORMED"),
         ("a value within 5 arrays under an unknown odd key", _head(2, 0, HELLO | {9: [[[[[0]]]]]}), "MALFORMED"),
+        ("tokens without their number", _head(50, 0, {2: 0}), "MALFORMED"),
+        ("bits of more shares than one put_tokens has", _head(306, 0, {2: bytes(129)}), "MALFORMED"),
         ("an extension type", "9302008402010400" + "06c400" + "01d40100", "MALFORMED"),
     ]
     cases: list[Case] = []

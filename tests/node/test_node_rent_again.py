@@ -12,7 +12,7 @@ from lnstore.node.limits import MAXIMUM_RENT_ATTEMPTS
 from lnstore_protocol import merkle, proofs
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import AddCapacity, AddCapacityReply, InvoiceReply, RequestInvoice
+from lnstore_protocol.messages import AddCapacity, AddCapacityReply, ErrorReply, InvoiceReply, RequestInvoice
 from lnstore_protocol.terms import rent_msat
 
 PRICE = 50_000_000
@@ -169,3 +169,26 @@ async def test_whatever_is_asked_in_whatever_order_one_payment_pays_the_period(
         after = await client.until(lambda now: now.next_period == 2)
         assert (after.token_index, after.deposit_msat) == (answered[-1][0] + 1, 0)
         assert sum((await node.books.balances()).values()) == 0
+
+
+async def test_proofs_that_are_not_paid_for_are_limited_per_period_and_per_time(world: World) -> None:
+    """S-W2, E-W4: the first of a period is always answered; the rest by time, which is told, and repetitions freely."""
+    async with world.running() as node, world.client(node) as client:
+        await client.rent(8 * MIB)
+        await client.put(b"share")
+        ask = await _ask(client, node)
+        for t in range(MAXIMUM_RENT_ATTEMPTS):
+            last = await client.ask(_with(ask, client, node, t), InvoiceReply)
+        beyond = _with(ask, client, node, MAXIMUM_RENT_ATTEMPTS)
+        assert await client.refused(beyond) is ErrorCode.RATE_LIMITED
+        assert world.daemon.pay(last.bolt11)
+        await client.until(lambda now: now.token_index == MAXIMUM_RENT_ATTEMPTS)
+        world.clock.time += PERIOD
+        ask = await _ask(client, node)
+        first = await client.ask(ask, InvoiceReply)
+        for _ in range(20):
+            assert await client.ask(ask, InvoiceReply) == first
+        refused = await client.ask(_with(ask, client, node, MAXIMUM_RENT_ATTEMPTS + 1), ErrorReply)
+        assert refused.code is ErrorCode.RATE_LIMITED
+        assert 800 < (refused.retry_after_seconds or 0) <= 900
+        assert world.daemon.pay(first.bolt11)

@@ -289,8 +289,18 @@ def _proof_settle(case: Case) -> Case:
     return {"preimage": preimage.hex()}
 
 
+def _proof_tables(case: Case) -> Case:
+    """The payload of a put_tokens: its shares' tables, first and last, and the same payload from them."""
+    payload = _data(case["payload"])
+    tables = proofs.split_token_tables(payload, case["count"])
+    assert proofs.join_token_tables(tables) == payload
+    first, last = tables[0], tables[-1]
+    return {"shares": len(tables), "first": b"".join(first).hex(), "last": b"".join(last).hex()}
+
+
 _PROOFS = {
     "settle": _proof_settle,
+    "tables": _proof_tables,
     "keys": _proof_keys,
     "nonce": _proof_nonce,
     "answer": _proof_answer,

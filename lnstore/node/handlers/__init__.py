@@ -25,6 +25,7 @@ from lnstore_protocol.messages import (
     PutReceipts,
     PutRecord,
     PutShare,
+    PutTokens,
     RenewAgreement,
     Reply,
     Request,
@@ -53,4 +54,5 @@ HANDLERS: dict[type[Request], Handler] = {
     ListPeers: peers.list_peers,
     GetReceipts: receipts.get_receipts,
     PutReceipts: receipts.put_receipts,
+    PutTokens: leases.put_tokens,
 }

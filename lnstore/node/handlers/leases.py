@@ -1,4 +1,4 @@
-"""have_shares, list_shares and drop_shares: the account's own leases, and nobody else's."""
+"""have_shares, list_shares, drop_shares and put_tokens: the account's own leases, and nobody else's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from lnstore_protocol.messages import (
     HaveSharesReply,
     ListShares,
     ListSharesReply,
+    PutTokens,
+    PutTokensReply,
 )
+from lnstore_protocol.proofs import split_token_tables
+from lnstore_protocol.replies import pack_bits
 
 LISTED_BYTES = ShareId.SIZE + 4
 PAGE = 1024
@@ -26,11 +30,7 @@ async def have_shares(request: RequestContext, message: HaveShares) -> HaveShare
     """One bit per id."""
     await request.account()
     held = await request.node.books.held(request.account_id, _share_ids(message.payload))
-    bits = bytearray((len(held) + 7) // 8)
-    for at, is_held in enumerate(held):
-        if is_held:
-            bits[at // 8] |= 0x80 >> at % 8
-    return HaveSharesReply(held=bytes(bits))
+    return HaveSharesReply(held=pack_bits(held))
 
 
 async def list_shares(request: RequestContext, message: ListShares) -> ListSharesReply:  # MB-W3, MB-R15
@@ -60,6 +60,14 @@ async def drop_shares(request: RequestContext, message: DropShares) -> DropShare
     if dropped:
         request.node.sweep_wanted.set()
     return DropSharesReply(dropped=dropped, used_bytes=used_bytes)
+
+
+async def put_tokens(request: RequestContext, message: PutTokens) -> PutTokensReply:  # MB-R34, MB-R36, MB-R37
+    """Other tokens for shares that are here; no byte of a share is read."""
+    await request.account()
+    tables = split_token_tables(message.payload, message.count)
+    stored = await request.node.books.replace_tokens(request.account_id, message.token_start, tables)
+    return PutTokensReply(stored=pack_bits(stored))
 
 
 def _share_ids(payload: Buffer) -> list[ShareId]:

@@ -11,6 +11,7 @@ from lnstore.node.errors import Refusal
 from lnstore.node.handlers.growth import deposit_invoice
 from lnstore.node.limits import MAXIMUM_RENT_ATTEMPTS, MINIMUM_RENT_EXPIRY_SECONDS
 from lnstore.node.proof import RentProof, prove
+from lnstore.node.throttle import Work
 from lnstore.ports import Account, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
@@ -69,6 +70,10 @@ async def _attempt(  # MA-R25
                 f"rent for period {period} was asked for with {MAXIMUM_RENT_ATTEMPTS} token indices, and no more are "
                 f"answered; the invoice for index {former.token_index} can still be paid",
             )
+        # Beside the few of one period, for accounts that lapse unpaid and are opened anew.
+        limited = node.admission.work(Work.PROOF, request.account_id, request.network)
+        if limited is not None:
+            raise limited
         await invoicing.withdraw(node, former)
     ids = await node.books.leased_ids(request.account_id)
     proof = await prove(node, request.account_id, ids, nonce, token_index) if ids else _nothing_to_prove()

@@ -1,4 +1,4 @@
-"""Checks of 02b: storing, asking, listing and dropping shares."""
+"""Checks of 02b: storing, asking, listing and dropping shares, and renewing their tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from lnstore_protocol.messages import (
     ListSharesReply,
     PutShare,
     PutShareReply,
+    PutTokens,
+    PutTokensReply,
 )
+from lnstore_protocol.proofs import join_token_tables
 
 CHECKS = Checks()
 MALFORMED: Final = ErrorCode.MALFORMED
@@ -297,3 +300,65 @@ def put_on_a_connection_that_ends(trial: Trial) -> None:
     except PeerClosed:
         raise Failed("T-R19", "a put could not be repeated") from None
     trial.reached.add("T-R19")
+
+
+# --- renewing tokens --------------------------------------------------------------------------------------------------
+
+
+def put_tokens(
+    trial: Trial, link: NodeLink, shares: list[bytes], tables: list[bytes], *, start: int = 0
+) -> tuple[bool, ...]:
+    """Send these tables of one length; the node's bits (MB-R39)."""
+    payload = join_token_tables((share_id(share), table) for share, table in zip(shares, tables, strict=True))
+    request = PutTokens(token_start=start, count=len(tables[0]) // 16, payload=payload)
+    stored = trial.reply(link, request, PutTokensReply, "MB-R35").stored
+    trial.require(
+        "MB-R38", len(stored) == -(-len(shares) // 8), f"{len(stored)} bytes of bits for {len(shares)} shares"
+    )
+    bits = [bool(stored[at // 8] & 0x80 >> at % 8) for at in range(len(stored) * 8)]
+    trial.require("MB-R36", not any(bits[len(shares) :]), "unused bits that are not 0")
+    return tuple(bits[: len(shares)])
+
+
+@CHECKS.on("MB-R35", "MB-R36", "MB-R39")
+def renewing_tokens(trial: Trial) -> None:
+    """New tokens are taken for leased shares and for no others, as often as they are sent, and nothing else changes."""
+    tenant, link = the_tenant(trial)
+    shares = [new_share(size) for size in (5, 20_000, 300)]
+    for share in (shares[0], shares[2]):
+        put(trial, link, tenant, share, tokens=tenant.tokens(share, 0, 2))
+    before = status(trial, link)
+    tables = [tenant.tokens(share) for share in shares]
+    for _ in range(2):
+        stored = put_tokens(trial, link, shares, tables)
+        trial.require("MB-R36", stored == (True, False, True), f"bits {stored}: the first and the third are leased")
+    trial.require("MB-R35", not any(have(trial, link, [share_id(shares[1])])), "tokens alone gave a lease")
+    after = status(trial, link)
+    same = (after.shares, after.used_bytes, after.token_index) == (before.shares, before.used_bytes, before.token_index)
+    trial.require("MB-R35", same, "tokens changed what the account uses")
+    other = new_tenant(trial)
+    strange = put_tokens(trial, trial.link(other.identity), shares[:1], [other.tokens(shares[0])])
+    trial.require("MB-R36", strange == (False,), "an account replaced another's tokens")
+
+
+@CHECKS.on("MB-R34")
+def tokens_refused(trial: Trial) -> None:
+    """Tokens in no form, and such as leave the account's index without one, are refused."""
+    tenant, link = the_tenant(trial)
+    share = new_share(700)
+    stored = put(trial, link, tenant, share)
+    for count, length in (
+        (0, 32),
+        (25, 32 + 25 * 16),
+        (24, 0),
+        (24, 415),
+        (24, 417),
+        (1, 1025 * 48),
+        ((1 << 63) - 1, 48),
+    ):
+        request = PutTokens(token_start=0, count=count, payload=bytes(length))
+        trial.refusal("MB-R34", link, request, MALFORMED, what=f"{length} bytes of tokens, {count} for each share")
+    ahead = status(trial, link).token_index + 1
+    for start in (ahead, (1 << 63) - 1):
+        request = PutTokens(token_start=start, count=1, payload=stored + bytes(16))
+        trial.refusal("MB-R34", link, request, ErrorCode.PERIOD_REFUSED, what=f"tokens from index {start} on")

@@ -37,6 +37,7 @@ from lnstore_protocol.messages import (
     PutReceipts,
     PutRecord,
     PutShare,
+    PutTokens,
     RenewAgreement,
     RequestInvoice,
 )
@@ -66,6 +67,7 @@ SAMPLES: dict[type[Any], dict[int, Any]] = {
     ListPeers: {},
     GetReceipts: {2: 0, 4: 1},
     PutReceipts: {},
+    PutTokens: {2: 0, 4: 1},
 }
 """A body of each request with every field in its form; what it asks for is refused or not, but it can be read."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from lnstore_protocol import proofs
 from lnstore_protocol.conformance import bolt11
+from lnstore_protocol.conformance.leases import put_tokens
 from lnstore_protocol.conformance.link import message_frame
 from lnstore_protocol.conformance.node_link import NodeLink
 from lnstore_protocol.conformance.tenant import Tenant, growth, judge_invoice, new_share, new_tenant, pay, put, status
@@ -131,6 +132,22 @@ def judge_proof(
 
 
 # --- the proof --------------------------------------------------------------------------------------------------------
+
+
+@CHECKS.on("MB-R35", "P-W10", "P-R6")
+def rent_with_renewed_tokens(trial: Trial) -> None:
+    """The proof comes with the tokens put last, and an older table that comes late does not shorten them."""
+    case = prepare(trial, 300)
+    tenant, t = case.tenant, case.standing.token_index
+    share = new_share(20_000)
+    bare = put(trial, case.link, tenant, share, tokens=b"")
+    case.shares[bare] = share
+    for count in (3, 1):
+        kept = put_tokens(trial, case.link, [share], [tenant.tokens(share, t, count)], start=t)
+        trial.require("MB-R35", all(kept), "tokens of a leased share were not taken")
+    reply = trial.reply(case.link, case.request, InvoiceReply, "MA-R17")
+    tokens = judge_proof(trial, case, case.request, reply, bolt11.decode(reply.bolt11).payment_hash)
+    trial.require("MB-R35", tokens[bare] != NO_TOKEN, "the proof comes without the token that was put for its index")
 
 
 @CHECKS.on("P-W11", "P-R13", "P-W7", "P-W8", "MA-W6", "P-R9", "P-R10", "R-W17", "R-R19", "R-W19", "MA-R20", "MA-R21")

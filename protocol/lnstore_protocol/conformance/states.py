@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from lnstore_protocol.conformance.leases import audited, have, listed
+from lnstore_protocol.conformance.leases import audited, have, listed, put_tokens
 from lnstore_protocol.conformance.link import PeerClosed, PeerSilent
 from lnstore_protocol.conformance.node_link import NodeLink
 from lnstore_protocol.conformance.reading import judge_range, read
@@ -38,6 +38,7 @@ from lnstore_protocol.messages import (
     InvoiceReply,
     ListShares,
     PutShare,
+    PutTokens,
 )
 from lnstore_protocol.terms import period_at, period_start
 
@@ -125,7 +126,7 @@ def accounts_that_owe_nothing(trial: Trial) -> None:
     trial.require("R-W3", after.state is AccountState.ACTIVE, f"an account that owes nothing is {after.state.name}")
 
 
-@CHECKS.on("R-W3", "MB-R2", "MA-R12", "MB-R18", "R-W20", "R-W19")
+@CHECKS.on("R-W3", "MB-R2", "MA-R12", "MB-R18", "R-W20", "R-W19", "MB-R34")
 def grace(trial: Trial) -> None:
     """From the end of what is paid an account reads and drops but does not write or grow, until it pays."""
     case = prepare(trial, 3_000, 4_000)
@@ -146,6 +147,8 @@ def grace(trial: Trial) -> None:
     trial.require("R-W3", audited(trial, case.link, second) == two, "an audit fails in GRACE")
     trial.require("R-W3", listed(trial, case.link).keys() == case.shares.keys(), "the list changes in GRACE")
     put_record(trial, case.link, tenant)
+    renewed = put_tokens(trial, case.link, [one, two], [tenant.tokens(one), tenant.tokens(two)])
+    trial.require("MB-R34", all(renewed), "tokens are not taken in GRACE")
     dropped = trial.reply(case.link, DropShares(payload=second), DropSharesReply, "MB-R18").dropped
     trial.require("MB-R18", dropped == 1, "a lease could not be dropped in GRACE")
     del case.shares[second]
@@ -194,6 +197,7 @@ def lapse(trial: Trial) -> None:
         ("MB-R1", ListShares(limit=1)),
         ("MB-R1", DropShares(payload=stored)),
         ("MB-R1", AuditShare(share_id=stored, leaf=0)),
+        ("MB-R1", PutTokens(token_start=0, count=1, payload=stored + bytes(16))),
         ("MA-R12", AddCapacity(growth_index=now.growth_index, capacity_bytes=1 << 30)),
         ("MA-R17", case.request),
     ):
