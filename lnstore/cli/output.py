@@ -88,7 +88,7 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; columns that hold numbers (their name ends in a unit or #) are aligned right."""
+    """A table on standard output; columns of numbers (their name ends in a unit, or a # that is not shown) go right."""
     from rich.console import Console
     from rich.table import Table
 
@@ -99,7 +99,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.endswith(("#", "sat", "msat", "size", "used", "capacity", "MB/s", "paid", "shares"))
-        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+        drawn.add_column(column.removesuffix(" #"), justify="right" if right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
     console.print(drawn)

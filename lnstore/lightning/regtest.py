@@ -1,7 +1,7 @@
 """Real bitcoind and lightningds on a private regtest chain, steered like the simulated network.
 
 Everything listens on loopback or unix sockets, keeps its files in one directory and ends with the block that
-started it. The programs are taken from PATH.
+started it, or with its process, even when that is killed. The programs are taken from PATH.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Self
 import trio
 
 from lnstore.lightning.core import CoreLightning
+from lnstore.lightning.tether import Tether
 from lnstore.ports import LightningError, LightningRefused, LightningUnavailable
 
 PROGRAMS = {"bitcoind": "Bitcoin Core", "bitcoin-cli": "Bitcoin Core", "lightningd": "Core Lightning"}
@@ -49,6 +49,7 @@ class RegtestNetwork:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._bitcoin_port = _free_port()
+        self._tether = Tether()
         self._bitcoind: trio.Process | None = None
         self._lightningds: dict[str, trio.Process] = {}
         self._ports: dict[str, int] = {}
@@ -86,10 +87,7 @@ class RegtestNetwork:
     # --- the programs -------------------------------------------------------------------------------------------
 
     async def _spawn(self, name: str, command: list[str]) -> trio.Process:
-        with (self.directory / f"{name}.out").open("ab") as output:
-            return await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+        return await self._tether.spawn(command, self.directory / f"{name}.out")
 
     async def _launch_bitcoind(self) -> None:
         data = self.directory / "bitcoin"
@@ -172,6 +170,7 @@ class RegtestNetwork:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        await self._tether.aclose()
 
     # --- the network --------------------------------------------------------------------------------------------
 

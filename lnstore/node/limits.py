@@ -36,6 +36,9 @@ PAID_POLL_SECONDS = 30
 BACKOFF_SECONDS = (0.2, 30.0)
 """First and longest pause after a failure of the Lightning daemon or of a service; doubled in between."""
 
+CHANNEL_WATCH_SECONDS = 600.0
+"""Between two looks at what the channels can still receive."""
+
 BILLING_SECONDS = 1.0
 """Between two looks at which accounts are due."""
 

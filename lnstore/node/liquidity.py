@@ -60,12 +60,16 @@ def liquidity(channels: Sequence[Channel], accounts: Sequence[Account], *, perio
 def _warning(channels: Sequence[Channel], inbound: Msat, rent: Msat, verdict: Supply) -> str:
     if verdict is Supply.FINE:
         return ""
+    if not any(phase(channel.state) is Phase.OPEN for channel in channels):
+        return (
+            f"there is no open channel, so that the rent of {rent:,} msat per period cannot be received; have clients "
+            "open channels to you (channel_policy in node.toml), or open one yourself with: lnstore node channel open "
+            "DIRECTORY PEER --push-msat …"
+        )
     remedy = (
         "move what was earned out of the channels with: lnstore node sweep DIRECTORY --to ADDRESS; or have clients "
         "open channels to you (channel_policy in node.toml)"
     )
-    if not any(phase(channel.state) is Phase.OPEN for channel in channels):
-        return f"there is no open channel, so that the rent of {rent:,} msat per period can not be received; {remedy}"
     if verdict is Supply.TOP_UP:
         return f"your channels can receive {inbound:,} msat, and the next period's rent is {rent:,}; {remedy}"
     return f"your channels can receive the rent of only {inbound // rent} more periods; {remedy}"

@@ -13,6 +13,7 @@ from lnstore.memory import give_back_memory
 from lnstore.node.admission import TooMany, network_of_stream
 from lnstore.node.billing import Billing
 from lnstore.node.binding import backoff
+from lnstore.node.channel_watch import ChannelWatch
 from lnstore.node.collector import Collector
 from lnstore.node.context import NodeContext
 from lnstore.node.directory import announced, last_seen
@@ -57,6 +58,7 @@ class Node:
         self.billing = Billing(self.context, self.collector)
         self.sweeper = Sweeper(self.context)
         self.strangers = Strangers(self.context)
+        self.channel_watch = ChannelWatch(self.context)
         self._sessions: dict[int, Session] = {}
         self._next_session = 0
         self._stopping = trio.Event()
@@ -94,6 +96,7 @@ class Node:
                         self.sweeper.run,
                         self.sweeper.run_orphan_scans,
                         self.strangers.run,
+                        self.channel_watch.run,
                         self.context.egress.run,
                         self._tidy_memory,
                     ):

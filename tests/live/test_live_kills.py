@@ -41,6 +41,8 @@ GRACE_SECONDS = 3600
 """Rent falls due every few seconds, and nobody is evicted however long the daemons are away."""
 COMMAND_SECONDS = 90.0
 SETTLE_SECONDS = 600.0
+SECONDS_PER_KILL = 30.0
+"""What a kill and its consequences may take; the usual is a few seconds."""
 VICTIMS = ("client", "node", "payer", "payee")
 TOGETHER = (1, 1, 1, 2, 3)
 """How many are killed in one round."""
@@ -210,7 +212,7 @@ class Town:
             catalog.close()
 
 
-@pytest.mark.live
+@pytest.mark.live(seconds=SETTLE_SECONDS + SECONDS_PER_KILL * KILLS)
 @pytest.mark.skipif(bool(missing_programs()), reason=f"not on PATH: {', '.join(missing_programs())}")
 async def test_whatever_is_killed_nothing_is_paid_twice_or_lost(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Kill -9 at random moments; at the end every payment is settled or failed, and four books say the same."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from lnstore.lightning.channels import ensure_channel
 from lnstore.lightning.core import CoreLightning
@@ -47,6 +50,51 @@ async def test_channel_and_payments(tmp_path_factory: pytest.TempPathFactory) ->
         print(f"\n{info.version}: channel {opened:.2f} s, payment p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")  # noqa: T201
         assert opened < 30
         assert p99 < 5
+
+
+STARTER = """
+import sys, trio
+from lnstore.lightning.regtest import RegtestNetwork
+
+async def main():
+    async with RegtestNetwork.start(sys.argv[1], ["alice"]):
+        print("up", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def running_in(directory: Path) -> list[str]:
+    """The command lines of programs that name this directory, or that have files of it open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            files = [str(one.readlink()) for one in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if str(directory) in command or any(file.startswith(str(directory)) for file in files):
+            found.append(command)
+    return found
+
+
+@pytest.mark.live
+@pytest.mark.skipif(bool(missing_programs()), reason=f"not on PATH: {', '.join(missing_programs())}")
+async def test_a_killed_network_leaves_no_daemon(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """SIGKILL of the process that started them ends bitcoind, lightningd and its helpers."""
+    directory = tmp_path_factory.mktemp("dead")
+    command = [sys.executable, "-c", STARTER, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as starter:  # noqa: ASYNC220  nothing waits for its end
+        assert starter.stdout is not None
+        assert await trio.to_thread.run_sync(starter.stdout.readline) == b"up\n"
+        assert any("bitcoind" in command for command in running_in(directory))
+        assert any("lightningd" in command for command in running_in(directory))
+        starter.kill()
+    with trio.fail_after(20):
+        while left := running_in(directory):  # noqa: ASYNC110 - a process sets no event
+            await trio.sleep(0.1)
+    assert left == []
 
 
 async def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

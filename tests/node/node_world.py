@@ -23,6 +23,7 @@ from lnstore.node.limits import Deadlines
 from lnstore.node.server import Node
 from lnstore.ports import (
     Books,
+    Channel,
     Invoice,
     InvoiceStatus,
     Lightning,
@@ -91,6 +92,7 @@ class MemoryDaemon:
         self.up = True
         self.version, self.network, self.synced = "v26.06.6", "regtest", True
         self.refused = 0
+        self.listed: list[Channel] = []
         self.invoices: dict[str, Invoice] = {}
         self.created = 0
         self._clock = clock
@@ -138,6 +140,10 @@ class MemoryDaemon:
             simulated=True,
             addresses=(("127.0.0.1", 9735), ("::1", 9736)),
         )
+
+    async def channels(self) -> list[Channel]:
+        await self._answering()
+        return list(self.listed)
 
     async def sign_message(self, message: str) -> str:
         await self._answering()

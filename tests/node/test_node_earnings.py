@@ -70,6 +70,8 @@ def test_room_is_counted_in_periods_of_all_accounts_rent() -> None:
     assert "lnstore node sweep" in state.warning
     state = liquidity([closed], [one], period_seconds=PERIOD)
     assert "no open channel" in state.warning
+    assert "lnstore node channel open" in state.warning
+    assert "sweep" not in state.warning
     state = liquidity([], [], period_seconds=PERIOD)
     assert (state.periods_left, state.warning) == (None, "")
 
