@@ -68,14 +68,12 @@ def info(name: str, profile: Path | None, as_json: bool) -> None:
     at: dict[str, list[ShareEntry]] = {}
     for share in shares:
         at.setdefault(petnames.get(share.node_id, share.node_id.hex()), []).append(share)
-    nodes = [
-        {"node": petname, "shares": len(held), "bytes": sum(share.size_bytes for share in held)}
-        for petname, held in sorted(at.items())
-    ]
+    nodes = [(petname, len(held), sum(share.size_bytes for share in held)) for petname, held in sorted(at.items())]
     segments = len({share.segment for share in shares if share.segment >= 0})
     stored_bytes = sum(share.size_bytes for share in shares)
     if as_json:
-        print_json(_described(file, len(at)) | {"segments": segments, "stored_bytes": stored_bytes, "held": nodes})
+        held = [{"node": petname, "shares": count, "bytes": size} for petname, count, size in nodes]
+        print_json(_described(file, len(at)) | {"segments": segments, "stored_bytes": stored_bytes, "held": held})
         return
     pairs(
         {
@@ -87,7 +85,11 @@ def info(name: str, profile: Path | None, as_json: bool) -> None:
             "at the nodes": human_bytes(stored_bytes),
         }
     )
-    table("", ["node", "shares #", "bytes #"], [[n["node"], str(n["shares"]), human_bytes(n["bytes"])] for n in nodes])
+    table(
+        "",
+        ["node", "shares #", "bytes #"],
+        [[petname, str(count), human_bytes(size)] for petname, count, size in nodes],
+    )
 
 
 @click.command()
