@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cases import files, receipts, rent, shares, transcript, transport, wire
+from cases import files, receipts, rent, shares, transcript, transport, trees, wire
 
 VECTORS = Path(__file__).parent / "vectors"
 SPEC_VERSION = "1.0 draft 2"
@@ -33,6 +33,7 @@ FILES = {
     "caps": ("04", files.cap_cases),
     "content": ("04", files.content_cases),
     "manifest": ("04", files.manifest_cases),
+    "tree": ("04", trees.tree_cases),
 }
 
 

@@ -2,7 +2,7 @@
 
     blob   = deterministic CBOR {0: version 1, 2: verify box, 4: read box}
     verify = deterministic CBOR {0: k, 2: n, 4: [[ciphertext bytes, share bytes, n ids joined], …]}
-    read   = deterministic CBOR {0: plaintext bytes}
+    read   = deterministic CBOR {0: plaintext bytes, 1: kind}     without key 1 for a plain file
     box    = SIV (16) ‖ ciphertext ‖ tag (16)
 
 The verify box opens with the verify key, the read box with a key derived from the file key. A box's SIV is the keyed
@@ -38,6 +38,9 @@ MAX_MANIFEST_BYTES = MAX_SHARE_BYTES
 
 MAX_SEGMENT_BYTES = 16 * 1024 * 1024
 """The most ciphertext that is encoded at once: what bounds a reader's memory, whatever a manifest says (F-R12)."""
+
+PLAIN_FILE, TREE = 0, 1
+"""What a file is: bytes of somebody's, or a folder's tree object (trees.py). A reader takes other kinds as bytes."""
 
 _SIV_BYTES = 16
 _TAG_BYTES = 16
@@ -93,6 +96,7 @@ class Manifest:  # F-R11
     total: int
     file_bytes: int
     segments: tuple[SegmentShares, ...]
+    kind: int = PLAIN_FILE
 
     def __post_init__(self) -> None:
         held = self.verify_part().size_bytes
@@ -111,11 +115,12 @@ def encode(manifest: Manifest, file_key: bytes) -> bytes:  # F-W6
     """
     segments = [[s.size_bytes, s.share_bytes, b"".join(s.share_ids)] for s in manifest.segments]
     verify = {0: manifest.needed, 2: manifest.total, 4: segments}
+    read = {0: manifest.file_bytes} | ({1: manifest.kind} if manifest.kind != PLAIN_FILE else {})
     blob = cbor.encode(
         {
             0: VERSION,
             2: _seal(caps.verify_key(file_key), verify),
-            4: _seal(_read_key(file_key), {0: manifest.file_bytes}),
+            4: _seal(_read_key(file_key), read),
         }
     )
     if len(blob) > MAX_MANIFEST_BYTES:
@@ -136,8 +141,11 @@ def decode(blob: bytes, file_key: bytes) -> Manifest:
     boxes = _boxes(blob)
     part = _verify_part(boxes, caps.verify_key(file_key))
     read = _map(_open(_read_key(file_key), boxes[4]), {0: int})
+    kind = read.get(1, PLAIN_FILE)
+    if type(kind) is not int:
+        raise RemoteProtocolError("manifest: key 1 is not int")
     try:
-        return Manifest(part.needed, part.total, read[0], part.segments)
+        return Manifest(part.needed, part.total, read[0], part.segments, kind)
     except ValueError as exc:
         raise RemoteProtocolError(f"manifest: {exc}") from exc
 

@@ -163,6 +163,7 @@ def manifest_cases() -> list[Case]:
         ("an unknown even key in the verify part", made(verify | {6: 0}), "UNKNOWN_FEATURE"),
         ("plaintext bytes that do not fit the segments", made(read_part={0: 399}), "MALFORMED"),
         ("no plaintext bytes", made(read_part={}), "MALFORMED"),
+        ("a kind that is bytes", made(read_part=read | {1: b"x"}), "MALFORMED"),
     ]
     common = {"file_key": file_key.hex()}
     return [
@@ -187,9 +188,20 @@ def manifest_cases() -> list[Case]:
             "segments": [[16, 16, hex_of(ids[:1])]],
         },
         {
+            "name": "a tree",
+            **common,
+            "blob": made(read_part=read | {1: 1}),
+            "verify_key": verify_key.hex(),
+            "needed": 3,
+            "total": 5,
+            "file_bytes": 400,
+            "kind": 1,
+            "segments": [[s.size_bytes, s.share_bytes, hex_of(list(s.share_ids))] for s in segments],
+        },
+        {
             "name": "unknown odd keys",
             **common,
-            "blob": made(verify | {7: "later"}, read | {1: b"x"}, _9=1),
+            "blob": made(verify | {7: "later"}, read | {3: b"x"}, _9=1),
             "verify_key": verify_key.hex(),
             "needed": 3,
             "total": 5,

@@ -19,7 +19,7 @@ import pycddl
 import pytest
 from spec_documents import SPEC, MessageTable, Row, message_tables
 
-from lnstore_protocol import caps, cbor, manifest
+from lnstore_protocol import caps, cbor, manifest, trees
 from lnstore_protocol.codec import decode_head, encode_head
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
@@ -291,6 +291,20 @@ def test_manifest_and_its_parts_are_valid() -> None:
     read = manifest._open(manifest._read_key(FILE_KEY), boxes[4])
     assert is_valid("manifest-verify-part", cbor.encode(verify))
     assert is_valid("manifest-read-part", cbor.encode(read))
+
+
+def test_items_of_a_tree_are_valid() -> None:
+    cap = caps.ReadCap(FILE_KEY, ShareId(bytes(32)))
+    items = {
+        "tree-head": trees.Head(5),
+        "tree-object": trees.Object(cap, 10),
+        "tree-entry": trees.Entry(trees.Kind.FILE, b"a", 0o644, 7, 10, 0, 0),
+    }
+    for rule, item in items.items():
+        assert is_valid(rule, trees.encode(item)[4:])
+    link = trees.encode(trees.Entry(trees.Kind.SYMLINK, b"b", 0o777, 7, target=b"a"))[4:]
+    assert is_valid("tree-entry", link)
+    assert not is_valid("tree-entry", trees.encode(trees.Head(5))[4:])
 
 
 _VERIFY = {0: 3, 2: 5, 4: [[116, 39, bytes(160)]]}

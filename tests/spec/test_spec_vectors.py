@@ -19,7 +19,7 @@ from lnstore.client.rent import check_rent
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
-from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms
+from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms, trees
 from lnstore_protocol.bundles import BundleCheck
 from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
@@ -34,6 +34,7 @@ from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
 sys.path.insert(0, str(SPEC))
 from cases.common import ACCOUNT, NODE, example_terms, key, material
 from cases.rent import prices_of
+from cases.trees import described
 
 Case = dict[str, Any]
 NEVER_INVALID = {"session.json"}
@@ -352,7 +353,19 @@ def _manifest(case: Case) -> Case:
         "total": whole.total,
         "file_bytes": whole.file_bytes,
         "segments": [[s.size_bytes, s.share_bytes, [i.hex() for i in s.share_ids]] for s in whole.segments],
-    }
+    } | ({"kind": whole.kind} if whole.kind else {})
+
+
+def _tree(case: Case) -> Case:
+    """Read whole, and byte by byte; what was read is written as the same bytes, but for keys that nobody knows."""
+    data = bytes.fromhex(case["tree"])
+    whole, bytewise = trees.TreeReader(), trees.TreeReader()
+    items = list(whole.feed(data))
+    whole.end()
+    assert [item for at in range(len(data)) for item in bytewise.feed(data[at : at + 1])] == items
+    if "odd" not in case["name"]:
+        assert b"".join(map(trees.encode, items)) == data
+    return {"items": described(items)}
 
 
 def _transport(case: Case) -> Case:
@@ -394,6 +407,7 @@ _REPLAY = {
     "content.json": _content,
     "frames.json": _frames,
     "manifest.json": _manifest,
+    "tree.json": _tree,
     "merkle.json": _merkle,
     "proofs.json": _proofs,
     "rent.json": _rent,
