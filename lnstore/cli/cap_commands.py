@@ -20,16 +20,16 @@ def cap() -> None:
 @profile_option
 @json_option
 def show(name: str, profile: Path | None, as_json: bool) -> None:
-    """Print the capability that reads the file NAME. Whoever has it can read the file: hand it on with care.
+    """Print the capability that reads the file or folder NAME. Whoever has it can read it: hand it on with care.
 
     \b
     Example:
       lnstore cap show holiday.mp4
     """
-    from lnstore.client.files import find_read_cap
+    from lnstore.client.naming import read_cap_of
 
     with load_profile(profile).open_catalog() as catalog:
-        text = find_read_cap(catalog, name)[0].to_text()
+        text = read_cap_of(catalog, name).to_text()
     if as_json:
         print_json({"name": name, "cap": text})
         return
@@ -47,10 +47,10 @@ def verify(given: str, profile: Path | None, as_json: bool) -> None:
     Example:
       lnstore cap verify holiday.mp4
     """
-    from lnstore.client.files import find_read_cap
+    from lnstore.client.naming import read_cap_of
 
     with load_profile(profile).open_catalog() as catalog:
-        text = find_read_cap(catalog, given)[0].verify_cap().to_text()
+        text = read_cap_of(catalog, given).verify_cap().to_text()
     if as_json:
         print_json({"cap": text})
         return

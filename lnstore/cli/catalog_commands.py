@@ -9,27 +9,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import human_bytes, human_time, json_option, pairs, print_json, profile_option, run, table
+from lnstore.cli.listing import show_removed, size_text
+from lnstore.cli.output import (
+    at_option,
+    human_bytes,
+    human_time,
+    json_option,
+    pairs,
+    print_json,
+    profile_option,
+    run,
+    table,
+)
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:
-    from lnstore.client.catalog import Catalog, FileEntry, ShareEntry
+    from lnstore.client.catalog import FileEntry, ShareEntry
+    from lnstore.client.folder_catalog import Snapshot
 
 
 @click.command()
+@click.argument("folder", metavar="[FOLDER[/PATH]]", required=False)
+@at_option
 @profile_option
 @json_option
-def ls(profile: Path | None, as_json: bool) -> None:
-    """List the files in your catalog.
+def ls(folder: str | None, at: int | None, profile: Path | None, as_json: bool) -> None:
+    """List the files and folders in your catalog, or what is in a folder.
 
     \b
-    Example:
+    Examples:
       lnstore ls
+      lnstore ls photos/2026
     """
+    from lnstore.cli.listing import show_catalog, show_folder
+
+    if folder is not None:
+        show_folder(load_profile(profile), folder, at=at, as_json=as_json)
+        return
+    if at is not None:
+        raise click.UsageError("--at goes with a folder: lnstore ls FOLDER --at TIME")
     with load_profile(profile).open_catalog() as catalog:
-        _show(catalog, catalog.files(), as_json=as_json)
-        if not as_json and not catalog.files():
-            click.echo("nothing is stored yet; store a file with: lnstore put FILE")
+        if not show_catalog(catalog, lambda _: True, as_json=as_json) and not as_json:
+            click.echo("nothing is stored yet; store a file or folder with: lnstore put FILE")
 
 
 @click.command()
@@ -37,15 +58,23 @@ def ls(profile: Path | None, as_json: bool) -> None:
 @profile_option
 @json_option
 def find(pattern: str, profile: Path | None, as_json: bool) -> None:
-    """List the files whose names fit PATTERN, with * and ? as in a shell; exit code 1 when none does.
+    """List files, folders and what is in them by name, with * and ? as in a shell; exit code 1 when none fits.
+
+    A pattern without a slash is held against names, one with a slash against whole paths.
 
     \b
     Example:
-      lnstore find 'holiday*'
+      lnstore find '*.jpg'
     """
-    with load_profile(profile).open_catalog() as catalog:
-        found = [file for file in catalog.files() if fnmatchcase(file.name, pattern)]
-        _show(catalog, found, as_json=as_json)
+    from lnstore.cli.listing import find_in_folders, show_catalog
+
+    def fits(path: str) -> bool:
+        return fnmatchcase(path if "/" in pattern else path.rsplit("/", 1)[-1], pattern)
+
+    loaded = load_profile(profile)
+    with loaded.open_catalog() as catalog:
+        found = show_catalog(catalog, fits, as_json=as_json)
+    found += find_in_folders(loaded, fits, as_json=as_json)
     if not found:
         raise click.exceptions.Exit(1)
 
@@ -61,26 +90,36 @@ def info(name: str, profile: Path | None, as_json: bool) -> None:
     Example:
       lnstore info holiday.mp4
     """
+    from lnstore.client.folder_catalog import FolderCatalog
+
     with load_profile(profile).open_catalog() as catalog:
-        file = catalog.named(name)
-        shares = catalog.shares_of(file.file_id)
+        folders = FolderCatalog(catalog)
+        if snapshots := folders.snapshots(name):
+            files = folders.files_of(snapshots[-1])
+            described = _described_folder(snapshots)
+        else:
+            files = [catalog.named(name)]
+            described = _described_file(files[0])
+        shares = [share for file in files for share in catalog.shares_of(file.file_id)]
         petnames = {node.node_id: node.petname for node in catalog.nodes()}
     at: dict[str, list[ShareEntry]] = {}
     for share in shares:
         at.setdefault(petnames.get(share.node_id, share.node_id.hex()), []).append(share)
     nodes = [(petname, len(held), sum(share.size_bytes for share in held)) for petname, held in sorted(at.items())]
-    segments = len({share.segment for share in shares if share.segment >= 0})
+    segments = len({(share.file_id, share.segment) for share in shares if share.segment >= 0})
     stored_bytes = sum(share.size_bytes for share in shares)
     if as_json:
         held = [{"node": petname, "shares": count, "bytes": size} for petname, count, size in nodes]
-        print_json(_described(file, len(at)) | {"segments": segments, "stored_bytes": stored_bytes, "held": held})
+        print_json(described | {"segments": segments, "stored_bytes": stored_bytes, "held": held})
         return
+    first = files[0]
+    lines = {"name": name, "size": size_text(described["bytes"]), "stored": human_time(described["created_at"])}
+    if snapshots:
+        lines |= {"entries": str(described["entries"]), "snapshots": str(described["snapshots"])}
     pairs(
-        {
-            "name": file.name,
-            "size": _size(file),
-            "stored": human_time(file.created_at),
-            "coding": f"any {file.needed} of {file.total} shares, at least {file.happy} nodes",
+        lines
+        | {
+            "coding": f"any {first.needed} of {first.total} shares, at least {first.happy} nodes",
             "segments": str(segments),
             "at the nodes": human_bytes(stored_bytes),
         }
@@ -97,7 +136,7 @@ def info(name: str, profile: Path | None, as_json: bool) -> None:
 @profile_option
 @json_option
 def rm(names: tuple[str, ...], profile: Path | None, as_json: bool) -> None:
-    """Give files up: the catalog forgets them, the nodes drop their shares, and their room is free again.
+    """Give files and folders up: the catalog forgets them, the nodes drop their shares, and their room is free again.
 
     There is no way back: without its shares, a file's capability reads nothing.
 
@@ -105,27 +144,16 @@ def rm(names: tuple[str, ...], profile: Path | None, as_json: bool) -> None:
     Example:
       lnstore rm holiday.mp4 old.tar
     """
-    from lnstore.client.files import Removed, open_client
+    from lnstore.client.catalog_changes import Removed, remove
+    from lnstore.client.files import open_client
 
     async def work() -> Removed:
         async with open_client(load_profile(profile)) as client:
-            return await client.remove(names)
+            return await remove(client, names)
 
     removed = run(work)
-    if as_json:
-        print_json(
-            {
-                "ok": True,
-                "removed": [file.name for file in removed.files],
-                "freed_bytes": removed.freed_bytes,
-                "not_told": [node.petname for node in removed.unreached],
-            }
-        )
-        return
-    files = removed.files[0].name if len(removed.files) == 1 else f"{len(removed.files)} files"
-    click.echo(f"removed {files}: {human_bytes(removed.freed_bytes)} given up at the nodes")
-    for node in removed.unreached:
-        click.echo(f"warning: {node.petname} could not be told; it is told before its next rent proof", err=True)
+    told = removed.names[0] if len(removed.names) == 1 else f"{len(removed.names)} files and folders"
+    show_removed(removed, f"removed {told}", as_json=as_json, removed=removed.names)
 
 
 @click.command()
@@ -134,50 +162,27 @@ def rm(names: tuple[str, ...], profile: Path | None, as_json: bool) -> None:
 @profile_option
 @json_option
 def mv(old: str, new: str, profile: Path | None, as_json: bool) -> None:
-    """Give a file another name in your catalog; its capability stays the same.
+    """Give a file or folder another name in your catalog; its capability stays the same.
 
     \b
     Example:
       lnstore mv holiday.mp4 holiday-2026.mp4
     """
+    from lnstore.client.catalog_changes import rename
     from lnstore.client.files import open_client
 
-    async def work() -> FileEntry:
+    async def work() -> None:
         async with open_client(load_profile(profile)) as client:
-            return client.rename(old, new)
+            rename(client, old, new)
 
-    file = run(work)
+    run(work)
     if as_json:
-        print_json({"ok": True, "name": file.name})
+        print_json({"ok": True, "name": new})
         return
-    click.echo(f"{old} is now called {file.name}")
+    click.echo(f"{old} is now called {new}")
 
 
-def _show(catalog: Catalog, files: Sequence[FileEntry], *, as_json: bool) -> None:
-    nodes = {file.file_id: len({share.node_id for share in catalog.shares_of(file.file_id)}) for file in files}
-    if as_json:
-        for file in files:
-            print_json(_described(file, nodes[file.file_id]))
-        return
-    if not files:
-        return
-    table(
-        "",
-        ["name", "size", "shares", "nodes #", "stored"],
-        [
-            [
-                file.name,
-                _size(file),
-                f"{file.needed} of {file.total}",
-                str(nodes[file.file_id]),
-                human_time(file.created_at),
-            ]
-            for file in files
-        ],
-    )
-
-
-def _described(file: FileEntry, nodes: int) -> dict[str, Any]:
+def _described_file(file: FileEntry) -> dict[str, Any]:
     return {
         "name": file.name,
         "bytes": file.file_bytes,
@@ -185,9 +190,15 @@ def _described(file: FileEntry, nodes: int) -> dict[str, Any]:
         "needed": file.needed,
         "total": file.total,
         "created_at": file.created_at,
-        "nodes": nodes,
     }
 
 
-def _size(file: FileEntry) -> str:
-    return human_bytes(file.file_bytes) if file.file_bytes is not None else "incomplete"
+def _described_folder(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    newest = snapshots[-1]
+    return {
+        "name": newest.folder,
+        "bytes": newest.plain_bytes,
+        "entries": newest.entries,
+        "snapshots": len(snapshots),
+        "created_at": newest.taken_at,
+    }

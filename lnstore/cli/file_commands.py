@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lnstore.cli.output import human_bytes, json_option, print_json, profile_option, run
+from lnstore.cli.output import at_option, human_bytes, json_option, print_json, profile_option, run
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--needed", type=click.IntRange(1, 256), help="Shares that give the file back (default: client.toml's).")
 @click.option("--total", type=click.IntRange(1, 256), help="Shares per segment (default: client.toml's).")
 @click.option("--happy", type=click.IntRange(1, 256), help="Different nodes to reach (default: client.toml's).")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and store nothing.")
 @profile_option
 @json_option
 def put(
@@ -30,24 +31,34 @@ def put(
     needed: int | None,
     total: int | None,
     happy: int | None,
+    dry_run: bool,
     profile: Path | None,
     as_json: bool,
 ) -> None:
-    """Store FILE (or - for standard input) on your nodes, and print the capability that reads it.
+    """Store FILE (a file, a folder, or - for standard input) on your nodes; print the capability that reads it.
 
-    Whoever has the capability can read the file. Interrupted? The same command continues and sends nothing twice.
+    Whoever has the capability can read it all. Interrupted? The same command continues and sends nothing twice. A
+    folder put again under its name becomes a new snapshot, for which only what changed is sent.
 
     \b
     Examples:
       lnstore put holiday.mp4
+      lnstore put ~/photos --name photos
       tar c photos | lnstore put - --name photos.tar
     """
     from lnstore.cli.progress import transfer_bar
+    from lnstore.cli.put_folder import dry_run_of, store_folder
     from lnstore.client.files import open_client
     from lnstore.client.upload import PutResult
 
     if str(file) == "-" and not name:
         raise click.UsageError("standard input has no name; give it one with --name")
+    if dry_run:
+        dry_run_of(load_profile(profile), file, name=name, needed=needed, total=total, as_json=as_json)
+        return
+    if file.is_dir():
+        store_folder(load_profile(profile), file, name=name, needed=needed, total=total, happy=happy, as_json=as_json)
+        return
 
     async def work() -> PutResult:
         async with open_client(load_profile(profile)) as client:
@@ -109,40 +120,76 @@ def put(
 )
 @click.option("--offset", type=click.IntRange(0), default=0, help="Begin at this byte.")
 @click.option("--length", type=click.IntRange(0), help="Read only so many bytes.")
+@at_option
 @profile_option
 @json_option
-def get(*, cap: str, output: Path | None, offset: int, length: int | None, profile: Path | None, as_json: bool) -> None:
-    """Read the file of a capability (lnsr1…) or of a name in your catalog.
+def get(
+    *,
+    cap: str,
+    output: Path | None,
+    offset: int,
+    length: int | None,
+    at: int | None,
+    profile: Path | None,
+    as_json: bool,
+) -> None:
+    """Read the file or folder of a capability (lnsr1…) or of a name in your catalog; NAME/PATH is a part of a folder.
 
-    A file appears under its name only when it is complete; a failed get leaves what was there before.
+    A file or folder appears under its name only when it is complete; a failed get leaves what was there before.
 
     \b
     Examples:
       lnstore get holiday.mp4 -o copy.mp4
       lnstore get lnsr1… | tar x
+      lnstore get photos/2026/beach.jpg
+      lnstore get photos --at 2026-11-01 -o photos-then
     """
     from lnstore.cli.progress import transfer_bar
     from lnstore.client.download import GetResult
-    from lnstore.client.files import find_read_cap, open_client
+    from lnstore.client.files import open_client
+    from lnstore.client.folder_get import FolderRead, get_entry, get_folder
+    from lnstore.client.naming import find_stored
+    from lnstore_protocol.trees import Kind
 
     to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
     if to_stdout and as_json:
         raise click.UsageError("--json and the file cannot share standard output; name a file with -o")
 
-    async def work() -> tuple[Path | None, GetResult]:
-        async with open_client(load_profile(profile)) as client:
-            read_cap, known = find_read_cap(client.catalog, cap)
-            target = None if to_stdout else output or Path(Path(known.name).name if known else "download")
-            if output is None and target is not None and target.exists():
-                raise click.UsageError(f"{target} exists already; say where to with -o")
-            with transfer_bar(target.name if target else "reading", quiet=as_json or to_stdout) as progress:
-                return target, await client.get(
-                    read_cap, target or sys.stdout.buffer, progress=progress, offset=offset, length=length
-                )
+    def target_of(known: str) -> Path:
+        target = output or Path(Path(known).name or "download")
+        if output is None and target.exists():
+            raise click.UsageError(f"{target} exists already; say where to with -o")
+        return target
+
+    async def work() -> tuple[Path | None, GetResult | FolderRead]:
+        async with open_client(load_profile(profile)) as client, find_stored(client, cap, at=at) as stored:
+            quiet = as_json or to_stdout
+            if stored.tree is not None and stored.tree.find(stored.within).kind is Kind.DIRECTORY:
+                if to_stdout:
+                    raise click.UsageError("a folder cannot go to standard output; say where to with -o")
+                if offset or length is not None:
+                    raise click.UsageError("a folder has no bytes to begin at; name a file in it")
+                target = target_of(stored.name)
+                with transfer_bar(target.name, quiet=quiet) as progress:
+                    return target, await get_folder(
+                        client, stored.tree, target, within=stored.within, progress=progress
+                    )
+            sink = sys.stdout.buffer if to_stdout else target_of(stored.name)
+            with transfer_bar("reading", quiet=quiet) as progress:
+                if stored.tree is not None:
+                    result = await get_entry(
+                        client, stored.tree, stored.within, sink, progress=progress, offset=offset, length=length
+                    )
+                else:
+                    result = await client.get(stored.cap, sink, progress=progress, offset=offset, length=length)
+            return (sink if isinstance(sink, Path) else None), result
 
     target, result = run(work)
+    files = result.files if isinstance(result, FolderRead) else None
     if as_json:
-        print_json({"ok": True, "output": target, "bytes": result.bytes, "seconds": round(result.seconds, 3)})
+        told = {"ok": True, "output": target, "bytes": result.bytes, "seconds": round(result.seconds, 3)}
+        print_json(told if files is None else told | {"files": files})
     elif target is not None:
         rate = result.bytes / result.seconds / 1e6 if result.seconds else 0.0
-        click.echo(f"read {target}: {human_bytes(result.bytes)}, {rate:.1f} MB/s")
+        what = "" if files is None else f"{files} files, "
+        click.echo(f"read {target}: {what}{human_bytes(result.bytes)}, {rate:.1f} MB/s")

@@ -43,6 +43,29 @@ def profile_option(function: F) -> F:
     )(function)
 
 
+class _Moment(click.ParamType[int]):
+    """A day or a time, UTC unless it says otherwise, as Unix seconds; a day stands for its end."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no day or time like 2026-11-25 or 2026-11-25T18:00", param, ctx)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        day = len(value) <= len("2026-11-25")
+        return int(moment.timestamp()) + (86_400 - 1 if day else 0)
+
+
+def at_option(function: F) -> F:
+    """`--at TIME`: a folder as it was then."""
+    return click.option(
+        "--at", type=_Moment(), metavar="TIME", help="A folder as it was then (2026-11-25[T18:00], UTC)."
+    )(function)
+
+
 def profile_directory(given: Path | None) -> Path:
     """The profile directory to use."""
     if given is not None:

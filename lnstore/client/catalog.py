@@ -53,7 +53,10 @@ class NodeEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """A stored file, or one whose upload is not finished (`complete` False; then without manifest and size)."""
+    """A stored file, or one whose upload is not finished (`complete` False; then without manifest and size).
+
+    `folder` names the folder that it is a tree or a pack of; None for a file by itself.
+    """
 
     file_id: int
     name: str
@@ -65,6 +68,7 @@ class FileEntry:
     happy: int
     created_at: int
     complete: bool
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,13 +234,15 @@ class Catalog:
         happy: int,
         source: SourceState | None,
         now: int,
+        folder: str | None = None,
     ) -> FileEntry:
         """A new, incomplete file; `source` None means it cannot be resumed. CatalogError when the name is taken."""
         with self.transaction() as db:
             try:
                 file_id = db.execute(
-                    "INSERT INTO files (name, file_key, needed, total, happy, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-                    (name, file_key, needed, total, happy, now),
+                    "INSERT INTO files (name, file_key, needed, total, happy, created_at, folder) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (name, file_key, needed, total, happy, now, folder),
                 ).lastrowid
             except sqlite3.IntegrityError:
                 raise CatalogError(f"there is already a file called {name!r}; give this one another name") from None
@@ -246,7 +252,7 @@ class Catalog:
                     "VALUES (?, ?, ?, ?, ?, ?)",
                     (source.path, source.size, source.mtime_ns, source.ctime_ns, file_id, now),
                 )
-        return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+        return self.named(name)
 
     def interrupted(self, source: SourceState, *, name: str, needed: int, total: int) -> FileEntry | None:
         """The incomplete file that a put of the same unchanged source began, to be continued with its key."""
@@ -254,7 +260,7 @@ class Catalog:
             "SELECT file_id FROM uploads WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
             (source.path, source.size, source.mtime_ns, source.ctime_ns),
         ):
-            file = _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+            file = self.by_id(file_id)
             if (file.name, file.needed, file.total) == (name, needed, total):
                 return file
         return None
@@ -267,7 +273,7 @@ class Catalog:
                 (bytes(manifest_id), file_bytes, file_id),
             )
             db.execute("DELETE FROM uploads WHERE file_id = ?", (file_id,))
-        return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+        return self.by_id(file_id)
 
     def not_resumable(self, file_id: int) -> None:
         """The source changed under the put: its key must not be used again."""
@@ -300,20 +306,23 @@ class Catalog:
             return _file(row)
         return None
 
+    def by_id(self, file_id: int) -> FileEntry:
+        """A file of the catalog by its number there."""
+        return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+
     def named(self, name: str) -> FileEntry:
         """The file of this name; CatalogError when there is none."""
         if (file := self.file(name)) is None:
             raise CatalogError(f"there is no file {name!r} in your catalog; see: lnstore ls")
         return file
 
-    def rename_file(self, file_id: int, name: str) -> FileEntry:
+    def rename_file(self, file_id: int, name: str) -> None:
         """Give a file another name; CatalogError when it is taken."""
         with self.transaction() as db:
             try:
                 db.execute("UPDATE files SET name = ? WHERE file_id = ?", (name, file_id))
             except sqlite3.IntegrityError:
-                raise CatalogError(f"there is already a file called {name!r}; remove it first") from None
-        return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
+                raise CatalogError(f"there is already something called {name!r}; remove it first") from None
 
     # --- shares -----------------------------------------------------------------------------------------------------
 
@@ -351,6 +360,11 @@ class Catalog:
         """The shares of a file, manifest first, by segment and number."""
         return [_share(r) for r in self.rows(f"{_SHARES} WHERE file_id = ? ORDER BY segment, number", (file_id,))]
 
+    def held_bytes(self) -> int:
+        """What all nodes hold for all files, each share at a node once."""
+        query = "SELECT coalesce(sum(size_bytes), 0) FROM (SELECT DISTINCT node_id, share_id, size_bytes FROM shares)"
+        return int(self.rows(query)[0][0])
+
     def share_ids_at(self, node_id: NodeId) -> bytes:
         """The ids of all shares at a node, ascending, each once, 32 bytes each."""
         rows = self.rows("SELECT DISTINCT share_id FROM shares WHERE node_id = ? ORDER BY share_id", (bytes(node_id),))
@@ -365,7 +379,8 @@ class Catalog:
 
 _NODES = "SELECT node_id, address, petname, lightning_id, terms, agreement, added_at FROM nodes"
 _FILES = (
-    "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete FROM files"
+    "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder "
+    "FROM files"
 )
 _SHARES = "SELECT node_id, share_id, file_id, segment, number, size_bytes, token_end FROM shares"
 
@@ -384,7 +399,7 @@ def _node(row: tuple[Any, ...]) -> NodeEntry:
 
 
 def _file(row: tuple[Any, ...]) -> FileEntry:
-    file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete = row
+    file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder = row
     return FileEntry(
         file_id=file_id,
         name=name,
@@ -396,6 +411,7 @@ def _file(row: tuple[Any, ...]) -> FileEntry:
         happy=happy,
         created_at=created_at,
         complete=bool(complete),
+        folder=folder,
     )
 
 

@@ -88,21 +88,25 @@ class Download:
             patience_seconds=patience_seconds,
         )
         self._threads = trio.CapacityLimiter(1)
+        self._manifest: Manifest | None = None
         self._decoded_segments = 0
         self._shares_done = 0
 
     async def manifest(self) -> Manifest:  # F-R7
-        """The file's manifest; FileUnreadable when no node has it or it is not one."""
+        """The file's manifest, asked for once; FileUnreadable when no node has it or it is not one."""
+        if self._manifest is not None:
+            return self._manifest
         try:
             fetched = await self._fetcher.copy(self._cap.manifest_id, MANIFEST_RANK, SharePart(0, 0, None))
         except ShareUnavailable as exc:
             raise FileUnreadable("\n  ".join(["no node gave the file's manifest:", *exc.reasons])) from None
         try:
-            return manifests.decode(bytes(fetched.data), self._cap.file_key)
+            self._manifest = manifests.decode(bytes(fetched.data), self._cap.file_key)
         except RemoteProtocolError as exc:
             raise FileUnreadable(f"what the capability names is no readable manifest: {exc}") from exc
         finally:
             self._fetcher.release(fetched)
+        return self._manifest
 
     async def run(self, sink: Sink, *, offset: int = 0, length: int | None = None) -> GetResult:
         """Read `length` bytes (None: to the end) from `offset` on into `sink`, and commit or discard it.

@@ -1,9 +1,9 @@
-"""Files of a profile: put, get, ls, rm and mv, as the command line and the demonstration use them."""
+"""Files of a profile: put, get and ls, as the command line and the demonstration use them."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,17 @@ from typing import ClassVar
 
 import trio
 
-from lnstore.client.catalog import Catalog, CatalogError, FileEntry, NodeEntry
+from lnstore.client.catalog import Catalog, CatalogError, FileEntry
 from lnstore.client.download import Download, FileUnreadable, GetResult
 from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import MAX_TOTAL
 from lnstore.client.fetch import PATIENCE_SECONDS
+from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
 from lnstore.client.removal import drop_shares
-from lnstore.client.segments import manifest_bytes, segment_sizes
+from lnstore.client.segments import manifest_bytes, segment_sizes, stored_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
 from lnstore.client.standing import check_enough, check_room, standings
@@ -33,6 +34,7 @@ from lnstore.ports import Clock
 from lnstore_protocol import caps
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.ids import NodeId, ShareId
+from lnstore_protocol.manifest import PLAIN_FILE
 
 
 class CapInvalid(LnstoreError):
@@ -45,15 +47,6 @@ class CodingInvalid(LnstoreError):
     """These numbers of shares make no erasure code."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.USAGE
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """What a removal did: the files, the share bytes their nodes hold no more, and the nodes still to be told."""
-
-    files: list[FileEntry]
-    freed_bytes: int
-    unreached: list[NodeEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ class Client:
         self.clock = clock
         self._share_seconds = share_seconds
         self._patience_seconds = patience_seconds
-        self._disk = trio.CapacityLimiter(1)
+        self.disk = trio.CapacityLimiter(1)
 
     # --- put --------------------------------------------------------------------------------------------------------
 
@@ -114,10 +107,27 @@ class Client:
         config = self.profile.config
         coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
         with self.profile.writing(), _opened(source) as opened:
-            label = name or (source.name if isinstance(source, Path) else "")
-            return await self._put(opened, _checked_name(label), coding, progress)
+            label = checked_name(name or (source.name if isinstance(source, Path) else ""))
+            if FolderCatalog(self.catalog).snapshots(label):
+                raise CatalogError(
+                    f"there is already a folder called {label!r}; give the file another name with --name"
+                )
+            return await self.store(opened, label, coding, progress)
 
-    async def _put(self, source: Source, name: str, coding: Coding, progress: Progress | None) -> PutResult:  # F-W1
+    async def store(  # F-W1
+        self,
+        source: Source,
+        name: str,
+        coding: Coding,
+        progress: Progress | None,
+        *,
+        folder: str | None = None,
+        kind: int = PLAIN_FILE,
+    ) -> PutResult:
+        """Store a source under a name that is free, or that a put of just this source was interrupted under.
+
+        The profile is held for writing meanwhile. `folder` and `kind` say of which folder it is a part.
+        """
         needed, total, happy = coding.needed, coding.total, coding.happy
         await self._clear_away(source, name, coding)
         fit, unfit = await standings(self.pool, self.catalog.nodes())
@@ -136,8 +146,9 @@ class Client:
                     happy=happy,
                     source=source.state,
                     now=self.clock.now(),
+                    folder=folder,
                 ),
-                limiter=self._disk,
+                limiter=self.disk,
             )
         upload = Upload(
             self.pool,
@@ -147,6 +158,7 @@ class Client:
             fit=fit,
             keys=TokenKeys.of(self.profile.account_secret),
             resumed=resumed,
+            kind=kind,
             progress=progress,
             share_seconds=self._share_seconds,
         )
@@ -165,7 +177,7 @@ class Client:
             raise CatalogError(f"there is already a file called {name!r}; give this one another name with --name")
         if self._interrupted(source, name, coding) is not None:
             return
-        unneeded = await trio.to_thread.run_sync(self.catalog.remove_file, old.file_id, limiter=self._disk)
+        unneeded = await trio.to_thread.run_sync(self.catalog.remove_file, old.file_id, limiter=self.disk)
         await drop_shares(self.pool, self.catalog, unneeded)
 
     def _interrupted(self, source: Source, name: str, coding: Coding) -> FileEntry | None:
@@ -188,59 +200,32 @@ class Client:
 
         A path has the whole or, after an error, what it had before. Raises CapInvalid, FileUnreadable, SinkError.
         """
+        output: Sink = FileSink(sink) if isinstance(sink, Path) else StreamSink(sink)
         parsed = parse_read_cap(cap) if isinstance(cap, str) else cap
+        return await self.download(parsed, progress).run(output, offset=offset, length=length)
+
+    def download(self, cap: ReadCap, progress: Progress | None = None) -> Download:
+        """A transfer of a file from all nodes that are known, those first that are known to hold it. FileUnreadable."""
         nodes = self.catalog.nodes()
         if not nodes:
             raise FileUnreadable("no node is known to read from; add one with: lnstore nodes add lnstore://…")
         known: dict[ShareId, list[NodeId]] = {}
-        file = next((f for f in self.catalog.files() if f.manifest_id == parsed.manifest_id), None)
+        file = next((f for f in self.catalog.files() if f.manifest_id == cap.manifest_id), None)
         for entry in self.catalog.shares_of(file.file_id) if file else ():
             known.setdefault(entry.share_id, []).append(entry.node_id)
-        download = Download(
+        return Download(
             self.pool,
-            parsed,
+            cap,
             addresses={n.node_id: n.address for n in nodes},
             known=known,
             progress=progress,
             share_seconds=self._share_seconds,
             patience_seconds=self._patience_seconds,
         )
-        output: Sink = FileSink(sink) if isinstance(sink, Path) else StreamSink(sink)
-        return await download.run(output, offset=offset, length=length)
-
-    # --- rm and mv --------------------------------------------------------------------------------------------------
-
-    async def remove(self, names: Sequence[str]) -> Removed:
-        """Forget files and give up their shares; all of them or, with a name that is none, CatalogError and nothing.
-
-        Raises ProfileBusy. A share that another file needs stays.
-        """
-        with self.profile.writing():
-            files = [self.catalog.named(name) for name in dict.fromkeys(names)]
-            before = {(s.node_id, s.share_id): s.size_bytes for f in files for s in self.catalog.shares_of(f.file_id)}
-            unneeded: dict[NodeId, list[ShareId]] = {}
-            for file in files:
-                removed = await trio.to_thread.run_sync(self.catalog.remove_file, file.file_id, limiter=self._disk)
-                for node_id, share_ids in removed.items():
-                    unneeded.setdefault(node_id, []).extend(share_ids)
-            unreached = await drop_shares(self.pool, self.catalog, unneeded)
-        freed = sum(before[node_id, share_id] for node_id, ids in unneeded.items() for share_id in ids)
-        return Removed(files, freed, [node for node in self.catalog.nodes() if node.node_id in unreached])
-
-    def rename(self, old: str, new: str) -> FileEntry:
-        """Give a file another name. CatalogError when there is no such file or the new name is taken; ProfileBusy.
-
-        An incomplete file keeps its name, by which its put is continued.
-        """
-        with self.profile.writing():
-            file = self.catalog.named(old)
-            if not file.complete:
-                raise CatalogError(f"{old!r} is not stored completely; put it again, then rename it")
-            return self.catalog.rename_file(file.file_id, _checked_name(new))
 
     def ls(self) -> list[FileEntry]:
-        """All files of the profile, complete or not, by name."""
-        return self.catalog.files()
+        """All files of the profile that are no part of a folder, complete or not, by name."""
+        return [file for file in self.catalog.files() if file.folder is None]
 
 
 @asynccontextmanager
@@ -273,19 +258,6 @@ def cap_of(file: FileEntry) -> ReadCap:
     return ReadCap(file.file_key, file.manifest_id)
 
 
-def find_read_cap(catalog: Catalog, text: str) -> tuple[ReadCap, FileEntry | None]:
-    """The read capability that `text` is or that the file of this name has, and that file; CapInvalid."""
-    if (known := catalog.file(text)) is not None:
-        if not known.complete:
-            raise CapInvalid(f"{text!r} was not stored completely; put it again")
-        return cap_of(known), known
-    if text.lower().startswith(f"{caps.READ_PREFIX}1"):
-        return parse_read_cap(text), None
-    raise CapInvalid(
-        f"there is no file {text!r} in your catalog; see lnstore ls, or give a capability ({caps.READ_PREFIX}1…)"
-    )
-
-
 def parse_read_cap(text: str) -> ReadCap:
     """The read capability in `text`; CapInvalid says what is wrong with it, without repeating it."""
     try:
@@ -301,7 +273,8 @@ def _opened(source: Path | Readable) -> Source:
     return Source.open(source) if isinstance(source, Path) else Source(source, label="the input")
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """`name` if a file or folder can be called so; CatalogError."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -313,6 +286,6 @@ def _checked_name(name: str) -> str:
 
 def _demand_bytes(file_bytes: int, needed: int, total: int, nodes: int) -> int:
     """What each of so many nodes must have room for; they share evenly when there are more than shares."""
-    sizes = segment_sizes(file_bytes, needed, total)
-    shares = sum(size.share_bytes for size in sizes)
-    return -(-shares * total // max(total, nodes)) + manifest_bytes(len(sizes), total)
+    return -(-stored_bytes(file_bytes, needed, total) // max(total, nodes)) + manifest_bytes(
+        len(segment_sizes(file_bytes, needed, total)), total
+    )

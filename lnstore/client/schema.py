@@ -28,6 +28,7 @@ STEPS: tuple[str, ...] = (
         happy INTEGER NOT NULL CHECK (happy >= needed),
         created_at INTEGER NOT NULL,
         complete INTEGER NOT NULL DEFAULT 0 CHECK (complete IN (0, 1)),
+        folder TEXT,
         CHECK (complete = 0 OR (manifest_id IS NOT NULL AND file_bytes IS NOT NULL))
     ) STRICT;
     CREATE TABLE shares (
@@ -55,6 +56,34 @@ STEPS: tuple[str, ...] = (
         file_id INTEGER NOT NULL UNIQUE REFERENCES files ON DELETE CASCADE,
         started_at INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE snapshots (
+        snapshot_id INTEGER PRIMARY KEY,
+        folder TEXT NOT NULL,
+        tree_file_id INTEGER NOT NULL UNIQUE REFERENCES files,
+        taken_at INTEGER NOT NULL,
+        entries INTEGER NOT NULL CHECK (entries >= 1),
+        plain_bytes INTEGER NOT NULL CHECK (plain_bytes >= 0)
+    ) STRICT;
+    CREATE INDEX snapshots_by_folder ON snapshots (folder, taken_at);
+    CREATE TABLE snapshot_packs (
+        snapshot_id INTEGER NOT NULL REFERENCES snapshots ON DELETE CASCADE,
+        file_id INTEGER NOT NULL REFERENCES files,
+        PRIMARY KEY (snapshot_id, file_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX snapshot_packs_by_file ON snapshot_packs (file_id);
+    CREATE TABLE seen (
+        folder TEXT NOT NULL,
+        path BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+        offset INTEGER NOT NULL CHECK (offset >= 0),
+        PRIMARY KEY (folder, path)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX seen_by_file ON seen (file_id);
     CREATE TABLE payments (
         payment_id INTEGER PRIMARY KEY,
         node_id BLOB NOT NULL,

@@ -45,6 +45,11 @@ def segment_sizes(file_bytes: int, needed: int, total: int) -> list[SegmentSize]
     return sizes
 
 
+def stored_bytes(file_bytes: int, needed: int, total: int) -> int:
+    """The bytes of all shares of a file of that size, without its manifests."""
+    return sum(size.share_bytes for size in segment_sizes(file_bytes, needed, total)) * total
+
+
 def manifest_bytes(segments: int, total: int) -> int:
     """An upper bound of the manifest's size."""
     return 256 + segments * (total * 32 + 16)

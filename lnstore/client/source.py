@@ -31,12 +31,15 @@ class Readable(Protocol):
 
 
 class Source:
-    """An input. `size` and `state` are None for a stream, which cannot be read again."""
+    """An input. `state` is None for a stream, which cannot be read again; its `size` is mostly not known either."""
 
-    def __init__(self, stream: Readable, *, label: str, state: SourceState | None = None) -> None:
+    def __init__(
+        self, stream: Readable, *, label: str, state: SourceState | None = None, size: int | None = None
+    ) -> None:
         self._stream = stream
         self._label = label
         self.state = state
+        self._size = size
         self._read_bytes = 0
 
     @classmethod
@@ -53,7 +56,7 @@ class Source:
     @property
     def size(self) -> int | None:
         """How many bytes there are, where that is known beforehand."""
-        return None if self.state is None else self.state.size
+        return self._size if self.state is None else self.state.size
 
     def fill(self, buffer: memoryview) -> int:
         """Read until `buffer` is full or the input ends; how many bytes. SourceError, SourceChanged."""

@@ -109,6 +109,7 @@ class Upload:
         fit: Sequence[Fit],
         keys: TokenKeys,
         resumed: bool,
+        kind: int = manifests.PLAIN_FILE,
         progress: Progress | None = None,
         share_seconds: float = SHARE_SECONDS,
     ) -> None:
@@ -118,6 +119,7 @@ class Upload:
         self._fit = {f.node.node_id: f for f in fit}
         self._keys = keys
         self._resumed = resumed
+        self._kind = kind
         self._progress = progress or NoProgress()
         self._share_seconds = share_seconds
         self._code = ErasureCode(file.needed, file.total)
@@ -219,7 +221,7 @@ class Upload:
 
     async def _send_manifest(self, file_bytes: int) -> ShareId | None:  # F-W7
         segments = tuple(self._segments[number] for number in sorted(self._segments))
-        manifest = Manifest(self._file.needed, self._file.total, file_bytes, segments)
+        manifest = Manifest(self._file.needed, self._file.total, file_bytes, segments, self._kind)
         try:
             blob = manifests.encode(manifest, self._file.file_key)
         except ValueError as exc:

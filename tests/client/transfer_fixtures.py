@@ -13,6 +13,7 @@ from tiny_node import TinyNetwork
 
 from lnstore.client.files import Client, open_client
 from lnstore.client.profile import Profile, init_profile
+from lnstore.clock import SteeredClock
 
 PATIENCE_SECONDS = (0.2, 0.2)
 
@@ -27,7 +28,9 @@ class Bed:
     def __init__(self, directory: Path, network: TinyNetwork, needed: int, total: int, happy: int) -> None:
         self.directory = directory
         self.network = network
-        self.profile: Profile = init_profile(directory / "profile", needed=needed, total=total, happy=happy)
+        self.clock = SteeredClock(directory / "clock")
+        settings = {"needed": needed, "total": total, "happy": happy, "clock_file": str(directory / "clock")}
+        self.profile: Profile = init_profile(directory / "profile", **settings)
         with self.profile.open_catalog() as catalog:
             for number, node in enumerate(network.nodes):
                 catalog.add_node(node.address, petname=f"n{number}", lightning_id=None, added_at=number)

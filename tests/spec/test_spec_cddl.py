@@ -295,7 +295,7 @@ def test_manifest_and_its_parts_are_valid() -> None:
 
 def test_items_of_a_tree_are_valid() -> None:
     cap = caps.ReadCap(FILE_KEY, ShareId(bytes(32)))
-    items = {
+    items: dict[str, trees.Head | trees.Object | trees.Entry] = {
         "tree-head": trees.Head(5),
         "tree-object": trees.Object(cap, 10),
         "tree-entry": trees.Entry(trees.Kind.FILE, b"a", 0o644, 7, 10, 0, 0),
