@@ -65,7 +65,13 @@ def test_files(net: RunningNet, home: Path, tmp_path: Path) -> None:
     large.write_bytes(bytes(12 << 20))
     for words, code, said in [
         (["put", str(tmp_path / "none")], ExitCode.DATA, "cannot be read"),
-        (["put", str(tmp_path)], ExitCode.DATA, "directory"),
+        (["put", str(tmp_path), "--name", "small"], ExitCode.CONFIGURATION, "already a file"),
+        (["get", "small", "--at", "2026-11-01", "-o", str(tmp_path / "copy")], ExitCode.DATA, "no folder"),
+        (["forget", "small", "--keep-last", "1"], ExitCode.CONFIGURATION, "no folder"),
+        (["forget", "small"], ExitCode.USAGE, "what to keep"),
+        (["ls", "small"], ExitCode.USAGE, "is a file"),
+        (["info", "none"], ExitCode.CONFIGURATION, "lnstore ls"),
+        (["find", "none*"], ExitCode.FAILED, ""),
         (["put", str(small)], ExitCode.CONFIGURATION, "--name"),
         (["put", str(large)], ExitCode.NODE, "lnstore rent buy"),
         (["get", "nothing", "-o", str(tmp_path / "copy")], ExitCode.DATA, "lnstore ls"),
