@@ -75,10 +75,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit; every known error becomes one sentence and its exit code."""
     try:
-        cli.main(standalone_mode=False)
-        code = ExitCode.OK
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        # A command that ends with an exit code of its own (ctx.exit, click.exceptions.Exit) returns it here.
+        code = ExitCode(cli.main(standalone_mode=False) or ExitCode.OK)
     except click.UsageError as exc:
         exc.show()
         code = ExitCode.USAGE
