@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cases import files, receipts, rent, shares, transcript, transport, trees, wire
+from cases import delegation, files, receipts, rent, shares, transcript, transport, trees, wire
 
 VECTORS = Path(__file__).parent / "vectors"
 SPEC_VERSION = "1.0 draft 2"
@@ -28,6 +28,7 @@ FILES = {
     "frames": ("01", wire.frame_cases),
     "structures": ("05", rent.structure_cases),
     "rent": ("05", rent.rent_cases),
+    "delegation": ("05a", delegation.delegation_cases),
     "receipts": ("05b", receipts.receipt_cases),
     "proofs": ("03", shares.proof_cases),
     "caps": ("04", files.cap_cases),

@@ -8,14 +8,18 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
+from lnstore.books.grants import COUNT_GRANT, Grant, grants_of
 from lnstore.books.rows import COUNT, no_account
-from lnstore.books.rules import write_refusal
-from lnstore.books.schema import accounts, leases, unleased
-from lnstore.ports import NewLease
+from lnstore.books.rules import ended_refusal, exhausted_refusal, write_refusal
+from lnstore.books.schema import accounts, leased_under, leases, unleased
+from lnstore.ports import BooksRefused, NewLease
+from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, ShareId
 from lnstore_protocol.messages import AccountState
 
 Present = Callable[[ShareId], bool]
+Item = tuple[NewLease, Present, int]
+"""The lease, whether its share is there, and what time it is."""
 
 
 @dataclass(slots=True)
@@ -34,32 +38,40 @@ class _Tally:
 _INSERT = leases.insert()
 _REPLACE = (
     leases.update()
-    .where(leases.c.account == bindparam("of"), leases.c.share_id == bindparam("share"))
+    .where(
+        leases.c.account == bindparam("of"), leased_under == bindparam("under"), leases.c.share_id == bindparam("share")
+    )
     .values(token_start=bindparam("start"), tokens=bindparam("stored"))
 )
 _TAKE_OUT = unleased.delete().where(unleased.c.share_id.in_(bindparam("ids", expanding=True)))
 _TALLIES = select(
     accounts.c.account_id, accounts.c.account, accounts.c.state, accounts.c.capacity_bytes, accounts.c.used_bytes
 ).where(accounts.c.superseded == 0, accounts.c.account_id.in_(bindparam("ids", expanding=True)))
-_THERE = select(leases.c.account, leases.c.share_id).where(leases.c.share_id.in_(bindparam("ids", expanding=True)))
+_THERE = select(leases.c.account, leased_under.label("under"), leases.c.share_id).where(
+    leases.c.share_id.in_(bindparam("ids", expanding=True))
+)
 
 
-def add_leases(connection: Connection, items: Sequence[tuple[NewLease, Present]]) -> list[int | Exception]:
+def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exception]:
     """Add the leases of many callers. What can be refused is refused before anything is written."""
-    tallies = _tallies(connection, {lease.account_id for lease, _ in items})
-    there = _there(connection, [lease.share_id for lease, _ in items])
+    tallies = _tallies(connection, {lease.account_id for lease, _, _ in items})
+    grants = grants_of(connection, {lease.certificate_id for lease, _, _ in items if lease.certificate_id is not None})
+    there = _there(connection, [lease.share_id for lease, _, _ in items])
     results: list[int | Exception] = []
-    new: dict[tuple[int, ShareId], dict[str, Any]] = {}
+    new: dict[_Key, dict[str, Any]] = {}
     again: list[dict[str, Any]] = []
-    for lease, present in items:
+    counts: list[dict[str, Any]] = []
+    for lease, present, now in items:
         tally = tallies.get(lease.account_id)
         if tally is None:
             results.append(no_account())
             continue
-        key = (tally.account, lease.share_id)
+        grant = None if lease.certificate_id is None else grants.get(lease.certificate_id)
+        key = (tally.account, 0 if grant is None else grant.key, lease.share_id)
         known = key in there or key in new
         size = 0 if known else lease.size_bytes
         refusal = write_refusal(tally.state, tally.capacity_bytes, tally.used_bytes, size)
+        refusal = refusal or _grant_refusal(lease, grant, size, now)
         if refusal is not None:
             results.append(refusal)
             continue
@@ -72,11 +84,18 @@ def add_leases(connection: Connection, items: Sequence[tuple[NewLease, Present]]
             continue
         if known:
             again.append(
-                {"of": tally.account, "share": lease.share_id, "start": lease.token_start, "stored": lease.tokens}
+                {
+                    "of": tally.account,
+                    "under": key[1],
+                    "share": lease.share_id,
+                    "start": lease.token_start,
+                    "stored": lease.tokens,
+                }
             )
         else:
             new[key] = {
                 "account": tally.account,
+                "certificate": None if grant is None else grant.key,
                 "share_id": lease.share_id,
                 "size_bytes": lease.size_bytes,
                 "token_start": lease.token_start,
@@ -86,9 +105,40 @@ def add_leases(connection: Connection, items: Sequence[tuple[NewLease, Present]]
         tally.used_bytes += size
         tally.added_bytes += size
         tally.ingress_bytes += lease.size_bytes
-        results.append(tally.used_bytes)
+        if grant is None:
+            results.append(tally.used_bytes)
+        else:
+            counts += _counted(grant, size, known=known, written=lease.size_bytes, now=now)
+            results.append(grant.used_bytes)
     _store(connection, list(new.values()), again, list(tallies.values()))
+    if counts:
+        connection.execute(COUNT_GRANT, counts)
     return results
+
+
+_Key = tuple[int, int, ShareId]
+"""Account, certificate (0 for the holder's own) and share: what there is one lease of."""
+
+
+def _grant_refusal(lease: NewLease, grant: Grant | None, size: int, now: int) -> BooksRefused | None:
+    """Why the certificate does not allow this lease; None when it does, and for the holder's own."""
+    if lease.certificate_id is None:
+        return None
+    if grant is None or grant.account_id != lease.account_id:
+        return BooksRefused(ErrorCode.DELEGATION_ENDED, "the delegation is not known here; present it again")
+    return ended_refusal(grant.expires_at, grant.revoked_at, now) or exhausted_refusal(
+        grant.delegate().free_bytes, size, "stored"
+    )
+
+
+def _counted(grant: Grant, size: int, *, known: bool, written: int, now: int) -> list[dict[str, Any]]:
+    """Count a lease at its certificate and those above; what to write of it."""
+    for one in grant.chain():
+        one.used_bytes += size
+    return [
+        {"of": one.key, "bytes": size, "count": 0 if known else 1, "written": written, "read": 0, "now": now}
+        for one in grant.chain()
+    ]
 
 
 def _store(
@@ -115,5 +165,5 @@ def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[A
     }
 
 
-def _there(connection: Connection, share_ids: Sequence[ShareId]) -> set[tuple[int, ShareId]]:
-    return {(row.account, ShareId(row.share_id)) for row in connection.execute(_THERE, {"ids": share_ids})}
+def _there(connection: Connection, share_ids: Sequence[ShareId]) -> set[_Key]:
+    return {(row.account, row.under, ShareId(row.share_id)) for row in connection.execute(_THERE, {"ids": share_ids})}

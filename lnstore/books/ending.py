@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
+from lnstore.books.grants import count_keys
 from lnstore.books.rows import COUNT, AnyRow
 from lnstore.books.schema import accounts, leases, unleased
 from lnstore_protocol.ids import ShareId
@@ -18,7 +19,7 @@ _END = leases.delete().where(leases.c.lease.in_(bindparam("ended", expanding=Tru
 _STILL = select(leases.c.share_id).where(leases.c.share_id.in_(bindparam("ids", expanding=True)))
 _NOTE = insert(unleased).on_conflict_do_nothing()
 _LAPSED = (
-    select(leases.c.lease, leases.c.account, leases.c.share_id, leases.c.size_bytes)
+    select(leases.c.lease, leases.c.account, leases.c.certificate, leases.c.share_id, leases.c.size_bytes)
     .join(accounts, accounts.c.account == leases.c.account)
     .where(accounts.c.state == AccountState.LAPSED, accounts.c.shares > 0)
     .limit(bindparam("limit"))
@@ -38,6 +39,11 @@ def end_leases(connection: Connection, account: int, ended: Sequence[AnyRow]) ->
     if loose := [{"share_id": share_id} for share_id in ids if share_id not in still]:
         connection.execute(_NOTE, loose)
     connection.execute(COUNT, [{"of": account, "bytes": -size, "count": -len(ids), "ingress": 0}])
+    under: dict[int, list[int]] = {}
+    for row in ended:
+        if row.certificate is not None:
+            under.setdefault(row.certificate, []).append(row.size_bytes)
+    count_keys(connection, [(key, -sum(sizes), -len(sizes)) for key, sizes in under.items()])
     return len(ids), size
 
 

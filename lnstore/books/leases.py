@@ -11,12 +11,13 @@ from sqlalchemy import Connection, bindparam, func, select
 from lnstore.books.adding import Present, add_leases
 from lnstore.books.database import Database
 from lnstore.books.ending import Delete, end_leases, forget, sweep, sweepable
+from lnstore.books.grants import grants_of, needed_grant
 from lnstore.books.rows import OF_ID, AnyRow, AnySelect, account_of, needed_row
-from lnstore.books.rules import write_refusal
-from lnstore.books.schema import accounts, leases
+from lnstore.books.rules import exhausted_refusal, write_refusal
+from lnstore.books.schema import accounts, leased_under, leases
 from lnstore.ports import Account, BooksRefused, Lease, NewLease
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, ShareId
+from lnstore_protocol.ids import AccountId, CertificateId, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES
 
 IDS_PER_QUERY = 1_000
@@ -26,7 +27,7 @@ SWEEP_STEP = 256
 _LEASES: AnySelect = (
     select(leases.c.lease, leases.c.share_id, leases.c.size_bytes, leases.c.token_start, leases.c.tokens)
     .join(accounts, accounts.c.account == leases.c.account)
-    .where(OF_ID)
+    .where(OF_ID, leased_under == bindparam("under"))
 )
 _ORDERED = _LEASES.order_by(leases.c.share_id).limit(bindparam("limit"))
 _AFTER = _ORDERED.where(leases.c.share_id > bindparam("after"))
@@ -35,18 +36,34 @@ _ALL_IDS = _IDS.order_by(leases.c.share_id)
 _THESE = leases.c.share_id.in_(bindparam("ids", expanding=True))
 _LEASES_AMONG = _LEASES.where(_THESE)
 _IDS_AMONG = _IDS.where(_THESE)
-_ENDING = select(leases.c.lease, leases.c.share_id, leases.c.size_bytes).where(
-    leases.c.account == bindparam("of"), _THESE
+_ENDING = select(leases.c.lease, leases.c.certificate, leases.c.share_id, leases.c.size_bytes).where(
+    leases.c.account == bindparam("of"), leased_under == bindparam("under"), _THESE
 )
 _REPLACE_TOKENS = (  # MB-R35
     leases.update()
     .where(
         leases.c.account == bindparam("of"),
+        leased_under == bindparam("under"),
         leases.c.share_id == bindparam("share"),
         leases.c.token_start + func.length(leases.c.tokens) // TOKEN_BYTES <= bindparam("end"),
     )
     .values(token_start=bindparam("start"), tokens=bindparam("stored"))
 )
+_OF_SHARE = (
+    select(
+        accounts.c.account_id,
+        leased_under.label("under"),
+        leases.c.share_id,
+        leases.c.size_bytes,
+        leases.c.token_start,
+        leases.c.tokens,
+    )
+    .join(accounts, accounts.c.account == leases.c.account)
+    .where(leases.c.share_id == bindparam("share"), accounts.c.superseded == 0)
+)
+_OWN = 0
+_NONE = -1
+"""The certificate's key that stands for the holder's own leases, and the one that has none."""
 
 
 class SqlLeases:
@@ -54,65 +71,99 @@ class SqlLeases:
 
     _database: Database
 
-    async def may_write(self, account_id: AccountId, size_bytes: int) -> Account:
+    async def may_write(
+        self, account_id: AccountId, size_bytes: int, *, certificate_id: CertificateId | None = None
+    ) -> Account:
         """Check early that a share of this size would be taken now; BooksRefused says why not."""
-        account = account_of(await self._database.read(lambda connection: needed_row(connection, account_id)))
-        refusal = write_refusal(account.state, account.capacity_bytes, account.used_bytes, size_bytes)
-        if refusal is not None:
-            raise refusal
-        return account
 
-    async def add_lease(self, lease: NewLease, now: int, *, present: Present) -> int:  # noqa: ARG002  (the port's)
+        def look(connection: Connection) -> Account:
+            account = account_of(needed_row(connection, account_id))
+            refusal = write_refusal(account.state, account.capacity_bytes, account.used_bytes, size_bytes)
+            if refusal is None and certificate_id is not None:
+                free = needed_grant(connection, certificate_id).delegate().free_bytes
+                refusal = exhausted_refusal(free, size_bytes, "stored")
+            if refusal is not None:
+                raise refusal
+            return account
+
+        return await self._database.read(look)
+
+    async def add_lease(self, lease: NewLease, now: int, *, present: Present) -> int:
         """Add the lease (again: replace its tokens); the account's used bytes.
 
-        Checked inside the transaction: the account may write, used ≤ capacity, and `present(share_id)`;
-        FileNotFoundError when the share was swept meanwhile (put it again). Leases of many callers share one commit.
+        Checked inside the transaction: the account may write, used ≤ capacity, the certificate has not ended and it
+        and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
+        (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
         """
-        return await self._database.writer.write_together(add_leases, (lease, present))
+        return await self._database.writer.write_together(add_leases, (lease, present, now))
 
-    async def drop_leases(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> tuple[int, int]:
-        """End leases; how many ended and the used bytes now."""
+    async def drop_leases(
+        self, account_id: AccountId, share_ids: Sequence[ShareId], *, certificate_id: CertificateId | None = None
+    ) -> tuple[int, int]:
+        """End leases; how many ended and the used bytes now, the account's or the certificate's."""
 
         def drop(connection: Connection) -> tuple[int, int]:
             row = needed_row(connection, account_id)
+            under = _set_of(connection, account_id, certificate_id)
             dropped = 0
             freed = 0
             for ids in _some(share_ids):
-                ended = connection.execute(_ENDING, {"of": row.account, "ids": ids}).all()
+                ended = connection.execute(_ENDING, {"of": row.account, "under": under, "ids": ids}).all()
                 count, size = end_leases(connection, row.account, ended)
                 dropped, freed = dropped + count, freed + size
+            if certificate_id is not None:
+                return dropped, needed_grant(connection, certificate_id).used_bytes
             return dropped, row.used_bytes - freed
 
         return await self._database.writer.write(drop)
 
-    async def held(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> list[bool]:
-        """For each id whether the account holds a lease on it."""
-        found = await self._database.read(lambda connection: _found(connection, account_id, share_ids, _IDS_AMONG))
+    async def held(
+        self, account_id: AccountId, share_ids: Sequence[ShareId], *, certificate_id: CertificateId | None = None
+    ) -> list[bool]:
+        """For each id whether the set holds a lease on it."""
+        found = await self._database.read(
+            lambda connection: _found(
+                connection, account_id, share_ids, _IDS_AMONG, _set_of(connection, account_id, certificate_id)
+            )
+        )
         ids = {row.share_id for row in found}
         return [bytes(share_id) in ids for share_id in share_ids]
 
-    async def leases(self, account_id: AccountId, *, after: ShareId | None, limit: int) -> list[Lease]:
+    async def leases(
+        self,
+        account_id: AccountId,
+        *,
+        after: ShareId | None,
+        limit: int,
+        certificate_id: CertificateId | None = None,
+    ) -> list[Lease]:
         """Leases in ascending order of share id."""
-        of = {"id": account_id, "limit": limit, "after": after}
         query = _ORDERED if after is None else _AFTER
-        rows = await self._database.read(lambda connection: connection.execute(query, of).all())
-        return [_lease_of(row) for row in rows]
+
+        def look(connection: Connection) -> list[AnyRow]:
+            under = _set_of(connection, account_id, certificate_id)
+            of = {"id": account_id, "under": under, "limit": limit, "after": after}
+            return list(connection.execute(query, of).all())
+
+        return [_lease_of(row) for row in await self._database.read(look)]
 
     async def leased_ids(self, account_id: AccountId) -> bytes:
-        """All the account's share ids, ascending, 32 bytes each: what the sample is drawn from."""
+        """All the holder's own share ids, ascending, 32 bytes each: what the sample is drawn from."""
         return await self._database.read(
-            lambda connection: b"".join(connection.execute(_ALL_IDS, {"id": account_id}).scalars())
+            lambda connection: b"".join(connection.execute(_ALL_IDS, {"id": account_id, "under": _OWN}).scalars())
         )
 
     async def lease_tokens(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> dict[ShareId, Lease]:  # P-R6
-        """These leases, by share id."""
-        found = await self._database.read(lambda connection: _found(connection, account_id, share_ids, _LEASES_AMONG))
+        """These leases of the holder's own, by share id."""
+        found = await self._database.read(
+            lambda connection: _found(connection, account_id, share_ids, _LEASES_AMONG, _OWN)
+        )
         return {lease.share_id: lease for lease in map(_lease_of, found)}
 
     async def replace_tokens(
         self, account_id: AccountId, token_start: int, tables: Sequence[tuple[ShareId, bytes]]
     ) -> list[bool]:
-        """Other tokens for these leases, from `token_start` on, where they reach further; which of them there are."""
+        """Other tokens for these own leases, from `token_start` on, where they reach further; which there are."""
 
         def replace(connection: Connection) -> list[bool]:
             row = needed_row(connection, account_id)
@@ -122,10 +173,13 @@ class SqlLeases:
                     f"the account's next token index is {row.token_index}, tokens from {token_start} on would leave "
                     "it without",
                 )
-            there = {found.share_id for found in _found(connection, account_id, [one for one, _ in tables], _IDS_AMONG)}
+            there = {
+                found.share_id for found in _found(connection, account_id, [one for one, _ in tables], _IDS_AMONG, _OWN)
+            }
             changes = [
                 {
                     "of": row.account,
+                    "under": _OWN,
                     "share": share_id,
                     "start": token_start,
                     "stored": tokens,
@@ -139,6 +193,20 @@ class SqlLeases:
             return [share_id in there for share_id, _ in tables]
 
         return await self._database.writer.write(replace)
+
+    async def visible_lease(
+        self, account_id: AccountId, share_id: ShareId, *, certificate_id: CertificateId | None = None
+    ) -> Lease | None:
+        """A lease on this share: for the holder whosever in the account, else the certificate's own."""
+
+        def look(connection: Connection) -> AnyRow | None:
+            under = None if certificate_id is None else _set_of(connection, account_id, certificate_id)
+            rows = connection.execute(_OF_SHARE, {"share": share_id}).all()
+            ours = (row for row in rows if row.account_id == account_id)
+            return next((row for row in ours if under is None or row.under == under), None)
+
+        row = await self._database.read(look)
+        return None if row is None else _lease_of(row)
 
     async def sweep(self, *, delete: Delete, limit: int) -> int:
         """End leases of lapsed accounts and delete shares nobody leases, at most `limit`; how many shares went.
@@ -171,7 +239,16 @@ def _some(share_ids: Iterable[ShareId]) -> Iterable[list[ShareId]]:
         yield ids
 
 
+def _set_of(connection: Connection, account_id: AccountId, certificate_id: CertificateId | None) -> int:
+    """Which leases are meant: the key of the account's certificate, or what stands for its holder or for nobody."""
+    if certificate_id is None:
+        return _OWN
+    grant = grants_of(connection, [certificate_id]).get(certificate_id)
+    return _NONE if grant is None or grant.account_id != account_id else grant.key
+
+
 def _found(
-    connection: Connection, account_id: AccountId, share_ids: Sequence[ShareId], among: AnySelect
+    connection: Connection, account_id: AccountId, share_ids: Sequence[ShareId], among: AnySelect, under: int
 ) -> list[AnyRow]:
-    return [row for ids in _some(share_ids) for row in connection.execute(among, {"id": account_id, "ids": ids})]
+    of = {"id": account_id, "under": under}
+    return [row for ids in _some(share_ids) for row in connection.execute(among, {**of, "ids": ids})]

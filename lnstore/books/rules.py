@@ -85,6 +85,25 @@ def write_refusal(state: AccountState, capacity_bytes: int, used_bytes: int, siz
     return None
 
 
+def ended_refusal(expires_at: int, revoked_at: int | None, now: int) -> BooksRefused | None:  # D-R5, D-R15
+    """Why nothing may be done under a certificate any more; None when something may."""
+    if revoked_at is not None:
+        return BooksRefused(ErrorCode.DELEGATION_ENDED, "the delegation was revoked; ask the account's holder")
+    if now >= expires_at:
+        return BooksRefused(ErrorCode.DELEGATION_ENDED, "the delegation has expired; ask the account's holder")
+    return None
+
+
+def exhausted_refusal(free_bytes: int, size_bytes: int, what: str) -> BooksRefused | None:  # D-R11, D-R12
+    """Why `size_bytes` more may not be stored or read under a certificate; None when they may. `what` is done."""
+    if size_bytes <= free_bytes:
+        return None
+    return BooksRefused(
+        ErrorCode.DELEGATION_EXHAUSTED,
+        f"{size_bytes} bytes may not be {what} under this delegation: {free_bytes} are left of what it allows",
+    )
+
+
 # --- invoices -------------------------------------------------------------------------------------------------------
 
 

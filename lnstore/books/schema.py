@@ -20,6 +20,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    func,
+    literal_column,
 )
 
 metadata = MetaData()
@@ -80,19 +82,56 @@ strangers = Table(
 Index("strangers_by_network", strangers.c.network)
 Index("strangers_by_age", strangers.c.opened_at)
 
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("certificate", _Number, primary_key=True),
+    Column("certificate_id", LargeBinary, CheckConstraint("length(certificate_id) = 32"), nullable=False, unique=True),
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), nullable=False),
+    Column("parent", _Number, ForeignKey("certificates.certificate"), nullable=True),
+    Column("subject", LargeBinary, CheckConstraint("length(subject) = 32"), nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    *_numbers("maximum_bytes", "maximum_read_bytes", "expires_at"),
+    *_numbers("used_bytes", "shares", "written_bytes", "read_bytes", "first_seen_at", "last_seen_at"),
+    Column("revoked_at", _Number, nullable=True),
+    CheckConstraint("used_bytes BETWEEN 0 AND maximum_bytes"),
+    CheckConstraint("read_bytes BETWEEN 0 AND maximum_read_bytes"),
+    _not_negative("shares", "written_bytes"),
+    CheckConstraint("parent <> certificate"),
+    sqlite_strict=True,
+)
+"""Certificates of delegations that were presented, by the account they come from. Counters include those below."""
+Index("certificates_by_account", certificates.c.account_id, certificates.c.certificate_id)
+Index("certificates_by_parent", certificates.c.parent)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), primary_key=True),
+    Column("target", LargeBinary, CheckConstraint("length(target) = 32"), primary_key=True),
+    Column("at", _Number, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Certificate ids and subjects' keys that an account's holder has revoked, presented by then or not."""
+
 leases = Table(
     "leases",
     metadata,
     Column("lease", _Number, primary_key=True),
     Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    Column("certificate", _Number, ForeignKey("certificates.certificate"), nullable=True),
     Column("share_id", LargeBinary, CheckConstraint("length(share_id) = 32"), nullable=False),
     Column("size_bytes", _Number, CheckConstraint("size_bytes > 0"), nullable=False),
     Column("token_start", _Number, CheckConstraint("token_start >= 0"), nullable=False),
     Column("tokens", LargeBinary, nullable=False),
     sqlite_strict=True,
 )
-Index("leases_by_account", leases.c.account, leases.c.share_id, unique=True)
+leased_under = func.coalesce(leases.c.certificate, literal_column("0"))
+"""The certificate that a lease was made under, 0 for the holder's own: leases of the two are sets of their own."""
+Index("leases_by_account", leases.c.account, leased_under, leases.c.share_id, unique=True)
 Index("leases_by_share", leases.c.share_id)
+Index("leases_by_certificate", leases.c.certificate, sqlite_where=leases.c.certificate.isnot(None))
 
 unleased = Table(
     "unleased",
@@ -166,6 +205,7 @@ holds = Table(
     metadata,
     Column("hold", _Number, primary_key=True),
     Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
+    Column("certificate", _Number, ForeignKey("certificates.certificate"), nullable=True),
     *_numbers("at", "traffic_bytes", "amount_msat"),
     _not_negative("traffic_bytes", "amount_msat"),
     sqlite_autoincrement=True,  # a settled hold's row goes, its number stays in the ledger

@@ -11,6 +11,7 @@ import trio
 
 from lnstore.books.accounts import SqlAccounts
 from lnstore.books.database import Database
+from lnstore.books.delegations import SqlDelegations
 from lnstore.books.invoices import SqlInvoices
 from lnstore.books.leases import SqlLeases
 from lnstore.books.ledger import SqlLedger
@@ -20,7 +21,17 @@ from lnstore.books.strangers import SqlStrangers
 from lnstore.books.traffic import SqlTraffic
 
 
-class SqlBooks(SqlAccounts, SqlStrangers, SqlLeases, SqlInvoices, SqlTraffic, SqlLedger, SqlRecords, SqlReceipts):
+class SqlBooks(
+    SqlAccounts,
+    SqlStrangers,
+    SqlLeases,
+    SqlDelegations,
+    SqlInvoices,
+    SqlTraffic,
+    SqlLedger,
+    SqlRecords,
+    SqlReceipts,
+):
     """ports.Books over one database. Several processes may open the same file: SQLite lets one write at a time."""
 
     def __init__(self, database: Database) -> None:

@@ -13,7 +13,7 @@ from lnstore.logs import Logger
 from lnstore.node.admission import Admission
 from lnstore.node.binding import LightningBinding
 from lnstore.node.budget import MemoryBudget
-from lnstore.node.egress import Egress
+from lnstore.node.egress import Egress, Reader
 from lnstore.node.errors import Refusal
 from lnstore.node.limits import (
     MINIMUM_BUDGET_BYTES,
@@ -25,10 +25,11 @@ from lnstore.node.limits import (
 )
 from lnstore.node.pricing import PriceSheet
 from lnstore.ports import Account, Books, Clock, Lightning, Shares
+from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, NodeId
+from lnstore_protocol.ids import AccountId, CertificateId, NodeId
 from lnstore_protocol.messages import MAX_SHARE_BYTES, AccountState
 
 
@@ -98,15 +99,38 @@ class NodeContext:
 
 
 @dataclass(slots=True)
-class RequestContext:
-    """One request: who asks, and what is held until its reply is on its way."""
+class Peer:
+    """Who is at the other end of a connection: its key, and by which delegation it acts, if it presented one."""
 
-    node: NodeContext
-    account_id: AccountId
-    log: Logger
-    until_sent: AsyncExitStack
-    network: bytes
-    """Where the request comes from (throttle.network_of)."""
+    key: AccountId
+    authority: Authority | None = None
+
+
+class RequestContext:
+    """One request: who asks, and what is held until its reply is on its way.
+
+    `account_id` is the account that is acted for; `authority` by what right, None for its holder.
+    """
+
+    def __init__(self, node: NodeContext, peer: Peer, log: Logger, until_sent: AsyncExitStack, network: bytes) -> None:
+        self.node = node
+        self.peer = peer
+        self.authority = peer.authority
+        self.account_id = peer.key if self.authority is None else self.authority.account_id
+        self.log = log
+        self.until_sent = until_sent
+        self.network = network
+        """Where the request comes from (throttle.network_of)."""
+
+    @property
+    def certificate_id(self) -> CertificateId | None:
+        """The certificate acted under; None for the holder itself."""
+        return None if self.authority is None else self.authority.certificate_id
+
+    @property
+    def reader(self) -> Reader:
+        """Who pays for reading, and under which certificate."""
+        return Reader(self.account_id, self.certificate_id)
 
     async def account(self, *, even_lapsed: bool = False) -> Account:  # MB-R1
         """The asking account; Refusal when there is none or (unless `even_lapsed`) it has lapsed."""

@@ -16,17 +16,25 @@ from typing import Protocol, TypeVar
 import trio
 
 from lnstore.node.errors import Refusal
-from lnstore.node.limits import EGRESS_IDLE_SECONDS, EGRESS_STEP_BYTES, SETTLE_SECONDS
-from lnstore.ports import Account, AccountBooks, BooksRefused, Clock, TrafficBooks
+from lnstore.node.limits import DELEGATE_STEP_BYTES, EGRESS_IDLE_SECONDS, EGRESS_STEP_BYTES, SETTLE_SECONDS
+from lnstore.ports import Account, AccountBooks, BooksRefused, Clock, DelegationBooks, TrafficBooks
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, Msat
+from lnstore_protocol.ids import AccountId, CertificateId, Msat
 from lnstore_protocol.terms import GIB, traffic_msat
 
 T = TypeVar("T")
 
 
-class _EgressBooks(AccountBooks, TrafficBooks, Protocol):
+class _EgressBooks(AccountBooks, DelegationBooks, TrafficBooks, Protocol):
     """What reading needs of the books."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whose deposit is read from, and under which certificate (None: by its holder)."""
+
+    account_id: AccountId
+    certificate_id: CertificateId | None = None
 
 
 @dataclass(slots=True)
@@ -39,7 +47,7 @@ class _Hold:
 
 @dataclass(slots=True)
 class _Tab:
-    """One account's current hold. The lock is held while the books are asked, never while bytes are read."""
+    """One reader's current hold. The lock is held while the books are asked, never while bytes are read."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
     hold: _Hold | None = None
@@ -49,24 +57,24 @@ class _Tab:
 
 
 class Egress:
-    """All accounts' holds. Any number of readers may draw on one account's hold at once."""
+    """All readers' holds. Any number of reads may draw on one hold at once."""
 
     def __init__(self, books: _EgressBooks, clock: Clock) -> None:
         self._books = books
         self._clock = clock
-        self._tabs: dict[AccountId, _Tab] = {}
+        self._tabs: dict[Reader, _Tab] = {}
 
     @asynccontextmanager
-    async def reading(self, account_id: AccountId, count: int) -> AsyncIterator[None]:  # R-W22
-        """Let the account read `count` bytes in the block; they are charged when it ends without an exception.
+    async def reading(self, reader: Reader, count: int) -> AsyncIterator[None]:  # R-W22
+        """Let the reader read `count` bytes in the block; they are charged when it ends without an exception.
 
         The books are asked once for each hold, not for each read. Refusal: NO_ACCOUNT, or PAYMENT_REQUIRED with the
-        missing amount when the deposit does not allow it.
+        missing amount when the deposit does not allow it; BooksRefused when the certificate does not.
         """
-        tab = self._tabs.setdefault(account_id, _Tab())
+        tab = self._tabs.setdefault(reader, _Tab())
         tab.users += 1
         try:
-            hold = await self._reserve(account_id, tab, count)
+            hold = await self._reserve(reader, tab, count)
             try:
                 yield
                 hold.used_bytes += count
@@ -77,22 +85,22 @@ class Egress:
         finally:
             tab.users -= 1
 
-    async def settle(self, account_id: AccountId) -> None:
-        """Settle the account's hold unless somebody reads from it just now."""
-        tab = self._tabs.get(account_id)
+    async def settle(self, reader: Reader) -> None:
+        """Settle the reader's hold unless something is read from it just now."""
+        tab = self._tabs.get(reader)
         if tab is None:
             return
         async with tab.lock:
             if tab.hold is not None and tab.hold.reserved_bytes == 0:
                 await self._settle_hold(tab, tab.hold)
-        if tab.users == 0 and tab.hold is None and self._tabs.get(account_id) is tab:
-            del self._tabs[account_id]
+        if tab.users == 0 and tab.hold is None and self._tabs.get(reader) is tab:
+            del self._tabs[reader]
 
     async def settle_idle(self, before: float) -> None:
         """Settle every hold that was last used up to the trio time `before` (inf: every one that can be)."""
-        for account_id, tab in list(self._tabs.items()):
+        for reader, tab in list(self._tabs.items()):
             if tab.used_at <= before:
-                await self.settle(account_id)
+                await self.settle(reader)
 
     async def run(self) -> None:
         """Settle idle holds, for ever."""
@@ -100,7 +108,7 @@ class Egress:
             await trio.sleep(EGRESS_IDLE_SECONDS)
             await self.settle_idle(trio.current_time() - EGRESS_IDLE_SECONDS)
 
-    async def _reserve(self, account_id: AccountId, tab: _Tab, count: int) -> _Hold:
+    async def _reserve(self, reader: Reader, tab: _Tab, count: int) -> _Hold:
         async with tab.lock:
             hold = tab.hold
             if hold is None or hold.used_bytes + hold.reserved_bytes + count > hold.held_bytes:
@@ -110,7 +118,7 @@ class Egress:
                         tab.released = trio.Event()
                         await tab.released.wait()
                     await self._settle_hold(tab, hold)
-                hold = tab.hold = await self._new_hold(account_id, count)
+                hold = tab.hold = await self._new_hold(reader, count)
             hold.reserved_bytes += count
             return hold
 
@@ -118,15 +126,23 @@ class Egress:
         await _answered(self._books.settle_egress(hold.hold_id, hold.used_bytes, self._clock.now()))
         tab.hold = None
 
-    async def _new_hold(self, account_id: AccountId, count: int) -> _Hold:
-        account = await self._books.account(account_id)
+    async def _new_hold(self, reader: Reader, count: int) -> _Hold:
+        account = await self._books.account(reader.account_id)
         if account is None:
             raise Refusal(ErrorCode.NO_ACCOUNT, "reading is paid from an account's deposit; open an account first")
-        for held_bytes in _hold_sizes(account, count):
+        step = EGRESS_STEP_BYTES
+        if reader.certificate_id is not None:
+            delegate = await self._books.delegate(reader.certificate_id, self._clock.now())
+            step = min(DELEGATE_STEP_BYTES, delegate.free_read_bytes)
+        for held_bytes in _hold_sizes(account, count, step):
+            hold = self._books.hold_egress(
+                reader.account_id, held_bytes, self._clock.now(), certificate_id=reader.certificate_id
+            )
             try:
-                hold_id = await _answered(self._books.hold_egress(account_id, held_bytes, self._clock.now()))
+                hold_id = await _answered(hold)
             except BooksRefused as exc:
-                if exc.code is not ErrorCode.PAYMENT_REQUIRED:
+                short = exc.code in (ErrorCode.PAYMENT_REQUIRED, ErrorCode.DELEGATION_EXHAUSTED)
+                if not short or (exc.code is ErrorCode.DELEGATION_EXHAUSTED and held_bytes == count):
                     raise
             else:
                 return _Hold(hold_id, held_bytes)
@@ -145,8 +161,8 @@ async def _answered(question: Awaitable[T]) -> T:
     raise trio.TooSlowError
 
 
-def _hold_sizes(account: Account, count: int) -> list[int]:  # R-W24
+def _hold_sizes(account: Account, count: int, step: int) -> list[int]:  # R-W24
     """Sizes to try for a new hold: the whole step or what the deposit allows of it, then just this read."""
     price = account.egress_msat_per_gib
-    allowed = account.deposit_msat * GIB // price if price else EGRESS_STEP_BYTES
-    return [max(count, min(allowed, EGRESS_STEP_BYTES)), count]
+    allowed = account.deposit_msat * GIB // price if price else step
+    return [max(count, min(allowed, step)), count]

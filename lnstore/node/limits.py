@@ -81,8 +81,10 @@ ANCHOR_SKEW_SECONDS = 600
 """How far the client's clock may be from ours when it opens an account."""
 
 EGRESS_STEP_BYTES = 64 * 1024 * 1024
+DELEGATE_STEP_BYTES = 16 * 1024 * 1024
 EGRESS_IDLE_SECONDS = 30.0
-"""Traffic is paid in steps: one hold covers that much reading, and is settled when nothing was read for so long."""
+"""Traffic is paid in steps: one hold covers that much reading (less for a delegate, so that it does not keep the
+holder's deposit), and is settled when nothing was read for so long."""
 
 SETTLE_SECONDS = 5.0
 """At the end: to settle holds in the books, whatever else happens."""

@@ -19,9 +19,10 @@ import trio
 
 from lnstore.logs import get_logger
 from lnstore.node.budget import Payload, PayloadBuffers
-from lnstore.node.context import NodeContext, RequestContext
+from lnstore.node.context import NodeContext, Peer, RequestContext
+from lnstore.node.egress import Reader
 from lnstore.node.errors import Refusal
-from lnstore.node.handlers import HANDLERS
+from lnstore.node.handlers import answer
 from lnstore.node.handlers.hello import is_understood
 from lnstore.node.limits import PAUSE_SECONDS, READ_BYTES, REQUESTS_PER_SESSION
 from lnstore.ports import BooksRefused, LightningError, StorageFull
@@ -54,7 +55,7 @@ class Session:
         self._writer = trio.StrictFIFOLock()
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
-        self._account_id: AccountId | None = None
+        self._peer: Peer | None = None
         self._greeted = False
         self._draining = False
         self._in_work = 0
@@ -69,8 +70,8 @@ class Session:
                         await self._serve(nursery)
                 await self._linger()
             await trio.aclose_forcefully(self._stream)
-            if self._account_id is not None and not self._draining:
-                await self._node.egress.settle(self._account_id)
+            if self._peer is not None and not self._draining:
+                await self._settle(self._peer)
         except Exception:  # noqa: BLE001 - the boundary of a connection
             self._log.exception("connection failed; it is closed")
         finally:
@@ -82,6 +83,11 @@ class Session:
         self._draining = True
         if not self._in_work:
             self._reading.cancel()
+
+    async def _settle(self, peer: Peer) -> None:
+        await self._node.egress.settle(Reader(peer.key))
+        if peer.authority is not None:
+            await self._node.egress.settle(Reader(peer.authority.account_id, peer.authority.certificate_id))
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -110,9 +116,9 @@ class Session:
                 await self._stream.send_all(handshake)
             match event:
                 case HandshakeDone(peer=peer):
-                    self._account_id = AccountId(peer)
+                    self._peer = Peer(AccountId(peer))
                     self._shaken()
-                    self._log = self._log.bind(account=self._account_id.hex()[:16])
+                    self._log = self._log.bind(account=peer.hex()[:16])
                     self._log.debug("connected")
                     return
                 case PeerClosed():
@@ -188,9 +194,9 @@ class Session:
 
     def _gate(self, message: Request | None) -> Refusal | None:  # M-R5, M-R9
         """Why this request is not even looked at; decided as it arrives, so requests may follow hello at once."""
-        if self._account_id is None:
+        if self._peer is None:
             raise AssertionError("a request before the handshake")
-        limited = self._node.admission.request(type(message), self._account_id, self._network)
+        limited = self._node.admission.request(type(message), self._peer.key, self._network)
         if limited is not None:
             return limited
         if message is None:
@@ -226,11 +232,11 @@ class Session:
         """The reply to a request, whatever happens: the boundary of a request."""
         log = self._log.bind(request=request_id, type=type(message).__name__)
         started = time.perf_counter()
-        if self._account_id is None:
+        if self._peer is None:
             raise AssertionError("a request before the handshake")
-        request = RequestContext(self._node, self._account_id, log, until_sent, self._network)
+        request = RequestContext(self._node, self._peer, log, until_sent, self._network)
         try:
-            reply = await HANDLERS[type(message)](request, message)
+            reply = await answer(request, message)
         except Refusal as exc:
             reply = _refused(exc)
         except (BooksRefused, RemoteProtocolError) as exc:

@@ -8,10 +8,12 @@ from hashlib import sha256
 from typing import Protocol
 
 from lnstore.ports.lightning import Invoice
+from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, Digest, Msat, PaymentHash, ShareId
+from lnstore_protocol.ids import AccountId, CertificateId, Digest, Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement, Record, period_at
+from lnstore_protocol.usages import Usage
 
 
 class BooksRefused(Exception):
@@ -88,13 +90,14 @@ class PlannedInvoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLease:
-    """A lease to be added: an account's claim on a share that is on disk."""
+    """A lease to be added: an account's claim on a share that is on disk, made by its holder or under a certificate."""
 
     account_id: AccountId
     share_id: ShareId
     size_bytes: int
     token_start: int
     tokens: bytes = field(repr=False)
+    certificate_id: CertificateId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,19 @@ class Lease:
     size_bytes: int
     token_start: int
     tokens: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegate:
+    """A presented certificate: what was done under it and those below it, and what is still allowed."""
+
+    certificate_id: CertificateId
+    account_id: AccountId
+    used_bytes: int
+    shares: int
+    read_bytes: int
+    free_bytes: int
+    free_read_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,38 +195,61 @@ class AccountBooks(Protocol):
 
 
 class LeaseBooks(Protocol):
-    """Who keeps which share alive."""
+    """Who keeps which share alive. The holder's own leases and those under each certificate are sets of their own.
 
-    async def may_write(self, account_id: AccountId, size_bytes: int) -> Account:
+    `certificate_id` chooses the set; None is the holder's own.
+    """
+
+    async def may_write(
+        self, account_id: AccountId, size_bytes: int, *, certificate_id: CertificateId | None = None
+    ) -> Account:
         """Check early that a share of this size would be taken now; BooksRefused says why not."""
         ...
 
     async def add_lease(self, lease: NewLease, now: int, *, present: Callable[[ShareId], bool]) -> int:
         """Add the lease (again: replace its tokens); the account's used bytes.
 
-        Checked inside the transaction: the account may write, used ≤ capacity, and `present(share_id)`;
-        FileNotFoundError when the share was swept meanwhile (put it again). Leases of many callers share one commit.
+        Checked inside the transaction: the account may write, used ≤ capacity, the certificate has not ended and it
+        and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
+        (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
         """
         ...
 
-    async def drop_leases(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> tuple[int, int]:
-        """End leases; how many ended and the used bytes now."""
+    async def drop_leases(
+        self, account_id: AccountId, share_ids: Sequence[ShareId], *, certificate_id: CertificateId | None = None
+    ) -> tuple[int, int]:
+        """End leases; how many ended and the used bytes now, the account's or the certificate's."""
         ...
 
-    async def held(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> list[bool]:
-        """For each id whether the account holds a lease on it."""
+    async def held(
+        self, account_id: AccountId, share_ids: Sequence[ShareId], *, certificate_id: CertificateId | None = None
+    ) -> list[bool]:
+        """For each id whether the set holds a lease on it."""
         ...
 
-    async def leases(self, account_id: AccountId, *, after: ShareId | None, limit: int) -> list[Lease]:
+    async def leases(
+        self,
+        account_id: AccountId,
+        *,
+        after: ShareId | None,
+        limit: int,
+        certificate_id: CertificateId | None = None,
+    ) -> list[Lease]:
         """Leases in ascending order of share id."""
         ...
 
     async def leased_ids(self, account_id: AccountId) -> bytes:
-        """All the account's share ids, ascending, 32 bytes each: what the sample is drawn from."""
+        """All the holder's own share ids, ascending, 32 bytes each: what the sample is drawn from."""
         ...
 
     async def lease_tokens(self, account_id: AccountId, share_ids: Sequence[ShareId]) -> dict[ShareId, Lease]:
-        """These leases, by share id."""
+        """These leases of the holder's own, by share id."""
+        ...
+
+    async def visible_lease(
+        self, account_id: AccountId, share_id: ShareId, *, certificate_id: CertificateId | None = None
+    ) -> Lease | None:
+        """A lease on this share: for the holder whosever in the account, else the certificate's own."""
         ...
 
     async def replace_tokens(
@@ -312,8 +351,10 @@ class InvoiceBooks(Protocol):
 class TrafficBooks(Protocol):
     """Egress, paid from the deposit: a hold before bytes go out, posted or voided after."""
 
-    async def hold_egress(self, account_id: AccountId, traffic_bytes: int, now: int) -> int:
-        """Reserve the price of `traffic_bytes`; the hold's id. BooksRefused when the deposit lacks."""
+    async def hold_egress(
+        self, account_id: AccountId, traffic_bytes: int, now: int, *, certificate_id: CertificateId | None = None
+    ) -> int:
+        """Reserve the price of `traffic_bytes`; the hold's id. BooksRefused when the deposit or a certificate lacks."""
         ...
 
     async def settle_egress(self, hold_id: int, used_bytes: int, now: int) -> None:
@@ -322,6 +363,37 @@ class TrafficBooks(Protocol):
 
     async def settle_orphaned_holds(self, now: int) -> int:
         """At start-up: post in full the holds a crash left behind (they bound what was read); how many."""
+        ...
+
+
+class DelegationBooks(Protocol):
+    """Certificates by which others act for an account."""
+
+    async def present(self, authority: Authority, now: int) -> Delegate:
+        """Enter the chain's certificates, and what was done under the last one so far.
+
+        BooksRefused: NO_ACCOUNT, LAPSED, DELEGATION_ENDED, or DELEGATION_REFUSED when there are too many.
+        """
+        ...
+
+    async def delegate(self, certificate_id: CertificateId, now: int) -> Delegate:
+        """A presented certificate as it stands; BooksRefused(DELEGATION_ENDED) when it was revoked or has expired."""
+        ...
+
+    async def revoke(self, account_id: AccountId, target: bytes, now: int) -> int:
+        """End the certificate of this id, or all of this subject, with those below; how many presented ones ended."""
+        ...
+
+    async def usages(self, account_id: AccountId, *, after: CertificateId | None, limit: int) -> list[Usage]:
+        """What was done under the account's certificates, ascending by id."""
+        ...
+
+    async def is_below(self, account_id: AccountId, target: CertificateId, above: CertificateId | None) -> bool:
+        """Whether `target` is a certificate of the account, and (with `above`) that one or below it."""
+        ...
+
+    async def delegated(self, account_id: AccountId) -> tuple[int, int]:
+        """Bytes and shares stored under the account's certificates."""
         ...
 
 
@@ -365,6 +437,7 @@ class Books(
     AccountBooks,
     StrangerBooks,
     LeaseBooks,
+    DelegationBooks,
     InvoiceBooks,
     TrafficBooks,
     LedgerBooks,

@@ -39,6 +39,9 @@ class ErrorCode(IntEnum):
     ROOT_MISMATCH = 23
     RANGE_INVALID = 24
     STORAGE_FULL = 25
+    DELEGATION_REFUSED = 26
+    DELEGATION_EXHAUSTED = 27
+    DELEGATION_ENDED = 28
     NONCE_MISMATCH = 30
     PERIOD_REFUSED = 31
     LIGHTNING_UNAVAILABLE = 32
@@ -80,6 +83,15 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.ROOT_MISMATCH: ErrorRule(Retry.NEVER, "The bytes do not have the Merkle root they were sent under."),
     ErrorCode.RANGE_INVALID: ErrorRule(Retry.NEVER, "The range lies outside the share."),
     ErrorCode.STORAGE_FULL: ErrorRule(Retry.LATER, "The node's disk is full or failing."),
+    ErrorCode.DELEGATION_REFUSED: ErrorRule(
+        Retry.NEVER, "The delegation does not allow this; ask the account's holder, or use an account of your own."
+    ),
+    ErrorCode.DELEGATION_EXHAUSTED: ErrorRule(
+        Retry.AFTER_ACTION, "What the delegation allows is used up; drop something, or ask for another delegation."
+    ),
+    ErrorCode.DELEGATION_ENDED: ErrorRule(
+        Retry.AFTER_ACTION, "The delegation has expired or was revoked; ask the account's holder for another one."
+    ),
     ErrorCode.NONCE_MISMATCH: ErrorRule(Retry.NEVER, "Another nonce was already revealed for this token index."),
     ErrorCode.PERIOD_REFUSED: ErrorRule(
         Retry.AFTER_ACTION, "That period or index is not the account's next; ask for its status again."

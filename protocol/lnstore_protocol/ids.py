@@ -51,6 +51,10 @@ class ShareId(FixedBytes):
     """The Merkle root of a share, 32 bytes."""
 
 
+class CertificateId(FixedBytes):
+    """The hash of a delegation's certificate, 32 bytes."""
+
+
 class PaymentHash(FixedBytes):
     """SHA-256 of a payment's preimage, 32 bytes."""
 

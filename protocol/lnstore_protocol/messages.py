@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, LightningId, Msat, ShareId
+from lnstore_protocol.ids import AccountId, CertificateId, LightningId, Msat, ShareId
 
 Buffer = bytes | bytearray | memoryview
 """Bulk bytes that are passed on without a copy."""
@@ -29,6 +29,9 @@ TOKEN_BYTES = 16
 SAMPLE_SHARES = 512
 MAX_IDS = 16_384
 """Share ids in one have_shares, list_shares or drop_shares."""
+
+MAX_DELEGATIONS = 256
+"""Certificates in one list_delegations."""
 
 MAX_TOKEN_TABLES = 1024
 """Shares in one put_tokens."""
@@ -140,6 +143,8 @@ class AccountStatusReply:
 
     `paid_until_at` is the end of the last paid period; `next_period` the first unpaid one; `token_index` t of its
     proof; `growth_index` and `deposit_index` the numbers of the next growth and deposit. Traffic counts bytes ever.
+    `delegated_bytes` and `delegated_shares` of what is used was stored by delegates. A delegate is told what it may
+    and does use itself.
     `removed_at` is when an account that never paid anything may be removed.
     `agreement` is the last but one that was signed if there are several, `renewed_agreement` then the last. A change of
     prices that is not signed yet is told with all three of the announced fields.
@@ -161,6 +166,8 @@ class AccountStatusReply:
     egress_bytes: int = wire(26)
     now_at: int = wire(28)
     agreement: bytes = wire(30, max_len=8 * KIB)
+    delegated_bytes: int = wire(51, default=0)
+    delegated_shares: int = wire(53, default=0)
     removed_at: int | None = wire(61, default=None)
     announced_terms: bytes | None = wire(21, max_len=4 * KIB, default=None)
     announced_period: int | None = wire(23, default=None)
@@ -291,11 +298,12 @@ class HaveSharesReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListShares:
-    """The account's shares in ascending order of id, those after `after` (or from the first)."""
+    """Own shares in ascending order of id, those after `after` (or from the first); with `certificate` that one's."""
 
     TYPE: ClassVar[int] = 20
     limit: int = wire(2)
     after: ShareId | None = wire(1, default=None)
+    certificate: CertificateId | None = wire(3, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,9 +316,13 @@ class ListSharesReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropShares:
-    """Give up the leases on these shares (payload: ids, 32 bytes each). Unknown ids are no error."""
+    """Give up the leases on these shares (payload: ids, 32 bytes each). Unknown ids are no error.
+
+    Own leases, or with `certificate` those made under it.
+    """
 
     TYPE: ClassVar[int] = 22
+    certificate: CertificateId | None = wire(1, default=None)
     payload: Buffer = field(repr=False)
 
 
@@ -407,6 +419,56 @@ class ListPeersReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PresentDelegation:
+    """Act on this connection from now on for the account that the chain (delegation.py) begins with."""
+
+    TYPE: ClassVar[int] = 40
+    chain: bytes = wire(2, max_len=2 * KIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentDelegationReply:
+    """What the certificate has stored and read so far, with those below it."""
+
+    TYPE: ClassVar[int] = 40 + REPLY
+    used_bytes: int = wire(2)
+    read_bytes: int = wire(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeDelegation:
+    """End a certificate of the account (`target` is its id) or all of a subject (its key), and all below it."""
+
+    TYPE: ClassVar[int] = 42
+    target: bytes = wire(2, max_len=32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeDelegationReply:
+    """Ended for good; `certificates` of those that were presented here ended by it."""
+
+    TYPE: ClassVar[int] = 42 + REPLY
+    certificates: int = wire(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListDelegations:
+    """The account's certificates that were presented here, ascending by id, those after `after`."""
+
+    TYPE: ClassVar[int] = 44
+    limit: int = wire(2)
+    after: CertificateId | None = wire(1, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListDelegationsReply:
+    """Payload: a CBOR array of usages (delegation.Usage); fewer than asked means that these are the last."""
+
+    TYPE: ClassVar[int] = 44 + REPLY
+    payload: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GetReceipts:
     """The account's receipts from number `first_number` on, at most `limit` (1 … RECEIPTS_AT_ONCE) of them."""
 
@@ -488,6 +550,9 @@ Request = (
     | GetRecord
     | ChannelInfo
     | ListPeers
+    | PresentDelegation
+    | RevokeDelegation
+    | ListDelegations
     | GetReceipts
     | PutReceipts
     | PutTokens
@@ -510,6 +575,9 @@ Reply = (
     | GetRecordReply
     | ChannelInfoReply
     | ListPeersReply
+    | PresentDelegationReply
+    | RevokeDelegationReply
+    | ListDelegationsReply
     | GetReceiptsReply
     | PutReceiptsReply
     | PutTokensReply
@@ -550,6 +618,8 @@ SIZE_LIMITS: dict[int, SizeLimit] = {
     GetRecordReply.TYPE: SizeLimit(9 * KIB),
     ChannelInfoReply.TYPE: SizeLimit(3 * KIB),
     ListPeersReply.TYPE: SizeLimit(32 * KIB),
+    PresentDelegation.TYPE: SizeLimit(3 * KIB),
+    ListDelegationsReply.TYPE: SizeLimit(1 * KIB, MAX_DELEGATIONS * KIB),
     PutTokens.TYPE: SizeLimit(1 * KIB, MAX_TOKEN_TABLES * (32 + TOKENS_PER_SHARE * TOKEN_BYTES)),
     GetReceiptsReply.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),
     PutReceipts.TYPE: SizeLimit(1 * KIB, RECEIPTS_AT_ONCE * (2 + MAX_RECEIPT_BYTES)),

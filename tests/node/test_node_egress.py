@@ -7,6 +7,7 @@ import trio
 import trio.lowlevel
 from node_world import MIB, Client, RunningNode, World, eventually, some_bytes
 
+from lnstore.node.egress import Reader
 from lnstore.node.errors import Refusal
 from lnstore.ports import Account
 from lnstore_protocol.errors import ErrorCode
@@ -33,11 +34,11 @@ async def test_a_step_is_held_and_the_rest_comes_back_when_it_is_settled(world: 
     async with world.running() as node, world.client(node) as client:
         account = await _reader(world, node, client, 1000)
         egress = node.node.context.egress
-        async with egress.reading(account.account_id, 10 * MIB):
+        async with egress.reading(Reader(account.account_id), 10 * MIB):
             assert await _deposit(node, account) == 1000 - 63  # 64 MiB at 1000 msat per GiB
-        async with egress.reading(account.account_id, 10 * MIB):
+        async with egress.reading(Reader(account.account_id), 10 * MIB):
             assert await _deposit(node, account) == 1000 - 63
-        await egress.settle(account.account_id)
+        await egress.settle(Reader(account.account_id))
         assert await _deposit(node, account) == 1000 - 20
         assert sum((await node.books.balances()).values()) == 0
 
@@ -49,13 +50,13 @@ async def test_concurrent_readers_share_a_hold_and_together_pay_for_what_they_re
 
         async def read() -> None:
             for _ in range(5):
-                async with egress.reading(account.account_id, 4 * MIB):
+                async with egress.reading(Reader(account.account_id), 4 * MIB):
                     await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
             for _ in range(8):
                 nursery.start_soon(read)
-        await egress.settle(account.account_id)
+        await egress.settle(Reader(account.account_id))
         # 160 MiB in three holds, each rounded up by less than one msat.
         assert 1000 * 160 * MIB / GIB <= 1000 - await _deposit(node, account) < 1000 * 160 * MIB / GIB + 3
 
@@ -65,10 +66,10 @@ async def test_a_small_deposit_is_used_to_its_last_msat(world: World) -> None:  
         account = await _reader(world, node, client, 10)  # 10.24 MiB
         egress = node.node.context.egress
         for _ in range(10):
-            async with egress.reading(account.account_id, MIB):
+            async with egress.reading(Reader(account.account_id), MIB):
                 pass
         with pytest.raises(Refusal) as refused:
-            await egress.reading(account.account_id, MIB).__aenter__()
+            await egress.reading(Reader(account.account_id), MIB).__aenter__()
         assert refused.value.code is ErrorCode.PAYMENT_REQUIRED
         assert refused.value.amount_msat == 1
         assert await _deposit(node, account) == 0
@@ -79,9 +80,9 @@ async def test_a_read_that_fails_is_not_charged(world: World) -> None:
         account = await _reader(world, node, client, 100)
         egress = node.node.context.egress
         with pytest.raises(ZeroDivisionError):
-            async with egress.reading(account.account_id, 10 * MIB):
+            async with egress.reading(Reader(account.account_id), 10 * MIB):
                 _ = 1 // 0
-        await egress.settle(account.account_id)
+        await egress.settle(Reader(account.account_id))
         assert await _deposit(node, account) == 100
 
 
@@ -114,5 +115,5 @@ async def test_at_a_price_of_nothing_reading_needs_no_deposit(world: World) -> N
         await client.rent(8 * MIB)
         share_id = await client.put(some_bytes(MIB))
         await client.ask(GetShare(share_id=share_id, offset=0, length=0), GetShareReply)
-        await node.node.context.egress.settle(client.account_id)
+        await node.node.context.egress.settle(Reader(client.account_id))
         assert (await client.status()).egress_bytes == MIB

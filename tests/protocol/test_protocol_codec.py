@@ -81,7 +81,7 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:  # T-W10
                 values[field.name] = bytes(size_limit(cls.TYPE).payload_bytes)
             case "int" | "int | None" | "Msat" | "Msat | None":
                 values[field.name] = codec.MAX_INTEGER
-            case "ShareId" | "ShareId | None" | "AccountId":
+            case "ShareId" | "ShareId | None" | "AccountId" | "CertificateId | None":
                 values[field.name] = b"i" * 32
             case "LightningId":
                 values[field.name] = b"i" * 33

@@ -18,6 +18,7 @@ LETTERS = {
     "03": "P",
     "04": "F",
     "05": "R",
+    "05a": "D",
     "05b": "RC",
     "06": "E",
     "07": "S",
@@ -25,7 +26,7 @@ LETTERS = {
 }
 """The requirement letter of each numbered document."""
 
-REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RC|E|S|V)-([WR])([0-9]+)\b")
+REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|D|RC|E|S|V)-([WR])([0-9]+)\b")
 
 _FIELDS = "| key | field | type | length | presence | meaning |"
 _MESSAGE = re.compile(r"### `(\w+)` · type (\d+) · (request|reply) · head ≤ (\d+) · payload ≤ (\d+)")
@@ -70,9 +71,9 @@ def prose(number: str) -> str:
 
 @cache
 def message_tables() -> dict[str, MessageTable]:
-    """All messages of 02, 02a, 02b and 05b by name."""
+    """All messages of 02, 02a, 02b, 05a and 05b by name."""
     tables = {}
-    for number in ("02", "02a", "02b", "05b"):
+    for number in ("02", "02a", "02b", "05a", "05b"):
         for match, section in _sections(documents()[number], _MESSAGE):
             name, kind, direction, head, payload = match.groups()
             tables[name] = MessageTable(name, int(kind), direction, int(head), int(payload), _rows(section))
@@ -81,8 +82,8 @@ def message_tables() -> dict[str, MessageTable]:
 
 @cache
 def structure_tables() -> dict[str, tuple[Row, ...]]:
-    """The signed structures of 05 and 05b by name."""
-    texts = (documents()[number] for number in ("05", "05b"))
+    """The signed structures of 05, 05a and 05b by name."""
+    texts = (documents()[number] for number in ("05", "05a", "05b"))
     return {match[1]: _rows(section) for text in texts for match, section in _sections(text, _STRUCTURE)}
 
 

@@ -19,14 +19,16 @@ import pycddl
 import pytest
 from spec_documents import SPEC, MessageTable, Row, message_tables
 
-from lnstore_protocol import caps, cbor, manifest, trees
+from lnstore_protocol import bech32m, caps, cbor, manifest, trees
 from lnstore_protocol.codec import decode_head, encode_head
+from lnstore_protocol.delegation import Certificate, Delegation, Rights, Serial, SignedCertificate, encode_chain
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeAddress, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose, Message, Reply, Request
 from lnstore_protocol.receipts import NO_SAMPLE, Acknowledgement, Receipt, agreement_hash
 from lnstore_protocol.terms import Agreement, ChannelPolicy, Record, SignedTerms, Terms
+from lnstore_protocol.usages import Usage, encode_usages
 
 _AS_PYCDDL_NEEDS_IT = (
     (r"(?<!^share-ids = )\b([bt]str)( \.(?:size (?:\([^)]*\)|\d+)|cbor \w+))", r"(\1 .and (\1\2))"),
@@ -199,6 +201,7 @@ def _structures() -> dict[str, list[bytes]]:
         "terms": [terms.encoded],
         "agreement": [proposed.encoded, proposed.countersign(NODE).encoded],
         "record": [record.sign(ACCOUNT)],
+        "certificate": [_certificate().encoded],
         "receipt": [_receipt(proposed)],
         "acknowledgement": [Acknowledgement.of(_receipt(proposed), 1_700_000_300).sign(ACCOUNT)],
     }
@@ -227,12 +230,28 @@ def _receipt(agreement: Agreement) -> bytes:
     ).sign(NODE)
 
 
+def _certificate() -> SignedCertificate:
+    return Certificate(
+        account_id=AccountId(ACCOUNT.public_key),
+        issuer=AccountId(ACCOUNT.public_key),
+        subject=AccountId(b"\x55" * 32),
+        serial=Serial(bytes(16)),
+        nodes=bytes(NODE.public_key),
+        maximum_bytes=1 << 30,
+        maximum_read_bytes=1 << 30,
+        expires_at=1_700_000_000,
+        rights=Rights.READ_WRITE,
+        levels=1,
+    ).sign(ACCOUNT)
+
+
 _DECODERS: dict[str, Any] = {
     "terms": SignedTerms.decode,
     "agreement": Agreement.decode,
     "record": Record.decode,
     "receipt": Receipt.decode,
     "acknowledgement": Acknowledgement.decode,
+    "certificate": SignedCertificate.decode,
 }
 
 
@@ -258,6 +277,8 @@ def _broken_structures() -> list[Any]:
                 wrong += [-1, 1 << 63]
             if isinstance(value, bytes) and (key != 2 or rule != "record"):
                 may_be_shorter, holds_cbor = (rule, key) == ("record", 6), (rule, key) == ("agreement", 0)
+                if (rule, key) == ("certificate", 8):
+                    value, may_be_shorter = value * 16, True  # noqa: PLW2901 - as long as it may be
                 wrong += [value[:-1]] * (not may_be_shorter) + [value + b"\0"] * (not holds_cbor)
             cases += [(rule, f"key {key} = {str(bad)[:20]!r}", whole | {key: bad}) for bad in wrong]
         cases.append((rule, "an unknown even key", whole | {98: 0}))
@@ -270,6 +291,30 @@ def test_each_broken_structure_is_refused_by_code_and_cddl(rule: str, value: dic
     with pytest.raises(RemoteProtocolError):
         _DECODERS[rule](encoded)
     assert not is_valid(rule, encoded)
+
+
+def test_a_chain_a_delegation_and_a_list_of_usages_are_valid() -> None:
+    signed = _certificate()
+    usage = Usage(
+        certificate=signed.encoded,
+        used_bytes=1,
+        shares=1,
+        written_bytes=1,
+        read_bytes=1,
+        first_seen_at=1,
+        last_seen_at=1,
+        parent=signed.certificate_id,
+        revoked_at=1,
+    )
+    chain = encode_chain((signed,))
+    assert is_valid("chain", chain)
+    assert is_valid("usages", encode_usages([usage]))
+    address = NodeAddress.parse(f"lnstore://{NODE.public_key.hex()}@host:1")
+    _, text = bech32m.decode(Delegation((signed,), (address,)).to_text(), ("lnsd",), what="text", version=0)
+    assert is_valid("delegation", text)
+    assert not is_valid("chain", cbor2.dumps([]))
+    assert not is_valid("usages", cbor2.dumps([{0: signed.encoded}]))
+    assert not is_valid("delegation", cbor2.dumps({0: chain}))
 
 
 # --- the manifest ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from spec_documents import MessageTable, Row, documents, message_tables, prose, structure_tables, tables_with
 
-from lnstore_protocol import codec, receipts, structures, terms
+from lnstore_protocol import codec, delegation, receipts, structures, terms, usages
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode
 from lnstore_protocol.ids import FixedBytes
 from lnstore_protocol.messages import UNKNOWN_LIMIT, AccountState, InvoicePurpose, Reply, Request
@@ -101,6 +101,7 @@ def test_limits_of_unknown_types_and_of_list_elements_are_those_of_the_code() ->
         ("terms", terms._TERMS),
         ("agreement", terms._AGREEMENT),
         ("record", terms._RECORD),
+        ("certificate", delegation._CERTIFICATE),
         ("receipt", receipts._RECEIPT),
         ("acknowledgement", receipts._ACKNOWLEDGEMENT),
     ],
@@ -117,6 +118,16 @@ def test_structure_table_is_that_of_the_code(name: str, table: structures.Table)
         assert rows[key].presence == ("optional" if key % 2 else "required")
         if issubclass(kind, FixedBytes):
             assert rows[key].length == f"= {kind.SIZE}"
+
+
+def test_table_of_usages_is_that_of_the_code() -> None:
+    rows = {row.key: (row.name, row.presence) for row in structure_tables()["usage"]}
+    required = {key: (name, "required") for key, (name, _) in usages._USAGE.items()}
+    assert rows == required | {key: (name, "optional") for key, (name, _) in usages._USAGE_OPTIONAL.items()}
+
+
+def test_rights_are_those_of_the_code() -> None:
+    assert ", ".join(f"{right.value} {right.name}" for right in delegation.Rights) in prose("05a")
 
 
 def test_error_registry_is_that_of_the_code() -> None:

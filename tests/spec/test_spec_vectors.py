@@ -19,17 +19,18 @@ from lnstore.client.rent import check_rent
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
-from lnstore_protocol import caps, codec, content, manifest, merkle, proofs, terms, trees
+from lnstore_protocol import caps, codec, content, delegation, manifest, merkle, proofs, terms, trees
 from lnstore_protocol.bundles import BundleCheck
 from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import ReplyReceived, RequestReceived
 from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import LightningId, Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import SAMPLE_SHARES, InvoiceReply
 from lnstore_protocol.prices import PriceNotAgreed, earliest_change
 from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
+from lnstore_protocol.usages import check_usages, decode_usages
 
 sys.path.insert(0, str(SPEC))
 from cases.common import ACCOUNT, NODE, example_terms, key, material
@@ -122,6 +123,34 @@ _STRUCTURES: dict[str, Callable[[bytes], Any]] = {
 def _structures(case: Case) -> Case:
     _STRUCTURES[case["kind"]](bytes.fromhex(case["encoded"]))
     return {}
+
+
+def _delegation(case: Case) -> Case:  # D-R1, D-R2, D-R3, D-R4, D-R5, D-R18, D-R19
+    match case["op"]:
+        case "verify":
+            authority = delegation.verify_chain(
+                bytes.fromhex(case["chain"]),
+                presenter=AccountId.from_hex(case["presenter"]),
+                node_id=NodeId.from_hex(case["node_id"]),
+                now=case["now"],
+            )
+            last = authority.certificate
+            return {
+                "account_id": authority.account_id.hex(),
+                "certificate_ids": [signed.certificate_id.hex() for signed in authority.chain],
+                "maximum_bytes": last.maximum_bytes,
+                "maximum_read_bytes": last.maximum_read_bytes,
+                "rights": int(last.rights),
+            }
+        case "text":
+            parsed = delegation.parse_delegation(case["text"])
+            assert parsed.to_text() == case["text"].lower()
+            addresses = [str(address) for address in parsed.addresses]
+            return {"chain": delegation.encode_chain(parsed.chain).hex(), "addresses": addresses}
+        case _:
+            listed = decode_usages(bytes.fromhex(case["payload"]), limit=case["limit"])
+            check_usages(listed, AccountId.from_hex(case["account_id"]))
+            return {"certificate_ids": [entry.signed.certificate_id.hex() for entry in listed]}
 
 
 def _receipts(case: Case) -> Case:
@@ -411,6 +440,7 @@ _REPLAY = {
     "merkle.json": _merkle,
     "proofs.json": _proofs,
     "rent.json": _rent,
+    "delegation.json": _delegation,
     "receipts.json": _receipts,
     "structures.json": _structures,
 }

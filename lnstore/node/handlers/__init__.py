@@ -6,7 +6,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lnstore.node.context import RequestContext
-from lnstore.node.handlers import accounts, growth, hello, leases, peers, receipts, records, renewal, rent, shares
+from lnstore.node.handlers import (
+    accounts,
+    delegations,
+    growth,
+    hello,
+    leases,
+    peers,
+    receipts,
+    records,
+    renewal,
+    rent,
+    shares,
+)
 from lnstore_protocol.messages import (
     AccountStatus,
     AddCapacity,
@@ -19,9 +31,11 @@ from lnstore_protocol.messages import (
     GetTerms,
     HaveShares,
     Hello,
+    ListDelegations,
     ListPeers,
     ListShares,
     OpenAccount,
+    PresentDelegation,
     PutReceipts,
     PutRecord,
     PutShare,
@@ -30,6 +44,7 @@ from lnstore_protocol.messages import (
     Reply,
     Request,
     RequestInvoice,
+    RevokeDelegation,
 )
 
 Handler = Callable[[RequestContext, Any], Awaitable[Reply]]
@@ -52,7 +67,17 @@ HANDLERS: dict[type[Request], Handler] = {
     GetRecord: records.get_record,
     ChannelInfo: peers.channel_info,
     ListPeers: peers.list_peers,
+    PresentDelegation: delegations.present_delegation,
+    RevokeDelegation: delegations.revoke_delegation,
+    ListDelegations: delegations.list_delegations,
     GetReceipts: receipts.get_receipts,
     PutReceipts: receipts.put_receipts,
     PutTokens: leases.put_tokens,
 }
+
+
+async def answer(request: RequestContext, message: Request) -> Reply:
+    """The reply of the message's handler, once a delegate was found to be allowed to ask for it."""
+    if request.authority is not None:
+        await delegations.check_delegated(request, request.authority, message)
+    return await HANDLERS[type(message)](request, message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
+from lnstore.node.handlers import delegations
 from lnstore.node.limits import ANCHOR_SKEW_SECONDS
 from lnstore.node.strangers import limits_of, network_key
 from lnstore_protocol.errors import ErrorCode
@@ -48,6 +49,9 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
 async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8, MA-W7
     """How the account stands, lapsed or not."""
     account = await request.account(even_lapsed=True)
+    if request.authority is not None:
+        return await delegations.delegate_status(request, account, request.authority)
+    delegated_bytes, delegated_shares = await request.node.books.delegated(request.account_id)
     unpaid_since_at = account.unpaid_since_at
     return AccountStatusReply(
         state=account.state,
@@ -65,5 +69,7 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         egress_bytes=account.egress_bytes,
         now_at=request.node.clock.now(),
         agreement=account.agreement,
+        delegated_bytes=delegated_bytes,
+        delegated_shares=delegated_shares,
         removed_at=None if unpaid_since_at is None else unpaid_since_at + request.node.config.unpaid_account_time,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
+from lnstore.node.handlers.delegations import chosen_set
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import (
@@ -29,7 +30,9 @@ PAGE = 1024
 async def have_shares(request: RequestContext, message: HaveShares) -> HaveSharesReply:  # MB-R12, MB-R13
     """One bit per id."""
     await request.account()
-    held = await request.node.books.held(request.account_id, _share_ids(message.payload))
+    held = await request.node.books.held(
+        request.account_id, _share_ids(message.payload), certificate_id=request.certificate_id
+    )
     return HaveSharesReply(held=pack_bits(held))
 
 
@@ -38,11 +41,14 @@ async def list_shares(request: RequestContext, message: ListShares) -> ListShare
     if not 1 <= message.limit <= MAX_IDS:
         raise Refusal(ErrorCode.TOO_LARGE, f"list 1 to {MAX_IDS} shares at a time")
     await request.account()
+    certificate_id = await chosen_set(request, message.certificate)
     await request.hold_memory(message.limit * LISTED_BYTES)
     listed = bytearray()
     after, left = message.after, message.limit
     while left:
-        page = await request.node.books.leases(request.account_id, after=after, limit=min(left, PAGE))
+        page = await request.node.books.leases(
+            request.account_id, after=after, limit=min(left, PAGE), certificate_id=certificate_id
+        )
         for lease in page:
             listed += lease.share_id
             listed += lease.size_bytes.to_bytes(4, "big")
@@ -56,7 +62,10 @@ async def list_shares(request: RequestContext, message: ListShares) -> ListShare
 async def drop_shares(request: RequestContext, message: DropShares) -> DropSharesReply:  # MB-R18, MB-R19
     """End leases; the bytes go with the next sweep."""
     await request.account()
-    dropped, used_bytes = await request.node.books.drop_leases(request.account_id, _share_ids(message.payload))
+    certificate_id = await chosen_set(request, message.certificate)
+    dropped, used_bytes = await request.node.books.drop_leases(
+        request.account_id, _share_ids(message.payload), certificate_id=certificate_id
+    )
     if dropped:
         request.node.sweep_wanted.set()
     return DropSharesReply(dropped=dropped, used_bytes=used_bytes)

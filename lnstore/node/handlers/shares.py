@@ -45,12 +45,14 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
     size_bytes = len(message.payload)
     if not 1 <= size_bytes <= MAX_SHARE_BYTES or len(message.tokens) % TOKEN_BYTES:
         raise Refusal(ErrorCode.MALFORMED, f"a share has 1 to {MAX_SHARE_BYTES} bytes, a token {TOKEN_BYTES}")
+    if request.authority is not None and message.tokens:  # D-R10
+        raise Refusal(ErrorCode.MALFORMED, "shares that are stored under a delegation have no tokens")
     try:
-        await node.books.may_write(request.account_id, size_bytes)
+        await node.books.may_write(request.account_id, size_bytes, certificate_id=request.certificate_id)
     except BooksRefused as refused:
         # A share that is leased already takes no more room: its tokens can be renewed on a full account (MB-R5).
-        leased = refused.code is ErrorCode.CAPACITY_EXCEEDED and (
-            await node.books.held(request.account_id, [message.share_id])
+        leased = refused.code in (ErrorCode.CAPACITY_EXCEEDED, ErrorCode.DELEGATION_EXHAUSTED) and (
+            await node.books.held(request.account_id, [message.share_id], certificate_id=request.certificate_id)
         )
         if not leased or not leased[0]:
             raise
@@ -60,6 +62,7 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
         size_bytes=size_bytes,
         token_start=message.token_start,
         tokens=message.tokens,
+        certificate_id=request.certificate_id,
     )
     for attempt in range(_PUT_ATTEMPTS):
         await trio.to_thread.run_sync(
@@ -93,7 +96,7 @@ async def get_share(request: RequestContext, message: GetShare) -> GetShareReply
         raise
     start, end = leaf_span(share_bytes, first, last)
     await request.hold_memory(end - start + leaf_count(share_bytes) * HASH_BYTES)
-    async with node.egress.reading(request.account_id, end - start):
+    async with node.egress.reading(request.reader, end - start):
         cut = await trio.to_thread.run_sync(
             _read_cut, node.shares, message.share_id, share_bytes, first, last, limiter=node.workers.reads
         )
@@ -104,7 +107,7 @@ async def audit_share(request: RequestContext, message: AuditShare) -> AuditShar
     """One leaf of a share that the account leases, with its path."""
     node = request.node
     await request.account()
-    lease = (await node.books.lease_tokens(request.account_id, [message.share_id])).get(message.share_id)
+    lease = await node.books.visible_lease(request.account_id, message.share_id, certificate_id=request.certificate_id)
     if lease is None:
         raise _unknown(message.share_id)
     if not 0 <= message.leaf <= leaf_range(lease.size_bytes, 0, 0)[1]:

@@ -10,7 +10,11 @@ _CLIENT = "binds clients: run with --client, or see the vectors"
 _CLIENT_STATE = "binds what a client keeps, decides or pays: no node can see it"
 _FILES = "binds clients among themselves: see spec/vectors"
 
+_OPTIONAL = "a node may refuse every delegation: see spec/vectors"
+_DELEGATION = " ".join([*(f"D-W{number}" for number in range(1, 6)), *(f"D-R{number}" for number in range(1, 20))])
+
 _NODE_REASONS: dict[str, str] = {
+    _OPTIONAL: _DELEGATION,
     _INSIDE: "T-R7 T-R8 T-R15 T-W9 M-W9 M-R17 R-W5 E-W2 S-W5 S-R1 S-R2 S-R3 S-R4 M-W12 V-R1",
     "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 S-W4 E-W4",
     "would need the node to have lost a share": "P-W9",

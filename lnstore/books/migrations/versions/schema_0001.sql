@@ -6,6 +6,46 @@ CREATE TABLE ledger_accounts (
 )
  STRICT;
 
+CREATE TABLE certificates (
+    certificate INTEGER NOT NULL,
+    certificate_id BLOB NOT NULL CHECK (length(certificate_id) = 32),
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    parent INTEGER,
+    subject BLOB NOT NULL CHECK (length(subject) = 32),
+    encoded BLOB NOT NULL,
+    maximum_bytes INTEGER NOT NULL,
+    maximum_read_bytes INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_bytes INTEGER NOT NULL,
+    shares INTEGER NOT NULL,
+    written_bytes INTEGER NOT NULL,
+    read_bytes INTEGER NOT NULL,
+    first_seen_at INTEGER NOT NULL,
+    last_seen_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    PRIMARY KEY (certificate),
+    CHECK (used_bytes BETWEEN 0 AND maximum_bytes),
+    CHECK (read_bytes BETWEEN 0 AND maximum_read_bytes),
+    CHECK (shares >= 0 AND written_bytes >= 0),
+    CHECK (parent <> certificate),
+    UNIQUE (certificate_id),
+    FOREIGN KEY(parent) REFERENCES certificates (certificate)
+)
+ STRICT;
+
+CREATE INDEX certificates_by_account ON certificates (account_id, certificate_id);
+
+CREATE INDEX certificates_by_parent ON certificates (parent);
+
+CREATE TABLE revocations (
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    target BLOB NOT NULL CHECK (length(target) = 32),
+    at INTEGER NOT NULL,
+    PRIMARY KEY (account_id, target)
+)
+ WITHOUT ROWID,
+ STRICT;
+
 CREATE TABLE unleased (
     share_id BLOB NOT NULL CHECK (length(share_id) = 32),
     PRIMARY KEY (share_id)
@@ -75,24 +115,11 @@ CREATE TABLE accounts (
 )
  STRICT;
 
+CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
 CREATE INDEX accounts_by_deposit ON accounts (deposit);
-
-CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
-
-CREATE TABLE strangers (
-    account INTEGER NOT NULL,
-    network BLOB NOT NULL,
-    opened_at INTEGER NOT NULL,
-    PRIMARY KEY (account),
-    FOREIGN KEY(account) REFERENCES accounts (account)
-)
- STRICT;
-
-CREATE INDEX strangers_by_network ON strangers (network);
-
-CREATE INDEX strangers_by_age ON strangers (opened_at);
 
 CREATE TABLE postings (
     posting INTEGER NOT NULL,
@@ -118,21 +145,38 @@ CREATE TRIGGER postings_no_update BEFORE UPDATE ON postings BEGIN SELECT RAISE(A
 
 CREATE TRIGGER postings_no_delete BEFORE DELETE ON postings BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
 
+CREATE TABLE strangers (
+    account INTEGER NOT NULL,
+    network BLOB NOT NULL,
+    opened_at INTEGER NOT NULL,
+    PRIMARY KEY (account),
+    FOREIGN KEY(account) REFERENCES accounts (account)
+)
+ STRICT;
+
+CREATE INDEX strangers_by_network ON strangers (network);
+
+CREATE INDEX strangers_by_age ON strangers (opened_at);
+
 CREATE TABLE leases (
     lease INTEGER NOT NULL,
     account INTEGER NOT NULL,
+    certificate INTEGER,
     share_id BLOB NOT NULL CHECK (length(share_id) = 32),
     size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
     token_start INTEGER NOT NULL CHECK (token_start >= 0),
     tokens BLOB NOT NULL,
     PRIMARY KEY (lease),
-    FOREIGN KEY(account) REFERENCES accounts (account)
+    FOREIGN KEY(account) REFERENCES accounts (account),
+    FOREIGN KEY(certificate) REFERENCES certificates (certificate)
 )
  STRICT;
 
-CREATE INDEX leases_by_share ON leases (share_id);
+CREATE UNIQUE INDEX leases_by_account ON leases (account, coalesce(certificate, 0), share_id);
 
-CREATE UNIQUE INDEX leases_by_account ON leases (account, share_id);
+CREATE INDEX leases_by_certificate ON leases (certificate) WHERE certificate IS NOT NULL;
+
+CREATE INDEX leases_by_share ON leases (share_id);
 
 CREATE TABLE invoices (
     invoice INTEGER NOT NULL,
@@ -165,20 +209,22 @@ CREATE TABLE invoices (
 )
  STRICT;
 
-CREATE INDEX invoices_credited ON invoices (account, pay_index) WHERE pay_index IS NOT NULL;
-
 CREATE INDEX invoices_by_agreement ON invoices (agreement);
+
+CREATE INDEX invoices_credited ON invoices (account, pay_index) WHERE pay_index IS NOT NULL;
 
 CREATE INDEX invoices_growing ON invoices (expires_at) WHERE purpose = 1 AND pay_index IS NULL;
 
 CREATE TABLE holds (
     hold INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     account INTEGER NOT NULL,
+    certificate INTEGER,
     at INTEGER NOT NULL,
     traffic_bytes INTEGER NOT NULL,
     amount_msat INTEGER NOT NULL,
     CHECK (traffic_bytes >= 0 AND amount_msat >= 0),
-    FOREIGN KEY(account) REFERENCES accounts (account)
+    FOREIGN KEY(account) REFERENCES accounts (account),
+    FOREIGN KEY(certificate) REFERENCES certificates (certificate)
 )
  STRICT;
 
