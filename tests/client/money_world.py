@@ -492,6 +492,7 @@ class HonestNode:
             "minimum_channel_sat": 100_000,
             "valid_from_at": self.clock.now(),
             "valid_until_at": self.clock.now() + 86_400,
+            "price_periods": 12,
         }
         return Terms(**(values | self.terms))
 

@@ -269,6 +269,7 @@ def terms(**values: Any) -> Terms:
         "minimum_channel_sat": 1,
         "valid_from_at": START,
         "valid_until_at": START + 60,
+        "price_periods": 12,
     }
     return Terms(**(given | values))
 
