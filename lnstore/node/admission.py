@@ -17,10 +17,13 @@ from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import (
     AddCapacity,
     AuditShare,
+    GetReceipts,
     GetShare,
     OpenAccount,
+    PutReceipts,
     PutRecord,
     PutShare,
+    RenewAgreement,
     RequestInvoice,
 )
 
@@ -29,9 +32,12 @@ WORK_OF: dict[type, Work] = {
     GetShare: Work.MOVE,
     AuditShare: Work.AUDIT,
     PutRecord: Work.RECORD,
+    GetReceipts: Work.RECORD,
+    PutReceipts: Work.RECORD,
     AddCapacity: Work.INVOICE,
     RequestInvoice: Work.INVOICE,
     OpenAccount: Work.OPEN,
+    RenewAgreement: Work.OPEN,
 }
 """All others are Work.ASK."""
 

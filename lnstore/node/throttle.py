@@ -32,7 +32,7 @@ class Work(Enum):
     AUDIT = "audits"
     """Reading from the disk for nothing."""
     RECORD = "records"
-    """Writing a record: a signature, and a row in the books."""
+    """A record or receipts: some signatures, and rows in the books."""
     INVOICE = "invoices"
     """An invoice of the Lightning daemon, and what it promises: capacity, or a proof."""
     PROOF = "proofs asked for anew"
