@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     NODE = 4
     PAYMENT = 5
     DATA = 6
+    DIFFERS = 7
     INTERRUPTED = 130
 
 
@@ -30,6 +31,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.NODE: "a node cannot be reached, is not who it should be, or refused",
     ExitCode.PAYMENT: "a payment was not made, or its outcome is not known yet; nothing is ever paid twice",
     ExitCode.DATA: "a file cannot be read, stored or put together again, or a capability is wrong",
+    ExitCode.DIFFERS: "a check found differences: in the books, or in a bundle of receipts",
     ExitCode.INTERRUPTED: "interrupted from the keyboard",
 }
 

@@ -1,18 +1,15 @@
-"""The ledger in SQL: postings, sums, and the closings that keep sums short."""
+"""The ledger in SQL: postings, and the closings that keep sums short."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, literal, select, union_all
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from lnstore.books.database import Database
 from lnstore.books.rules import Entry
 from lnstore.books.schema import closings, ledger_accounts, postings
-from lnstore.ports import Posting
-from lnstore_protocol.ids import Msat
 
 POSTINGS_PER_CLOSING = 1_000
 """How many postings of a ledger account are added up at most before a closing is due."""
@@ -97,57 +94,3 @@ def close(connection: Connection, key: int) -> None:
     connection.execute(
         closings.insert(), {"ledger_account": key, "posting": state.last, "balance_msat": state.balance_msat}
     )
-
-
-class SqlLedger:
-    """ports.LedgerBooks."""
-
-    _database: Database
-
-    async def balances(self) -> dict[str, Msat]:
-        """Debits less credits by ledger account, added up from every posting; they add up to 0."""
-        return await self._database.read(_balances)
-
-    async def postings(self, *, after_posting_id: int, limit: int) -> list[Posting]:
-        """Postings in order."""
-        debit, credit = ledger_accounts.alias(), ledger_accounts.alias()
-        query = (
-            select(postings, debit.c.name.label("debit_name"), credit.c.name.label("credit_name"))
-            .join(debit, debit.c.ledger_account == postings.c.debit)
-            .join(credit, credit.c.ledger_account == postings.c.credit)
-            .where(postings.c.posting > after_posting_id)
-            .order_by(postings.c.posting)
-            .limit(limit)
-        )
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [
-            Posting(
-                posting_id=row.posting,
-                at=row.at,
-                kind=row.kind,
-                debit=row.debit_name,
-                credit=row.credit_name,
-                amount_msat=Msat(row.amount_msat),
-                reference=row.reference,
-            )
-            for row in rows
-        ]
-
-
-_BALANCES = union_all(
-    select(ledger_accounts.c.name, literal(0).label("balance_msat")),
-    *(
-        select(ledger_accounts.c.name, sign * func.sum(postings.c.amount_msat))
-        .join(ledger_accounts, ledger_accounts.c.ledger_account == side)
-        .group_by(side)
-        for side, sign in ((postings.c.debit, 1), (postings.c.credit, -1))
-    ),
-)
-"""One statement, so that all of it is of one moment."""
-
-
-def _balances(connection: Connection) -> dict[str, Msat]:
-    totals: dict[str, int] = {}
-    for name, part in connection.execute(_BALANCES):
-        totals[name] = totals.get(name, 0) + part
-    return {name: Msat(total) for name, total in sorted(totals.items())}

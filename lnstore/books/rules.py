@@ -53,6 +53,10 @@ FROM_THE_START = (Ledger.DEPOSIT, Ledger.HOLD, Ledger.RENT, Ledger.GROWTH, Ledge
 """Those that are made when an account is opened; the others with their first posting."""
 
 
+EARNING = (Ledger.RENT, Ledger.GROWTH, Ledger.EGRESS, Ledger.REFUND, Ledger.WRITTEN_OFF)
+"""Income, and what lessens it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A posting to be made."""
@@ -254,3 +258,27 @@ def settle_entries(account_id: AccountId, held_msat: int, used_msat: int) -> tup
         Entry("hold returned", hold, Ledger.DEPOSIT.of(account_id), held_msat - used),
     )
     return tuple(entry for entry in entries if entry.amount_msat > 0)
+
+
+# --- write-offs -----------------------------------------------------------------------------------------------------
+
+
+WRITE_OFF_SECONDS = 180 * 86_400
+"""The least time after a lapse that a deposit stays its account's."""
+
+
+def write_off_entry(account: Account, now: int, *, after_seconds: int) -> Entry:  # RC-W5
+    """The posting that takes the deposit of an account that lapsed at least `after_seconds` ago as income.
+
+    BooksRefused for any other account: an account that pays, or may still pay in grace, keeps what it paid in.
+    """
+    if account.state is not AccountState.LAPSED:
+        raise BooksRefused(ErrorCode.PERIOD_REFUSED, "the account has not lapsed; its deposit stays its own")
+    may_at = account.paid_until_at + account.grace_seconds + max(after_seconds, WRITE_OFF_SECONDS)
+    if now < may_at:
+        days = -(-(may_at - now) // 86_400)
+        raise BooksRefused(ErrorCode.PERIOD_REFUSED, f"the account has not lapsed for long enough; wait {days} days")
+    if account.deposit_msat <= 0:
+        raise BooksRefused(ErrorCode.PERIOD_REFUSED, "the account has no deposit; there is nothing to write off")
+    of = account.account_id
+    return Entry(WRITE_OFF, Ledger.DEPOSIT.of(of), Ledger.WRITTEN_OFF.of(of), account.deposit_msat)

@@ -10,13 +10,14 @@ from typing import Self
 import trio
 
 from lnstore.books.accounts import SqlAccounts
+from lnstore.books.audit import SqlAudit
 from lnstore.books.database import Database
 from lnstore.books.delegations import SqlDelegations
 from lnstore.books.invoices import SqlInvoices
 from lnstore.books.leases import SqlLeases
-from lnstore.books.ledger import SqlLedger
 from lnstore.books.receipts import SqlReceipts
 from lnstore.books.records import SqlRecords
+from lnstore.books.statements import SqlLedger
 from lnstore.books.strangers import SqlStrangers
 from lnstore.books.traffic import SqlTraffic
 
@@ -29,6 +30,7 @@ class SqlBooks(
     SqlInvoices,
     SqlTraffic,
     SqlLedger,
+    SqlAudit,
     SqlRecords,
     SqlReceipts,
 ):

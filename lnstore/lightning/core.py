@@ -147,6 +147,15 @@ class CoreLightning(ChannelCommands):
         with understanding("listinvoices"):
             return replies.invoice(reply["invoices"][0]) if reply["invoices"] else None
 
+    async def list_invoices(self, *, from_index: int, limit: int) -> tuple[list[Invoice], int]:
+        """Invoices in the order of their creation from this index (1 on), and the index to go on with, 0 at the end."""
+        reply = await self.call("listinvoices", index="created", start=from_index, limit=limit)
+        with understanding("listinvoices"):
+            entries = reply["invoices"]
+            # An offer's invoice has no BOLT11 text; it is none of lnstore's.
+            found = [replies.invoice(entry) for entry in entries if "bolt11" in entry]
+            return found, int(entries[-1]["created_index"]) + 1 if len(entries) == limit else 0
+
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Deletes the invoice if it still has `status`; False when it has not, or is unknown."""
         try:

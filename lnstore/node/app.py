@@ -19,7 +19,7 @@ from lnstore.memory import reuse_freed_memory
 from lnstore.node.directory import load_identity, locked
 from lnstore.node.errors import NodeSetupError
 from lnstore.node.server import Node
-from lnstore.ports import Account, StorageFull
+from lnstore.ports import Account, Books, StorageFull
 from lnstore.storage.files import FileShares
 from lnstore_protocol.ids import Msat, NodeAddress
 
@@ -79,6 +79,15 @@ async def node_accounts(directory: Path) -> list[Account]:
         return []
     async with _books(directory) as books:
         return await books.accounts()
+
+
+@asynccontextmanager
+async def open_books(directory: Path) -> AsyncIterator[Books]:
+    """A node's books, also while it runs. NodeSetupError when it has none yet, or they cannot be used."""
+    if not (directory / BOOKS_FILE).exists():
+        raise NodeSetupError(f"{directory} has no books yet; start the node first: lnstore node run {directory}")
+    async with _books(directory) as books:
+        yield books
 
 
 def check(config: NodeConfig) -> None:

@@ -162,6 +162,38 @@ class StrangerLimits:
 NO_LIMITS = StrangerLimits(accounts=1 << 62, accounts_of_network=1 << 62, growth_percent=200)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Income:
+    """What one kind of income (or of its opposite, refunds, below 0) came to in a calendar month (UTC, `2026-12`).
+
+    `account_id` is None for all accounts together.
+    """
+
+    month: str
+    kind: str
+    account_id: AccountId | None
+    amount_msat: Msat
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two records that should agree and do not: what kind of difference, what it is about, and a sentence."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the books have of an invoice. `pay_index` is None until it is credited, `received_msat` is what was."""
+
+    label: str
+    payment_hash: PaymentHash
+    pay_index: int | None
+    received_msat: Msat
+
+
 class AccountBooks(Protocol):
     """Accounts and their states."""
 
@@ -398,14 +430,29 @@ class DelegationBooks(Protocol):
 
 
 class LedgerBooks(Protocol):
-    """The double-entry ledger."""
+    """The double-entry ledger. Spans of time include `from_at` and end before `until_at`; None has no bound."""
 
-    async def balances(self) -> dict[str, Msat]:
+    async def balances(self, *, until_at: int | None = None) -> dict[str, Msat]:
         """Debits less credits by ledger account; they add up to 0."""
         ...
 
-    async def postings(self, *, after_posting_id: int, limit: int) -> list[Posting]:
+    async def postings(
+        self, *, after_posting_id: int, limit: int, from_at: int | None = None, until_at: int | None = None
+    ) -> list[Posting]:
         """Postings in order."""
+        ...
+
+    async def income(
+        self, *, from_at: int | None = None, until_at: int | None = None, by_account: bool = False
+    ) -> list[Income]:
+        """What was earned in each month, by kind and, with `by_account`, by account."""
+        ...
+
+    async def write_off(self, account_id: AccountId, now: int, *, after_seconds: int, reason: str) -> Msat:
+        """Take the deposit of an account that lapsed at least `after_seconds` ago as income; how much it was.
+
+        BooksRefused when the account has not lapsed, not so long ago, or has no deposit.
+        """
         ...
 
 
@@ -418,6 +465,22 @@ class RecordBooks(Protocol):
 
     async def get_record(self, account_id: AccountId, name: bytes) -> bytes | None:
         """The signed record."""
+        ...
+
+
+class AuditBooks(Protocol):
+    """Adding everything up again."""
+
+    async def differences(self) -> list[Difference]:
+        """What the books say of themselves that does not agree; all of it of one moment."""
+        ...
+
+    async def recorded(self, labels: Sequence[str]) -> dict[str, Recorded]:
+        """What the books have of the invoices with these labels, by label."""
+        ...
+
+    async def credited_since(self, pay_index: int, *, until: int) -> list[Recorded]:
+        """The next credited invoices with a greater pay index, `until` included, in order; none at the end."""
         ...
 
 
@@ -441,6 +504,7 @@ class Books(
     InvoiceBooks,
     TrafficBooks,
     LedgerBooks,
+    AuditBooks,
     RecordBooks,
     ReceiptBooks,
     Protocol,

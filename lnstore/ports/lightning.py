@@ -207,6 +207,14 @@ class Invoices(Protocol):
         ...
 
 
+class InvoiceList(Protocol):
+    """Looking at all invoices, for an audit."""
+
+    async def list_invoices(self, *, from_index: int, limit: int) -> tuple[list[Invoice], int]:
+        """Invoices in the order of their creation from this index (1 on), and the index to go on with, 0 at the end."""
+        ...
+
+
 class Payments(Protocol):
     """Paying. The outcome is decided from the daemon's list of payments, never from an error alone."""
 

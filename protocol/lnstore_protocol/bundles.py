@@ -168,11 +168,9 @@ class BundleCheck:
         elif receipt.number < series.next_number:
             yield "a receipt of this or a greater number stands before it"
         series.next_number = receipt.number + 1
+        yield from receipt_faults(receipt, list(self._agreements.values()))
         agreement = self._agreements.get(receipt.agreement_hash)
-        if agreement is None:
-            yield "its agreement is not in the bundle"
-        else:
-            yield from receipt_faults(receipt, agreement)
+        if agreement is not None:
             yield from _coverage_faults(series, receipt, agreement)
         preimage = values.get("preimage")
         if preimage is not None and sha256(preimage).digest() != receipt.payment_hash:

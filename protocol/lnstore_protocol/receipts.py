@@ -18,10 +18,13 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity, verify
 from lnstore_protocol.ids import AccountId, Digest, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import MAX_RECEIPT_BYTES, RECEIPTS_AT_ONCE, Buffer, InvoicePurpose
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.structures import SIGNATURE, Table, from_map, read_map, to_map, without
-from lnstore_protocol.terms import Agreement, period_start, rent_msat
+from lnstore_protocol.terms import Agreement, period_start
 
 _LENGTH_BYTES = 2
+CLOCK_TOLERANCE_SECONDS = 600
+"""How far ahead of a node's clock an anchor may lie."""
 
 
 def agreement_hash(encoded: bytes) -> Digest:
@@ -131,20 +134,35 @@ def receipt_hash(encoded: bytes) -> Digest:
 # --- what a receipt must say ----------------------------------------------------------------------------------------
 
 
-def receipt_faults(receipt: Receipt, agreement: Agreement) -> list[str]:  # RC-R7, RC-R8
-    """What is wrong with a receipt under its agreement, a sentence each: parties, bounds of time, arithmetic."""
-    terms = agreement.terms.terms
+def receipt_faults(receipt: Receipt, agreements: Sequence[Agreement]) -> list[str]:  # RC-R7, RC-R8
+    """What is wrong with a receipt under an account's agreements, a sentence each: parties, bounds of time, arithmetic.
+
+    The one it names must be among them; the prices are those of all of them under the same anchor.
+    """
+    agreement = next((one for one in agreements if agreement_hash(one.encoded) == receipt.agreement_hash), None)
+    if agreement is None:
+        return ["its agreement is not there"]
+    parties = (receipt.account_id, receipt.node_id)
+    under = [one for one in agreements if one.anchor_at == agreement.anchor_at and _parties(one) == parties]
     faults: list[str] = []
-    if not agreement.countersigned or agreement_hash(agreement.encoded) != receipt.agreement_hash:
-        faults.append("it belongs to another agreement, or to one that the node did not sign")
-    if (receipt.account_id, receipt.node_id) != (agreement.account_id, terms.node_id):
-        faults.append("the agreement is between another account and node")
-    faults += _time_faults(receipt, agreement) + _money_faults(receipt, agreement)
+    if not all(one.countersigned for one in (agreement, *under)):
+        faults.append("it belongs to an agreement that the node did not sign")
+    if parties != _parties(agreement):
+        faults.append("its agreement is between another account and node")
+        under = [agreement]
+    if times := _time_faults(receipt, agreement):
+        faults += times
+    else:
+        faults += _money_faults(receipt, under)
     if receipt.purpose is not InvoicePurpose.RENT and _proof(receipt) != (0, 0, 0, NO_SAMPLE):
         faults.append("it names a proof, which only rent has")
     if receipt.sampled > receipt.shares or (receipt.sampled == 0) is not (receipt.sample_hash == NO_SAMPLE):
         faults.append("the numbers of its shares do not fit each other")
     return faults
+
+
+def _parties(agreement: Agreement) -> tuple[AccountId, NodeId]:
+    return agreement.account_id, agreement.terms.terms.node_id
 
 
 def _proof(receipt: Receipt) -> tuple[int, int, int, Digest]:
@@ -161,22 +179,34 @@ def _time_faults(receipt: Receipt, agreement: Agreement) -> list[str]:
             )
             return [] if fits else [f"its times are not those of period {receipt.index}"]
         case InvoicePurpose.CAPACITY:
-            return [] if receipt.from_at < receipt.until_at else ["it is for no time at all"]
+            if receipt.from_at >= receipt.until_at:
+                return ["it is for no time at all"]
+            # R-R8: to the end of the next period at most, and a stranger's receipt must not cost a walk over ages.
+            fits = receipt.until_at - receipt.from_at <= 2 * seconds + CLOCK_TOLERANCE_SECONDS
+            return [] if fits else ["it is for a longer time than growth is ever paid for"]
         case InvoicePurpose.DEPOSIT:
             fits = receipt.from_at == receipt.until_at and receipt.capacity_bytes == 0
             return [] if fits else ["a deposit is for no time and no capacity"]
 
 
-def _money_faults(receipt: Receipt, agreement: Agreement) -> list[str]:
+def _due(receipt: Receipt, agreements: Sequence[Agreement]) -> Msat:
+    """What both sides compute for it; ValueError when its time has no price."""
+    prices = Prices.of(agreements)
+    if receipt.purpose is InvoicePurpose.RENT:
+        return prices.rent_msat(receipt.capacity_bytes, receipt.index)
+    return max(Msat(1), prices.growth_msat(receipt.capacity_bytes, receipt.from_at, receipt.until_at))
+
+
+def _money_faults(receipt: Receipt, agreements: Sequence[Agreement]) -> list[str]:
     faults: list[str] = []
     if receipt.purpose is not InvoicePurpose.DEPOSIT:
-        seconds = receipt.until_at - receipt.from_at
-        price = agreement.terms.terms.price_msat_per_gib_month
-        due = rent_msat(receipt.capacity_bytes, max(seconds, 0), price)
-        if receipt.purpose is InvoicePurpose.CAPACITY:
-            due = max(Msat(1), due)
-        if receipt.amount_msat != due:
-            faults.append(f"{receipt.amount_msat} msat were asked where {due} msat are due")
+        try:
+            due = _due(receipt, agreements)
+        except ValueError as exc:
+            faults.append(f"what is due for it can not be computed: {exc}")
+        else:
+            if receipt.amount_msat != due:
+                faults.append(f"{receipt.amount_msat} msat were asked where {due} msat are due")
     over = receipt.received_msat - receipt.amount_msat
     whole = receipt.received_msat
     allowed = {whole} if receipt.purpose is InvoicePurpose.DEPOSIT or over < 0 else {over, whole}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +12,7 @@ from lnstore_protocol import bundles, cbor, receipts, terms
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.receipts import Acknowledgement, Receipt
 
 GIB, MONTH = terms.GIB, terms.MONTH_SECONDS
@@ -60,7 +62,8 @@ def _rent(number: int, period: int, **fields: Any) -> Receipt:
 
 def _growth(**fields: Any) -> Receipt:
     values: dict[str, Any] = {"until_at": ANCHOR + MONTH, "capacity_bytes": 20 * GIB}
-    return _receipt(0, InvoicePurpose.CAPACITY, 0, GROWTH_MSAT, **values | fields)
+    numbers = fields.pop("number", 0), InvoicePurpose.CAPACITY, fields.pop("index", 0)
+    return _receipt(*numbers, GROWTH_MSAT, **values | fields)
 
 
 def _deposit(**fields: Any) -> Receipt:
@@ -141,8 +144,13 @@ def _judged() -> list[Case]:
     """Receipts whose signatures fit: how many things are wrong with each under the agreement."""
     stranger = terms.Agreement.propose(example_terms(), STRANGER, ANCHOR).countersign(NODE)
     later = terms.Agreement.propose(example_terms(), ACCOUNT, ANCHOR + 1).countersign(NODE)
-    own = AGREEMENT.encoded
-    cases: list[tuple[str, Receipt, bytes]] = [
+    own = [AGREEMENT]
+    dearer = replace(example_terms().terms, price_msat_per_gib_month=Msat(3000)).sign(NODE)
+    renewed = terms.Agreement.propose(dearer, ACCOUNT, ANCHOR, from_period=2).countersign(NODE)
+    prices = Prices.of([AGREEMENT, renewed])
+    over = _growth(number=3, index=1, from_at=ANCHOR + MONTH + 5, until_at=ANCHOR + 3 * MONTH, **_under(renewed))
+    grown = replace(over, **_asked(prices.growth_msat(20 * GIB, over.from_at, over.until_at)))
+    cases: list[tuple[str, Receipt, list[terms.Agreement]]] = [
         ("rent", _rent(2, 1), own),
         ("rent with nothing stored", _rent(2, 1, shares=0, sampled=0, sample_hash=receipts.NO_SAMPLE), own),
         ("rent, paid twice: all of it is deposit", _rent(2, 1, deposited_msat=Msat(40_000)), own),
@@ -158,25 +166,42 @@ def _judged() -> list[Case]:
         ("rent: some of it went nowhere", _rent(2, 1, received_msat=Msat(41_000)), own),
         ("rent: less received, and not all deposited", _rent(2, 1, received_msat=Msat(39_000)), own),
         ("growth: for no time", _growth(until_at=ANCHOR + 50, amount_msat=Msat(1), received_msat=Msat(1)), own),
+        ("growth: for ages", _growth(until_at=1 << 62, capacity_bytes=1, **_asked(1 << 62)), own),
         ("growth: for nothing", _growth(capacity_bytes=0, amount_msat=Msat(0), received_msat=Msat(0)), own),
         ("growth: with a proof", _growth(token_index=1), own),
         ("deposit: not deposited", _deposit(deposited_msat=Msat(0)), own),
         ("deposit: for capacity", _deposit(capacity_bytes=1), own),
-        ("another account's agreement", _rent(2, 1), stranger.encoded),
-        ("another anchor", _rent(2, 1), later.encoded),
-        ("an agreement of this hash, of another account", _of(stranger), stranger.encoded),
-        ("an agreement that the node did not sign", _of(_half()), _half().encoded),
+        ("another account's agreement", _rent(2, 1), [stranger]),
+        ("rent before a change of prices", _rent(2, 1, **_under(renewed)), [AGREEMENT, renewed]),
+        ("rent after a change of prices", _rent(2, 2, **_under(renewed), **_asked(60_000)), [renewed, AGREEMENT]),
+        ("growth across a change of prices", grown, [AGREEMENT, renewed]),
+        ("rent at the prices of before", _rent(2, 2, **_under(renewed)), [AGREEMENT, renewed]),
+        ("rent at the prices of after", _rent(2, 1, **_under(renewed), **_asked(60_000)), [AGREEMENT, renewed]),
+        ("rent before the only agreement", _rent(2, 1, **_under(renewed)), [renewed]),
+        ("growth across a change that is not there", replace(grown, **_under(AGREEMENT)), own),
+        ("no agreement at all", _rent(2, 1), []),
+        ("another anchor", _rent(2, 1), [later]),
+        ("an agreement of this hash, of another account", _of(stranger), [stranger]),
+        ("an agreement that the node did not sign", _of(_half()), [_half()]),
     ]
     return [
         {
             "op": "judge",
             "name": name,
             "receipt": receipt.sign(NODE).hex(),
-            "agreement": agreement.hex(),
-            **_refused("faults", len(receipts.receipt_faults(receipt, terms.Agreement.decode(agreement)))),
+            "agreements": [agreement.encoded.hex() for agreement in agreements],
+            **_refused("faults", len(receipts.receipt_faults(receipt, agreements))),
         }
-        for name, receipt, agreement in cases
+        for name, receipt, agreements in cases
     ]
+
+
+def _under(agreement: terms.Agreement) -> Case:
+    return {"agreement_hash": receipts.agreement_hash(agreement.encoded)}
+
+
+def _asked(amount_msat: int) -> Case:
+    return {"amount_msat": Msat(amount_msat), "received_msat": Msat(amount_msat)}
 
 
 def _refused(what: str, count: int) -> Case:

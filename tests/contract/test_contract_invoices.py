@@ -206,3 +206,19 @@ async def test_positional_parameters(pair: Pair) -> None:
     with pytest.raises(LightningRefused) as caught:
         await ask([1000, label + "2", "d", 60, [], None, None, 10, False, 1, 2, 3])
     assert caught.value.code == -32602
+
+
+async def test_all_invoices_can_be_listed_in_pages(pair: Pair) -> None:
+    """In the order of their creation, each once, paid ones with what was received; an index to go on with."""
+    made = [await pair.invoice(1000 + number) for number in range(5)]
+    await pair.a.pay(made[1].bolt11, max_fee_msat=FEE, retry_for_seconds=60)
+    listed: list[Invoice] = []
+    index = 1
+    while index:
+        page, index = await pair.b.list_invoices(from_index=index, limit=2)
+        assert len(page) <= 2
+        listed += page
+    ours = [one for one in listed if one.label in {invoice.label for invoice in made}]
+    assert [one.label for one in ours] == [invoice.label for invoice in made]
+    assert [one.status is InvoiceStatus.PAID for one in ours] == [False, True, False, False, False]
+    assert ours[1] == await pair.b.find_invoice(made[1].label)

@@ -56,7 +56,7 @@ async def test_every_payment_has_a_receipt_of_what_it_did(world: World) -> None:
         rent = await _pay_rent(world, client, node)
         agreement = Agreement.decode((await client.status()).agreement)
         grown, deposited, rented = receipts = await _receipts(client)
-        assert [receipt_faults(receipt, agreement) for receipt in receipts] == [[], [], []]
+        assert [receipt_faults(receipt, [agreement]) for receipt in receipts] == [[], [], []]
         assert [receipt.number for receipt in receipts] == [0, 1, 2]
         assert [receipt.credited_at for receipt in receipts] == [START_AT, START_AT, START_AT + 60]
         assert (grown.amount_msat, grown.received_msat, grown.deposited_msat) == (growth.amount_msat,) * 2 + (0,)
@@ -92,9 +92,9 @@ async def test_receipts_are_the_same_after_a_restart_and_go_on_over_a_lapse(worl
         old, new = await _receipts(client)
         assert (old.number, new.number, new.index) == (0, 1, first.growth_index)
         agreement = Agreement.decode((await client.status()).agreement)
-        assert receipt_faults(new, agreement) == []
-        assert len(receipt_faults(old, agreement)) == 1
-        assert receipt_faults(old, Agreement.decode(first.agreement)) == []
+        assert receipt_faults(new, [agreement]) == []
+        assert len(receipt_faults(old, [agreement])) == 1
+        assert receipt_faults(old, [Agreement.decode(first.agreement)]) == []
 
 
 async def test_what_could_not_serve_its_purpose_is_receipted_as_deposit(world: World) -> None:

@@ -160,9 +160,9 @@ def _receipts(case: Case) -> Case:
             kinds[case["kind"]].decode(bytes.fromhex(case["encoded"]))
             return {}
         case "judge":
-            agreement = terms.Agreement.decode(bytes.fromhex(case["agreement"]))
+            agreements = [terms.Agreement.decode(bytes.fromhex(one)) for one in case["agreements"]]
             receipt = Receipt.decode(bytes.fromhex(case["receipt"]))
-            faults = len(receipt_faults(receipt, agreement))
+            faults = len(receipt_faults(receipt, agreements))
             return {"faults": faults} | ({"refused": "RC-R8"} if faults else {})
         case _:
             check = BundleCheck()

@@ -15,7 +15,7 @@ _DELEGATION = " ".join([*(f"D-W{number}" for number in range(1, 6)), *(f"D-R{num
 
 _NODE_REASONS: dict[str, str] = {
     _OPTIONAL: _DELEGATION,
-    _INSIDE: "T-R7 T-R8 T-R15 T-W9 M-W9 M-R17 R-W5 E-W2 S-W5 S-R1 S-R2 S-R3 S-R4 M-W12 V-R1",
+    _INSIDE: "T-R7 T-R8 T-R15 T-W9 M-W9 M-R17 R-W5 RC-W5 E-W2 S-W5 S-R1 S-R2 S-R3 S-R4 M-W12 V-R1",
     "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 S-W4 E-W4",
     "would need the node to have lost a share": "P-W9",
     _PERMISSION: "T-W8 M-W5 MA-R6 R-W25 R-R21 V-W1 V-W2",

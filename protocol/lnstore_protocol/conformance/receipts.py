@@ -55,7 +55,7 @@ def receipts_of_what_was_paid(trial: Trial) -> None:
         receipt = Receipt.decode(encoded)
     except RemoteProtocolError as exc:
         raise Failed("RC-W1", f"a receipt that can not be read: {exc}") from exc
-    faults = receipt_faults(receipt, tenant.agreement)
+    faults = receipt_faults(receipt, [tenant.agreement])
     trial.require("RC-W1", not faults, f"a receipt is wrong: {'; '.join(faults)}")
     bought = (receipt.number, receipt.purpose, receipt.capacity_bytes)
     trial.require("RC-W1", bought == (0, InvoicePurpose.CAPACITY, tenant.capacity_bytes), f"a receipt for {bought}")
