@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,13 @@ class ConfigError(LnstoreError):
     """The configuration cannot be used; the text says what to change."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class Admission(Enum):
+    """Who may open an account: anybody, or whoever has an invitation, was allowed, or had an account before."""
+
+    OPEN = "open"
+    INVITED = "invited"
 
 
 # --- values as people write them -----------------------------------------------------------------------------------
@@ -78,6 +86,13 @@ def _policy(value: Any) -> ChannelPolicy:
         return ChannelPolicy[str(value).upper()]
     except KeyError:
         raise ValueError(f"{value!r} is not one of any, preferred, required") from None
+
+
+def _admission(value: Any) -> Admission:
+    try:
+        return Admission(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not one of open, invited") from None
 
 
 def _optional_path(value: Any) -> Path | None:
@@ -180,6 +195,12 @@ class NodeConfig(_Config):
         "minimum_channel_sat open one to you, small ones pay over routes. required: only over a direct channel.",
     )
     minimum_channel_sat: int = _setting(_natural, 100_000, "The smallest Lightning channel you want opened to you.")
+    accounts: Admission = _setting(
+        _admission,
+        "open",
+        "Who may open an account. open: anybody. invited: who has an invitation (lnstore node invite) or was allowed\n"
+        "(lnstore node accounts allow). Accounts that are there go on either way.",
+    )
     terms_valid: int = _setting(parse_seconds, "7d", "For how long a client may take up the terms it was told.")
     maximum_connections: int = _setting(_natural, 1000, "Connections at once; further ones are refused.")
     maximum_connections_per_address: int = _setting(

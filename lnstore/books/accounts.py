@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.database import Database
+from lnstore.books.inviting import admit
 from lnstore.books.ledger import make_ledger_accounts
 from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
 from lnstore.books.rules import FROM_THE_START, LIGHTNING, Ledger
-from lnstore.books.schema import accounts, invoices
+from lnstore.books.schema import accounts, holders, invoices
 from lnstore.books.states import Standing, standing
 from lnstore.books.strangers import growing, note_stranger
 from lnstore.ports import NO_LIMITS, Account, StrangerLimits
@@ -28,16 +32,27 @@ class SqlAccounts:
     _database: Database
 
     async def open_account(
-        self, agreement: Agreement, now: int, *, network: bytes = b"", limits: StrangerLimits = NO_LIMITS
+        self,
+        agreement: Agreement,
+        now: int,
+        *,
+        network: bytes = b"",
+        limits: StrangerLimits = NO_LIMITS,
+        invited_only: bool = False,
     ) -> Account:
         """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement.
 
-        BooksRefused when it would be one too many of those that never paid, in all or of `network`. ValueError when the
-        node has not signed the agreement.
+        The invitation that the terms name is used up in the same transaction. BooksRefused when it can not be, when
+        there is none and only invited (or allowed, or earlier) accounts are taken, when the account is blocked, or when
+        it would be one too many of those that never paid, in all or of `network`. ValueError when the node has not
+        signed the agreement.
         """
         if not agreement.countersigned:
             raise ValueError("an agreement is entered in the books once both have signed it")
-        return await self._database.writer.write(lambda connection: _open(connection, agreement, now, network, limits))
+        stranger = partial(note_stranger, network=network, now=now, limits=limits)
+        return await self._database.writer.write(
+            lambda connection: _open(connection, agreement, now, stranger, invited_only=invited_only)
+        )
 
     async def account(self, account_id: AccountId) -> Account | None:
         """The account, its state as of the last `advance`."""
@@ -66,11 +81,19 @@ class SqlAccounts:
         return await self._database.read(lambda connection: rented_bytes(connection, now))
 
 
-def _open(connection: Connection, agreement: Agreement, now: int, network: bytes, limits: StrangerLimits) -> Account:
+def _open(
+    connection: Connection,
+    agreement: Agreement,
+    now: int,
+    stranger: Callable[[Connection, int], None],
+    *,
+    invited_only: bool,
+) -> Account:
     terms, account_id = agreement.terms.terms, agreement.account_id
     old = current_row(connection, account_id)
     if old is not None and old.state != AccountState.LAPSED:
         return account_of(old)
+    known = admit(connection, account_id, terms.invitation, now, invited_only=invited_only)
     carried = dict.fromkeys(_CARRIED, 0)
     if old is not None:
         carried = {name: getattr(old, name) for name in _CARRIED} | _used_up(connection, old)
@@ -97,8 +120,8 @@ def _open(connection: Connection, agreement: Agreement, now: int, network: bytes
             **carried,
         },
     )
-    if old is None:
-        note_stranger(connection, int(made.lastrowid), network, now, limits)
+    if not known:
+        stranger(connection, int(made.lastrowid))
     return account_of(needed_row(connection, account_id))
 
 
@@ -119,7 +142,9 @@ def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
     }
 
 
-_OWES = (accounts.c.capacity_bytes > 0) & (accounts.c.price_msat_per_gib_month > 0)
+_OWES = (accounts.c.capacity_bytes > 0) & (
+    ((accounts.c.price_msat_per_gib_month > 0) & (holders.c.free == 0)) | (holders.c.blocked == 1)
+)
 _MAY_MOVE = ACCOUNTS.where(
     accounts.c.state != AccountState.LAPSED,
     accounts.c.paid_until_at <= bindparam("now"),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 from lnstore.books.grants import COUNT_GRANT, Grant, grants_of
 from lnstore.books.rows import COUNT, no_account
 from lnstore.books.rules import ended_refusal, exhausted_refusal, write_refusal
-from lnstore.books.schema import accounts, leased_under, leases, unleased
+from lnstore.books.schema import accounts, holders, leased_under, leases, unleased
 from lnstore.ports import BooksRefused, NewLease
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, ShareId
@@ -30,6 +30,8 @@ class _Tally:
     state: AccountState
     capacity_bytes: int
     used_bytes: int
+    quota_bytes: int | None
+    blocked: bool
     shares: int = 0
     added_bytes: int = 0
     ingress_bytes: int = 0
@@ -44,9 +46,19 @@ _REPLACE = (
     .values(token_start=bindparam("start"), tokens=bindparam("stored"))
 )
 _TAKE_OUT = unleased.delete().where(unleased.c.share_id.in_(bindparam("ids", expanding=True)))
-_TALLIES = select(
-    accounts.c.account_id, accounts.c.account, accounts.c.state, accounts.c.capacity_bytes, accounts.c.used_bytes
-).where(accounts.c.superseded == 0, accounts.c.account_id.in_(bindparam("ids", expanding=True)))
+_TALLIES = (
+    select(
+        accounts.c.account_id,
+        accounts.c.account,
+        accounts.c.state,
+        accounts.c.capacity_bytes,
+        accounts.c.used_bytes,
+        holders.c.quota_bytes,
+        holders.c.blocked,
+    )
+    .join(holders, holders.c.account_id == accounts.c.account_id)
+    .where(accounts.c.superseded == 0, accounts.c.account_id.in_(bindparam("ids", expanding=True)))
+)
 _THERE = select(leases.c.account, leased_under.label("under"), leases.c.share_id).where(
     leases.c.share_id.in_(bindparam("ids", expanding=True))
 )
@@ -70,7 +82,14 @@ def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exce
         key = (tally.account, 0 if grant is None else grant.key, lease.share_id)
         known = key in there or key in new
         size = 0 if known else lease.size_bytes
-        refusal = write_refusal(tally.state, tally.capacity_bytes, tally.used_bytes, size)
+        refusal = write_refusal(
+            tally.state,
+            tally.capacity_bytes,
+            tally.used_bytes,
+            size,
+            quota_bytes=tally.quota_bytes,
+            blocked=tally.blocked,
+        )
         refusal = refusal or _grant_refusal(lease, grant, size, now)
         if refusal is not None:
             results.append(refusal)
@@ -160,7 +179,14 @@ def _store(
 
 def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[AccountId, _Tally]:
     return {
-        AccountId(row.account_id): _Tally(row.account, AccountState(row.state), row.capacity_bytes, row.used_bytes)
+        AccountId(row.account_id): _Tally(
+            row.account,
+            AccountState(row.state),
+            row.capacity_bytes,
+            row.used_bytes,
+            row.quota_bytes,
+            bool(row.blocked),
+        )
         for row in connection.execute(_TALLIES, {"ids": list(account_ids)})
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.accounts import rented_bytes
@@ -30,7 +32,7 @@ class SqlInvoices:
         rentable_bytes: int | None = None,
         limits: StrangerLimits = NO_LIMITS,
     ) -> PlannedInvoice:
-        """Persist the intent; the one already planned under this label wins.
+        """Persist the intent; the one already planned under this label wins. One over nothing is credited at once.
 
         BooksRefused when it does not fit the account as it is inside the transaction, when growth would rent out more
         than `rentable_bytes` in all, or reserve more than `limits` allow accounts that never paid. ValueError when the
@@ -140,6 +142,10 @@ def _plan(
             left_bytes=left_bytes,
             limits=limits,
         )
+    if planned.amount_msat == 0:
+        # Nothing will be paid: what it is for is given now. RA-W9
+        _apply(connection, row.account, account_of(row), planned, received_msat=0, now=planned.from_at)
+        return replace(planned, credited=True)
     return planned
 
 
@@ -159,11 +165,18 @@ def _credit(connection: Connection, invoice: Invoice, pay_index: int, received_m
     if planned.payment_hash != invoice.payment_hash:
         return None  # somebody else's invoice that happens to have such a label
     account = account_of(connection.execute(_ACCOUNT, {"of": found.account}).one())
-    promised_until_at = int(connection.execute(_PROMISED, {"of": found.account}).scalar_one())
+    _apply(connection, found.account, account, planned, received_msat=received_msat, now=now)
+    connection.execute(_CREDITED, {"of": found.invoice, "at": pay_index})
+    return account_of(needed_row(connection, account_id))
+
+
+def _apply(
+    connection: Connection, key: int, account: Account, planned: PlannedInvoice, *, received_msat: int, now: int
+) -> None:
+    """Post what was received for `planned`, and do to the account (of row `key`) what it buys."""
+    promised_until_at = int(connection.execute(_PROMISED, {"of": key}).scalar_one())
     done = credit(account, planned, received_msat, now, promised_until_at=promised_until_at)
     post(connection, done.entries, at=now, reference=planned.label)
-    connection.execute(_CREDITED, {"of": found.invoice, "at": pay_index})
     effect = {f"new_{name}": int(getattr(done.account, name)) for name in _EFFECT}
-    connection.execute(_APPLY, {"of": found.account, **effect})
-    no_stranger(connection, found.account)
-    return account_of(needed_row(connection, account_id))
+    connection.execute(_APPLY, {"of": key, **effect})
+    no_stranger(connection, key)

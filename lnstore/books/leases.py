@@ -78,7 +78,14 @@ class SqlLeases:
 
         def look(connection: Connection) -> Account:
             account = account_of(needed_row(connection, account_id))
-            refusal = write_refusal(account.state, account.capacity_bytes, account.used_bytes, size_bytes)
+            refusal = write_refusal(
+                account.state,
+                account.capacity_bytes,
+                account.used_bytes,
+                size_bytes,
+                quota_bytes=account.quota_bytes,
+                blocked=account.blocked,
+            )
             if refusal is None and certificate_id is not None:
                 free = needed_grant(connection, certificate_id).delegate().free_bytes
                 refusal = exhausted_refusal(free, size_bytes, "stored")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from lnstore.books.ledger import balance
-from lnstore.books.schema import accounts, strangers
+from lnstore.books.schema import accounts, holders, strangers
 from lnstore.ports import Account, BooksRefused, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
@@ -21,9 +21,15 @@ AnySelect = Select[*tuple[Any, ...]]
 _UNPAID_SINCE = select(strangers.c.opened_at).where(strangers.c.account == accounts.c.account).scalar_subquery()
 
 ACCOUNTS: AnySelect = select(
-    accounts, (-balance(accounts.c.deposit)).label("deposit_msat"), _UNPAID_SINCE.label("unpaid_since_at")
-)
-"""Accounts with their deposits, superseded ones too."""
+    accounts,
+    holders.c.petname,
+    holders.c.quota_bytes,
+    holders.c.free,
+    holders.c.blocked,
+    (-balance(accounts.c.deposit)).label("deposit_msat"),
+    _UNPAID_SINCE.label("unpaid_since_at"),
+).join(holders, holders.c.account_id == accounts.c.account_id)
+"""Accounts with their deposits and what the operator decided about them, superseded ones too."""
 
 OF_ID = (accounts.c.account_id == bindparam("id")) & (accounts.c.superseded == 0)
 """The row that the account with the bound `id` has now."""
@@ -50,8 +56,8 @@ def account_of(row: AnyRow) -> Account:
         anchor_at=row.anchor_at,
         period_seconds=row.period_seconds,
         grace_seconds=row.grace_seconds,
-        price_msat_per_gib_month=Msat(row.price_msat_per_gib_month),
-        egress_msat_per_gib=Msat(row.egress_msat_per_gib),
+        price_msat_per_gib_month=Msat(0 if row.free else row.price_msat_per_gib_month),
+        egress_msat_per_gib=Msat(0 if row.free else row.egress_msat_per_gib),
         capacity_bytes=row.capacity_bytes,
         used_bytes=row.used_bytes,
         shares=row.shares,
@@ -63,6 +69,10 @@ def account_of(row: AnyRow) -> Account:
         ingress_bytes=row.ingress_bytes,
         egress_bytes=row.egress_bytes,
         unpaid_since_at=row.unpaid_since_at,
+        petname=row.petname,
+        quota_bytes=row.quota_bytes,
+        free=bool(row.free),
+        blocked=bool(row.blocked),
     )
 
 
@@ -109,7 +119,7 @@ def planned_of(row: AnyRow, account_id: AccountId) -> PlannedInvoice:
         sample=row.sample,
         lost=row.lost,
         bolt11=row.bolt11,
-        credited=row.pay_index is not None,
+        credited=row.pay_index is not None or row.amount_msat == 0,
     )
 
 

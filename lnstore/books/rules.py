@@ -76,10 +76,35 @@ _NO_WRITE: dict[AccountState, tuple[ErrorCode, str] | None] = {
 }
 
 
-def write_refusal(state: AccountState, capacity_bytes: int, used_bytes: int, size_bytes: int) -> BooksRefused | None:
-    """Why an account that stands so may not store `size_bytes` more; None when it may."""
+def blocked_refusal() -> BooksRefused:
+    """What a blocked account is answered that wants to write or to pay."""
+    return BooksRefused(
+        ErrorCode.ACCOUNT_BLOCKED,
+        "the operator has blocked this account: no money is taken, nothing is written, and what is stored here can be "
+        "read until the account lapses",
+    )
+
+
+def write_refusal(
+    state: AccountState,
+    capacity_bytes: int,
+    used_bytes: int,
+    size_bytes: int,
+    *,
+    quota_bytes: int | None = None,
+    blocked: bool = False,
+) -> BooksRefused | None:
+    """Why an account that stands so may not store `size_bytes` more (0: tokens again); None when it may."""
     if (refusal := _NO_WRITE[state]) is not None:
         return BooksRefused(*refusal)
+    if blocked:  # RA-W3
+        return blocked_refusal()
+    if size_bytes and quota_bytes is not None and used_bytes + size_bytes > quota_bytes:  # RA-W2
+        return BooksRefused(
+            ErrorCode.CAPACITY_EXCEEDED,
+            f"{size_bytes} bytes do not fit: the operator allows {quota_bytes} bytes here, whatever is rented, and "
+            f"{used_bytes} are used; rent at another node, or ask the operator",
+        )
     if used_bytes + size_bytes > capacity_bytes:
         free = capacity_bytes - used_bytes
         return BooksRefused(
@@ -128,6 +153,8 @@ def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tu
 def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | None:
     """Why this invoice may not be planned for the account; None when it may."""
     expected, what = _EXPECTED[planned.purpose](account)
+    if account.blocked:  # RA-W3
+        return blocked_refusal()
     if planned.purpose is not InvoicePurpose.DEPOSIT and account.state is AccountState.LAPSED:
         return BooksRefused(ErrorCode.LAPSED, "rent was not paid in time; open the account anew")
     if planned.purpose is InvoicePurpose.CAPACITY and account.state is AccountState.GRACE:
@@ -140,6 +167,10 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
             ErrorCode.PERIOD_REFUSED,
             f"the account's next token index is {account.token_index}, {planned.token_index} is used up",
         )
+    if (planned.amount_msat == 0) != (account.price_msat_per_gib_month == 0) and (
+        planned.purpose is not InvoicePurpose.DEPOSIT
+    ):
+        return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's price has changed meanwhile; ask again")
     # A further attempt costs what the first did: growth since then has paid for the period by itself.
     first = planned.purpose is InvoicePurpose.RENT and planned.attempt == 0
     if first and planned.capacity_bytes != account.capacity_bytes:

@@ -1,7 +1,8 @@
 """The tables. What must never be wrong is a CHECK, a key or a trigger here, whatever the code above does.
 
 Times are Unix seconds, sizes bytes, money msat. An account that lapsed and is opened anew gets a new row in
-`accounts`: leases and invoices belong to the row, deposits, records and the ledger to the account id.
+`accounts`: leases and invoices belong to the row, deposits, records, the ledger and what the operator decided
+(`holders`) to the account id.
 """
 
 from __future__ import annotations
@@ -44,11 +45,43 @@ ledger_accounts = Table(
     sqlite_strict=True,
 )
 
+holders = Table(
+    "holders",
+    metadata,
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), primary_key=True),
+    Column("petname", Text, CheckConstraint("length(petname) BETWEEN 1 AND 64"), nullable=True, unique=True),
+    Column("quota_bytes", _Number, CheckConstraint("quota_bytes >= 0"), nullable=True),
+    Column("free", _Number, CheckConstraint("free IN (0, 1)"), nullable=False),
+    Column("blocked", _Number, CheckConstraint("blocked IN (0, 1)"), nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Who has an account or may open one uninvited, and what the operator decided about them. It outlives a lapse."""
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("invitation_id", LargeBinary, CheckConstraint("length(invitation_id) = 32"), primary_key=True),
+    *_numbers("created_at", "expires_at"),
+    Column("petname", Text, CheckConstraint("length(petname) BETWEEN 1 AND 64"), nullable=True),
+    Column("maximum_capacity_bytes", _Number, CheckConstraint("maximum_capacity_bytes > 0"), nullable=True),
+    Column("price_msat_per_gib_month", _Number, CheckConstraint("price_msat_per_gib_month >= 0"), nullable=True),
+    Column("egress_msat_per_gib", _Number, CheckConstraint("egress_msat_per_gib >= 0"), nullable=True),
+    Column("revoked_at", _Number, nullable=True),
+    Column("used_at", _Number, nullable=True),
+    Column("used_by", LargeBinary, ForeignKey("holders.account_id"), nullable=True),
+    CheckConstraint("(used_at IS NULL) = (used_by IS NULL)"),
+    CheckConstraint("used_at IS NULL OR revoked_at IS NULL"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""By the hash of their secret, which is kept nowhere. Conditions given here take the place of the node's usual ones."""
+
 accounts = Table(
     "accounts",
     metadata,
     Column("account", _Number, primary_key=True),
-    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), nullable=False),
+    Column("account_id", LargeBinary, ForeignKey("holders.account_id"), nullable=False),
     Column("superseded", _Number, CheckConstraint("superseded IN (0, 1)"), nullable=False),
     Column("deposit", _Number, ForeignKey("ledger_accounts.ledger_account"), nullable=False),
     Column("agreement", LargeBinary, nullable=False),
@@ -68,6 +101,7 @@ accounts = Table(
 )
 Index("accounts_by_id", accounts.c.account_id, unique=True, sqlite_where=accounts.c.superseded == 0)
 Index("accounts_by_deposit", accounts.c.deposit)
+Index("accounts_of_holder", accounts.c.account_id)
 Index("accounts_by_state", accounts.c.state, accounts.c.paid_until_at)
 
 strangers = Table(
@@ -170,10 +204,11 @@ invoices = Table(
     Column("bolt11", Text, nullable=True),
     Column("pay_index", _Number, nullable=True, unique=True),
     CheckConstraint("amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0"),
+    CheckConstraint("amount_msat > 0 OR (bolt11 IS NULL AND pay_index IS NULL)"),
     UniqueConstraint("account", "purpose", "number", "attempt"),
     sqlite_strict=True,
 )
-"""Credited invoices are those with a pay index."""
+"""Credited are those with a pay index, and those over nothing: no daemon ever hears of one."""
 Index("invoices_by_agreement", invoices.c.agreement)
 Index(
     "invoices_growing",

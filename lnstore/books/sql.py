@@ -13,6 +13,8 @@ from lnstore.books.accounts import SqlAccounts
 from lnstore.books.audit import SqlAudit
 from lnstore.books.database import Database
 from lnstore.books.delegations import SqlDelegations
+from lnstore.books.holders import SqlHolders
+from lnstore.books.inviting import SqlInvitations
 from lnstore.books.invoices import SqlInvoices
 from lnstore.books.leases import SqlLeases
 from lnstore.books.receipts import SqlReceipts
@@ -24,6 +26,8 @@ from lnstore.books.traffic import SqlTraffic
 
 class SqlBooks(
     SqlAccounts,
+    SqlHolders,
+    SqlInvitations,
     SqlStrangers,
     SqlLeases,
     SqlDelegations,

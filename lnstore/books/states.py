@@ -14,7 +14,7 @@ class Due(Enum):
     """How an account's rent stands at some time."""
 
     NOTHING = "nothing"
-    """It owes no rent, ever: no capacity, or a price of 0."""
+    """It owes no rent as things are: no capacity, or a price of 0 and not blocked."""
     PAID = "paid"
     """The time lies before `paid_until_at`."""
     OVERDUE = "overdue"
@@ -48,9 +48,15 @@ NEXT_STATE: dict[tuple[AccountState, Due], AccountState] = {
 """Nothing leads out of LAPSED: such an account is opened anew."""
 
 
+def owes_nothing(account: Account) -> bool:  # RA-W4
+    """Whether no rent is due whatever the time: a blocked account's end comes though its price is 0."""
+    rent = rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month)
+    return rent == 0 and not (account.blocked and account.capacity_bytes)
+
+
 def due(account: Account, now: int) -> Due:
     """How the account's rent stands at `now`."""
-    if rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month) == 0:
+    if owes_nothing(account):
         return Due.NOTHING
     if now < account.paid_until_at:
         return Due.PAID

@@ -14,7 +14,17 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 from lnstore.books.database import Database
 from lnstore.books.rows import AnyRow, planned_of
 from lnstore.books.rules import Ledger
-from lnstore.books.schema import accounts, agreements, holds, invoices, ledger_accounts, postings, records, strangers
+from lnstore.books.schema import (
+    accounts,
+    agreements,
+    holders,
+    holds,
+    invoices,
+    ledger_accounts,
+    postings,
+    records,
+    strangers,
+)
 from lnstore.ports import BooksRefused, PlannedInvoice, StrangerLimits
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId
@@ -201,6 +211,7 @@ def _remove(connection: Connection, of: dict[str, Any]) -> bool:
     connection.execute(agreements.delete().where(agreements.c.agreement.in_(signed), ~named.exists()))
     connection.execute(strangers.delete().where(strangers.c.account == row.account))
     connection.execute(accounts.delete().where(accounts.c.account == row.account))
+    connection.execute(holders.delete().where(holders.c.account_id == account_id))
     connection.execute(records.delete().where(records.c.account_id == account_id))
     posted = select(postings.c.posting).where(
         (postings.c.debit == ledger_accounts.c.ledger_account) | (postings.c.credit == ledger_accounts.c.ledger_account)

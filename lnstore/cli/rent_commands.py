@@ -24,7 +24,8 @@ from lnstore.cli.session import chosen_nodes, open_purse
 if TYPE_CHECKING:
     from lnstore.client.audit import LostShare
     from lnstore.client.catalog import NodeEntry
-    from lnstore.client.rent import RentOutcome, RentPaid, RentStatus
+    from lnstore.client.rent import RentOutcome, RentPaid
+    from lnstore.client.rent_status import RentStatus
     from lnstore_protocol.ids import NodeId
 
 
@@ -201,6 +202,9 @@ def rent_paid_sentence(paid: RentPaid) -> str:
     """One rent payment, as a person wants to read it."""
     proof = f"proof of {paid.sampled} of {paid.shares} shares" if paid.verified else "nothing stored, nothing to prove"
     preimage = f", preimage {paid.preimage.hex()[:16]}…" if paid.preimage else ""
+    if not paid.amount_msat:
+        free = "proved, free" if paid.verified else "free"
+        return f"{paid.petname}: {free}, {human_time(paid.from_at)} to {human_time(paid.until_at)}; {proof}{preimage}"
     return (
         f"{paid.petname}: {human_msat(paid.amount_msat)} for {human_time(paid.from_at)} "
         f"to {human_time(paid.until_at)}; {proof}{preimage}"
@@ -222,6 +226,7 @@ def rent_outcome_json(outcome: RentOutcome) -> dict[str, Any]:
                 "shares": paid.shares,
                 "sampled": paid.sampled,
                 "verified": paid.verified,
+                "free": not paid.amount_msat,
             }
             for paid in outcome.paid
         ],
@@ -295,7 +300,7 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
     """
     from lnstore.client.audit import find_lost
     from lnstore.client.channel_watch import channel_warnings
-    from lnstore.client.rent import rent_status
+    from lnstore.client.rent_status import rent_status
 
     async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]], dict[NodeId, str]]:
         async with open_purse(profile) as purse:

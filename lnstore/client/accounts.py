@@ -14,6 +14,7 @@ from lnstore.client.wallet import PaymentEntry
 from lnstore.config import ClientConfig
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError, Retry
 from lnstore_protocol.ids import AccountId, LightningId, NodeId
+from lnstore_protocol.invitations import Invitation
 from lnstore_protocol.messages import (
     AccountState,
     AccountStatus,
@@ -59,7 +60,14 @@ def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:  # R
 
 
 def check_terms(  # MA-R2, R-R3, R-R4
-    encoded: bytes, *, node_id: NodeId, lightning_id: LightningId | None, network: str, now: int, petname: str
+    encoded: bytes,
+    *,
+    node_id: NodeId,
+    lightning_id: LightningId | None,
+    network: str,
+    now: int,
+    petname: str,
+    invitation: Invitation | None = None,
 ) -> SignedTerms:
     """The node's current terms, verified; NodeUntrusted or TermsRefused says what is wrong with them."""
     try:
@@ -78,7 +86,23 @@ def check_terms(  # MA-R2, R-R3, R-R4
         raise TermsRefused(
             f"the terms of {petname} are not valid now: check that this machine's clock is right, else ask its operator"
         )
+    _check_invited(terms, invitation, petname)
     return signed
+
+
+def _check_invited(terms: Terms, invitation: Invitation | None, petname: str) -> None:  # RA-R6
+    if terms.invitation != (None if invitation is None else invitation.invitation_id):
+        raise NodeUntrusted(f"{petname} sent terms for another invitation than yours; ask its operator")
+    if invitation is None:
+        return
+    price, egress = invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib
+    most = invitation.maximum_capacity_bytes
+    if (
+        (price is not None and terms.price_msat_per_gib_month > price)
+        or (egress is not None and terms.egress_msat_per_gib > egress)
+        or (most is not None and terms.maximum_capacity_bytes < most)
+    ):
+        raise NodeUntrusted(f"the terms of {petname} are worse than its invitation says; ask its operator")
 
 
 def check_agreement(
@@ -102,7 +126,8 @@ def check_agreement(
 
 async def fetch_terms(purse: Purse, node: NodeEntry) -> SignedTerms:
     """The node's current terms, verified and remembered in the catalog."""
-    reply = await purse.ask(node, GetTerms(), TermsReply)
+    invitation = None if node.invitation is None else Invitation.decode(node.invitation)
+    reply = await purse.ask(node, GetTerms(invitation=None if invitation is None else invitation.secret), TermsReply)
     signed = check_terms(
         reply.terms,
         node_id=node.node_id,
@@ -110,6 +135,7 @@ async def fetch_terms(purse: Purse, node: NodeEntry) -> SignedTerms:
         network=(await purse.daemon()).network,
         now=purse.clock.now(),
         petname=node.petname,
+        invitation=invitation,
     )
     await purse.write(lambda: purse.catalog.set_agreement(node.node_id, terms=signed.encoded, agreement=None))
     return signed
@@ -167,7 +193,8 @@ async def open_account(
     check_prices(terms.terms, purse.config, node.petname)
     now = purse.clock.now()
     proposal = Agreement.propose(terms, purse.identity, anchor_at=now)
-    reply = await purse.ask(node, OpenAccount(agreement=proposal.encoded), OpenAccountReply)
+    secret = None if node.invitation is None else Invitation.decode(node.invitation).secret
+    reply = await purse.ask(node, OpenAccount(agreement=proposal.encoded, invitation=secret), OpenAccountReply)
     agreement = check_agreement(
         reply.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname
     )
@@ -186,6 +213,7 @@ def _remember(purse: Purse, node: NodeEntry, agreement: Agreement) -> None:
             # The account that these shares belonged to has lapsed, and they went with it.
             db.execute("DELETE FROM shares WHERE node_id = ?", (bytes(node.node_id),))
         purse.catalog.set_agreement(node.node_id, terms=agreement.terms.encoded, agreement=agreement.encoded)
+        purse.catalog.set_invitation(node.node_id, None)
 
 
 async def wait_until_credited(

@@ -15,11 +15,14 @@ from lnstore.client.accounts import (
     wait_until_credited,
 )
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.given import accept
 from lnstore.client.money_errors import CapacityUnfit, InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.client.node_channels import channel_as_agreed
+from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.purse import Purse
 from lnstore.client.wallet import Offer, PaymentEntry
+from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (
     AccountStatusReply,
@@ -112,9 +115,11 @@ async def buy(  # R-R25
             f"{node.petname} rents out {terms.minimum_capacity_bytes} to {terms.maximum_capacity_bytes} bytes to an "
             f"account; {capacity_bytes} were asked for"
         )
-    await channel_as_agreed(purse, node, terms, capacity_bytes, progress=progress)
+    if deposit_msat or (terms.price_msat_per_gib_month and not status.free):
+        await channel_as_agreed(purse, node, terms, capacity_bytes, progress=progress)
     deal = _Deal(purse, node, agreement)
     payments: list[PaymentEntry] = []
+    await deal.regain(status, capacity_bytes)
     for _ in range(ROUNDS):
         if status.capacity_bytes >= capacity_bytes:
             break
@@ -160,9 +165,11 @@ class _Deal:
                 now=self.purse.clock.now(),
                 petname=self.node.petname,
             )
-            paid = await pay_invoice(
-                self.purse, self.node, self._offer(InvoicePurpose.CAPACITY, index, reply), limit_msat=limit
-            )
+            offer = self._offer(InvoicePurpose.CAPACITY, index, reply)
+            if reply.amount_msat:
+                paid = await pay_invoice(self.purse, self.node, offer, limit_msat=limit)
+            else:
+                paid = await accept(self.purse, self.node, offer, reply)
         return paid, await wait_until_credited(self.purse, self.node, paid, lambda new: new.growth_index > index)
 
     async def add_deposit(
@@ -178,6 +185,23 @@ class _Deal:
                 self.purse, self.node, self._offer(InvoicePurpose.DEPOSIT, index, reply), limit_msat=amount_msat
             )
         return paid, await wait_until_credited(self.purse, self.node, paid, lambda new: new.deposit_index > index)
+
+    async def regain(self, status: AccountStatusReply, wanted_bytes: int) -> None:  # RA-R7
+        """Write down a growth at no price whose answer was lost: the node has it, our own books do not."""
+        ours = self.purse.wallet.standing(self.node.node_id, anchor_at=self.agreement.anchor_at)
+        price = 0 if status.free else self.agreement.terms.terms.price_msat_per_gib_month
+        if price or not ours.capacity_bytes < status.capacity_bytes <= wanted_bytes or not status.growth_index:
+            return
+        index = status.growth_index - 1
+        request = AddCapacity(growth_index=index, capacity_bytes=status.capacity_bytes)
+        try:
+            reply = await self.purse.ask(self.node, request, AddCapacityReply)
+        except NodeRefused as refused:
+            if refused.code is ErrorCode.PERIOD_REFUSED:
+                return  # that growth was paid for, or another agreement's
+            raise
+        if not reply.amount_msat and reply.capacity_bytes == status.capacity_bytes - ours.capacity_bytes:
+            await accept(self.purse, self.node, self._offer(InvoicePurpose.CAPACITY, index, reply), reply)
 
     async def _begun(self, purpose: InvoicePurpose, index: int) -> PaymentEntry | None:
         """The settled payment that an interrupted run began for this index; what is begun is never asked for anew."""

@@ -40,7 +40,10 @@ class CatalogError(LnstoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEntry:
-    """A node the client knows. `terms` and `agreement` are the signed encodings, None before there are any."""
+    """A node the client knows. `terms`, `agreement` and `invitation` are the signed encodings, None without any.
+
+    The invitation is one that no account was opened with yet.
+    """
 
     node_id: NodeId
     address: NodeAddress
@@ -48,6 +51,7 @@ class NodeEntry:
     lightning_id: LightningId | None
     terms: bytes | None = field(repr=False)
     agreement: bytes | None = field(repr=False)
+    invitation: bytes | None = field(repr=False)
     added_at: int
 
 
@@ -197,6 +201,11 @@ class Catalog:
                 "UPDATE nodes SET terms = ?, agreement = coalesce(?, agreement) WHERE node_id = ?",
                 (terms, agreement, bytes(node_id)),
             )
+
+    def set_invitation(self, node_id: NodeId, invitation: bytes | None) -> None:
+        """Remember the invitation to open an account with, or forget the one there is."""
+        with self.transaction() as db:
+            db.execute("UPDATE nodes SET invitation = ? WHERE node_id = ?", (invitation, bytes(node_id)))
 
     def nodes(self) -> list[NodeEntry]:
         """All known nodes, oldest first."""
@@ -377,7 +386,7 @@ class Catalog:
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
-_NODES = "SELECT node_id, address, petname, lightning_id, terms, agreement, added_at FROM nodes"
+_NODES = "SELECT node_id, address, petname, lightning_id, terms, agreement, invitation, added_at FROM nodes"
 _FILES = (
     "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder "
     "FROM files"
@@ -386,7 +395,7 @@ _SHARES = "SELECT node_id, share_id, file_id, segment, number, size_bytes, token
 
 
 def _node(row: tuple[Any, ...]) -> NodeEntry:
-    node_id, address, petname, lightning_id, terms, agreement, added_at = row
+    node_id, address, petname, lightning_id, terms, agreement, invitation, added_at = row
     return NodeEntry(
         node_id=NodeId(node_id),
         address=NodeAddress.parse(address),
@@ -394,6 +403,7 @@ def _node(row: tuple[Any, ...]) -> NodeEntry:
         lightning_id=None if lightning_id is None else LightningId(lightning_id),
         terms=terms,
         agreement=agreement,
+        invitation=invitation,
         added_at=added_at,
     )
 

@@ -16,6 +16,7 @@ from lnstore.errors import ExitCode, LnstoreError
 from lnstore.ports import LightningRefused
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.invitations import Invitation
 from lnstore_protocol.messages import AccountStatusReply, GetTerms, HelloReply, TermsReply
 from lnstore_protocol.replies import printable
 from lnstore_protocol.terms import SignedTerms, Terms, binding_text
@@ -31,6 +32,12 @@ REACH_SECONDS = 10.0
 
 class PetnameInvalid(LnstoreError):
     """A petname must be something a person can type."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InvitationExpired(LnstoreError):
+    """The invitation can not be used any more."""
 
     exit_code = ExitCode.USAGE
 
@@ -57,8 +64,22 @@ def check_petname(petname: str) -> str:
     return petname
 
 
-async def add_node(purse: Purse, address: NodeAddress, petname: str | None = None) -> NodeEntry:  # M-R15
+async def add_invited(purse: Purse, invitation: Invitation, petname: str | None = None) -> NodeEntry:  # RA-R2
+    """Get to know the node that invites, as `add_node`; the account that is opened there uses the invitation up.
+
+    InvitationExpired before anything is asked.
+    """
+    if purse.clock.now() > invitation.expires_at:
+        raise InvitationExpired("this invitation has expired; ask the node's operator for another one")
+    return await add_node(purse, invitation.address, petname, invitation=invitation)
+
+
+async def add_node(  # M-R15
+    purse: Purse, address: NodeAddress, petname: str | None = None, *, invitation: Invitation | None = None
+) -> NodeEntry:
     """Get to know the node at this address and remember it, or the new address of one that is known.
+
+    An invitation that was not used yet is replaced by `invitation`, or forgotten when that is None.
 
     The connection proves the node's key; here its Lightning key is checked to be bound to it, its network to be ours,
     and its terms to be its own. NodeUnreachable, WrongNodeKey, NodeUntrusted, PetnameInvalid, CatalogError when another
@@ -76,7 +97,8 @@ async def add_node(purse: Purse, address: NodeAddress, petname: str | None = Non
             f"the node is paid on {hello.network}, your Lightning daemon is on {info.network}; it was not added"
         )
     await _check_binding(purse, address, hello)
-    reply = await conversation.request(GetTerms(), timeout_seconds=REACH_SECONDS)
+    secret = None if invitation is None else invitation.secret
+    reply = await conversation.request(GetTerms(invitation=secret), timeout_seconds=REACH_SECONDS)
     if not isinstance(reply, TermsReply):
         raise NodeUntrusted("the node did not send its terms when asked; it was not added")
     signed = check_terms(
@@ -86,12 +108,14 @@ async def add_node(purse: Purse, address: NodeAddress, petname: str | None = Non
         network=info.network,
         now=purse.clock.now(),
         petname=chosen,
+        invitation=invitation,
     )
 
     def remember() -> NodeEntry:
         with purse.catalog.transaction():
             purse.catalog.add_node(address, petname=chosen, lightning_id=hello.lightning_id, added_at=purse.clock.now())
             purse.catalog.set_agreement(address.node_id, terms=signed.encoded, agreement=None)
+            purse.catalog.set_invitation(address.node_id, None if invitation is None else invitation.encoded)
         return purse.catalog.node(address.node_id)
 
     return await purse.write(remember)
@@ -126,7 +150,8 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
     with trio.move_on_after(REACH_SECONDS):
         try:
             conversation = await purse.dial(node.address)
-            reply = await purse.ask(node, GetTerms(), TermsReply)
+            invited = None if node.invitation is None else Invitation.decode(node.invitation).secret
+            reply = await purse.ask(node, GetTerms(invitation=invited), TermsReply)
             terms = SignedTerms.decode(reply.terms).terms
             status = await account_status(purse, node)
         except LnstoreError as exc:

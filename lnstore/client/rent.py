@@ -7,21 +7,18 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-import trio
 
 from lnstore.client.accounts import (
     CLOCK_TOLERANCE_SECONDS,
-    account_status,
-    agreement_of,
     check_prices,
     standing,
     wait_until_credited,
 )
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.given import accept, check_given
 from lnstore.client.holdings import check_listed, drop_given_up
 from lnstore.client.money_errors import (
     InvoiceFault,
@@ -31,14 +28,16 @@ from lnstore.client.money_errors import (
     ProofFailed,
     TokensUsedUp,
 )
+from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import know, pay_invoice, resolve_open, resume
-from lnstore.client.proof import compute_proof, proof_differs
+from lnstore.client.proof import ADVICE, compute_proof, proof_differs
 from lnstore.client.purse import Purse
-from lnstore.client.tasks import open_tasks
+from lnstore.client.tasks import each
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing, Verdict
 from lnstore.errors import LnstoreError
+from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat, NodeId
-from lnstore_protocol.messages import AccountState, AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
+from lnstore_protocol.messages import AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
 from lnstore_protocol.proofs import audit_key, audit_nonce, select_sample, token_key
 from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
@@ -51,8 +50,6 @@ PERIODS_AT_ONCE = 24
 
 TOKENS_WARNING = 3
 """With this many proofs left for some share it is time for new tokens."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,43 +93,16 @@ class RentOutcome:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RentStatus:
-    """An account as both sides see it. The node's part is None when it does not answer (`error` says why)."""
-
-    node: NodeEntry
-    agreement: Agreement | None
-    status: AccountStatusReply | None
-    ours: Standing | None
-    shares_in_catalog: int
-    bytes_in_catalog: int
-    rent_msat_per_period: Msat
-    next_due_at: int | None
-    paid_msat: Msat
-    fees_msat: Msat
-    error: str
-
-    @property
-    def agrees(self) -> bool:  # MA-R11
-        """Whether the node's numbers are those of our own books (it may hold more shares: interrupted uploads)."""
-        return (
-            self.status is not None
-            and self.ours is not None
-            and self.status.capacity_bytes == self.ours.capacity_bytes
-            and self.ours.next_proof <= self.status.token_index <= self.ours.latest_proof
-            and self.status.paid_until_at == self.ours.paid_until_at
-            and self.status.shares >= self.shares_in_catalog
-        )
-
-
 # --- decisions ------------------------------------------------------------------------------------------------------
 
 
 def rent_due(agreement: Agreement, status: AccountStatusReply, *, now: int, ahead: int) -> bool:  # R-R7
-    """Whether the account's next period is to be paid: it has begun, or begins within `ahead` periods."""
+    """Whether the account's next period is to be paid or proven: it has begun, or begins within `ahead` periods."""
     terms = agreement.terms.terms
-    rent = rent_msat(status.capacity_bytes, terms.period_seconds, terms.price_msat_per_gib_month)
-    return rent > 0 and status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, now) + ahead
+    # At no price there is still something to prove.
+    return status.capacity_bytes > 0 and (
+        status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, now) + ahead
+    )
 
 
 # MA-R10, R-R17, R-R18
@@ -161,7 +131,7 @@ def check_rent(reply: InvoiceReply, *, agreement: Agreement, period: int, capaci
             InvoiceFault.WRONG_PERIOD,
             f"{petname} wants to be paid for other times than period {period}; nothing was paid. Ask its operator",
         )
-    if reply.capacity_bytes > capacity_bytes:
+    if reply.amount_msat and reply.capacity_bytes > capacity_bytes:
         raise InvoiceRefused(
             InvoiceFault.WRONG_CAPACITY,
             f"{petname} wants rent for {reply.capacity_bytes} bytes, you rented {capacity_bytes} there; nothing was "
@@ -198,10 +168,14 @@ async def pay_rent(
         try:
             for _ in range(PERIODS_AT_ONCE):
                 agreement, status = await standing(purse, node)
+                if (again := await _answer_again(purse, node, agreement, status)) is not None:
+                    paid.append(_rent_paid(node, again))
                 if not rent_due(agreement, status, now=purse.clock.now(), ahead=ahead):
                     break
                 tell(f"paying {node.petname} for period {status.next_period}")
                 paid.append(await _pay_period(purse, node, agreement, status))
+            if not paid:
+                _check_last_proof(purse, node)
         except LnstoreError as exc:
             error = exc
         return RentOutcome(
@@ -212,7 +186,7 @@ async def pay_rent(
             error=error,
         )
 
-    return await _each(pay, chosen)
+    return await each(pay, chosen, at_once=NODES_AT_ONCE)
 
 
 async def _pay_period(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> RentPaid:
@@ -223,7 +197,8 @@ async def _pay_period(purse: Purse, node: NodeEntry, agreement: Agreement, statu
     except InvoiceLost:
         # That challenge is abandoned: the next one has another answer, and so another invoice.
         entry = await _paid(purse, node, agreement, status)
-    await wait_until_credited(purse, node, entry, lambda new: new.next_period > period)
+    if entry.amount_msat:
+        await wait_until_credited(purse, node, entry, lambda new: new.next_period > period)
     return _rent_paid(node, entry)
 
 
@@ -251,19 +226,75 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     latest = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, now + CLOCK_TOLERANCE_SECONDS)
     if period > latest + MAXIMUM_AHEAD:
         raise NodeUntrusted(f"{node.petname} wants rent for period {period}, which is not due; nothing was paid")
-    secret = purse.account_secret
-    nonce = audit_nonce(audit_key(secret), node.node_id, t)
     given_up = await drop_given_up(purse, node)
     await check_listed(purse, node, _ids_at(purse, node))
+    nonce = audit_nonce(audit_key(purse.account_secret), node.node_id, t)
     challenge = await purse.write(_challenge, purse, node, nonce, period, t)
-    request = RequestInvoice(purpose=InvoicePurpose.RENT, period=period, token_index=t, nonce=nonce)
-    reply = await purse.ask(node, request, InvoiceReply)
+    reply = await _ask(purse, node, challenge)
+    return await _judge(purse, node, agreement, challenge, reply, given_up=given_up)
+
+
+async def _answer_again(
+    purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply
+) -> PaymentEntry | None:  # RA-R10, RA-R11
+    """The proof whose answer was lost on its way here, if the node did not have to wait for a payment: at no price.
+
+    Nothing is paid in any case. None when there is no such answer.
+    """
+    challenge = purse.wallet.unanswered(node.node_id, since_at=agreement.anchor_at)
+    if challenge is None or challenge.period >= status.next_period:
+        return None
+    given_up = await drop_given_up(purse, node)
+    try:
+        reply = await _ask(purse, node, challenge)
+    except NodeRefused as refused:
+        if refused.code is not ErrorCode.PERIOD_REFUSED:
+            raise
+        await purse.write(purse.wallet.judge, node.node_id, challenge.token_index, Verdict.ABANDONED)
+        return None
+    if reply.amount_msat:
+        raise NodeUntrusted(
+            f"{node.petname} wants rent for period {challenge.period}, which it shows as paid; nothing was paid. "
+            "Ask its operator"
+        )
+    return await _judge(purse, node, agreement, challenge, reply, given_up=given_up)
+
+
+def _check_last_proof(purse: Purse, node: NodeEntry) -> None:
+    """ProofFailed for as long as the last proof at no price was a failed one: no payment that is missing tells it."""
+    last = purse.wallet.failed_challenge(node.node_id)
+    if last is not None and last.verdict is Verdict.FAILED_AT_NO_PRICE:
+        raise ProofFailed(f"{node.petname} failed its last proof, over {last.shares} shares{ADVICE}")
+
+
+async def _ask(purse: Purse, node: NodeEntry, challenge: Challenge) -> InvoiceReply:
+    nonce = audit_nonce(audit_key(purse.account_secret), node.node_id, challenge.token_index)
+    request = RequestInvoice(
+        purpose=InvoicePurpose.RENT, period=challenge.period, token_index=challenge.token_index, nonce=nonce
+    )
+    return await purse.ask(node, request, InvoiceReply)
+
+
+async def _judge(
+    purse: Purse,
+    node: NodeEntry,
+    agreement: Agreement,
+    challenge: Challenge,
+    reply: InvoiceReply,
+    *,
+    given_up: AbstractSet[bytes],
+) -> PaymentEntry:  # RA-R9
+    """Check the proof in a reply and pay its invoice, or accept it where there is none to pay."""
+    period, t = challenge.period, challenge.token_index
+    ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     limit = check_rent(
         reply, agreement=agreement, period=period, capacity_bytes=ours.capacity_bytes, petname=node.petname
     )
+    failed = Verdict.FAILED if reply.amount_msat else Verdict.FAILED_AT_NO_PRICE
+    secret = purse.account_secret
     try:
         proof = compute_proof(
-            nonce=nonce,
+            nonce=audit_nonce(audit_key(secret), node.node_id, t),
             node_id=node.node_id,
             token_index=t,
             token_key=token_key(secret),
@@ -275,7 +306,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
             petname=node.petname,
         )
     except ProofFailed:
-        await purse.write(purse.wallet.judge, node.node_id, t, Verdict.FAILED)
+        await purse.write(purse.wallet.judge, node.node_id, t, failed)
         raise
     offer = Offer(
         node_id=node.node_id,
@@ -290,6 +321,11 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
         sampled=proof.sampled if proof else 0,
         token_index=t,
     )
+    if not reply.amount_msat:
+        if proof is not None and check_given(reply, node.petname) != proof.preimage:
+            await purse.write(purse.wallet.judge, node.node_id, t, failed)
+            raise proof_differs(node.petname, proof)
+        return await accept(purse, node, offer, reply)
     if proof is None:
         return await pay_invoice(purse, node, offer, limit_msat=limit)
     try:
@@ -297,7 +333,7 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     except InvoiceRefused as refused:
         if refused.fault is not InvoiceFault.WRONG_HASH:
             raise
-        await purse.write(purse.wallet.judge, node.node_id, t, Verdict.FAILED)
+        await purse.write(purse.wallet.judge, node.node_id, t, failed)
         raise proof_differs(node.petname, proof) from refused
 
 
@@ -340,61 +376,3 @@ def _rent_paid(node: NodeEntry, entry: PaymentEntry) -> RentPaid:
         verified=entry.sampled > 0,
         preimage=entry.preimage,
     )
-
-
-# --- status ---------------------------------------------------------------------------------------------------------
-
-
-async def rent_status(purse: Purse, nodes: Sequence[NodeEntry] | None = None) -> list[RentStatus]:
-    """How the accounts at these nodes (all known ones) stand, in the node's numbers and in our own."""
-    await resolve_open(purse)
-
-    async def look(node: NodeEntry) -> RentStatus:
-        try:
-            status, error = await account_status(purse, node), ""
-        except LnstoreError as exc:
-            status, error = None, str(exc)
-        return _status(purse, node, status, error)
-
-    return await _each(look, list(purse.catalog.nodes() if nodes is None else nodes))
-
-
-def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, error: str) -> RentStatus:
-    agreement = agreement_of(purse, node) if node.agreement is not None else None
-    ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at) if agreement else None
-    spent = [row for row in purse.wallet.spending() if row.node_id == node.node_id]
-    sizes = {share.share_id: share.size_bytes for share in purse.catalog.shares_at(node.node_id)}
-    rent, due_at = Msat(0), None
-    if agreement is not None and ours is not None:
-        terms = agreement.terms.terms
-        rent = rent_msat(ours.capacity_bytes, terms.period_seconds, terms.price_msat_per_gib_month)
-        lapsed = status is not None and status.state is AccountState.LAPSED
-        due_at = None if lapsed or rent == 0 else ours.paid_until_at
-    return RentStatus(
-        node=node,
-        agreement=agreement,
-        status=status,
-        ours=ours,
-        shares_in_catalog=len(sizes),
-        bytes_in_catalog=sum(sizes.values()),
-        rent_msat_per_period=rent,
-        next_due_at=due_at,
-        paid_msat=Msat(sum(row.rent_msat + row.capacity_msat + row.deposit_msat for row in spent)),
-        fees_msat=Msat(sum(row.fees_msat for row in spent)),
-        error=error,
-    )
-
-
-async def _each(function: Callable[[NodeEntry], Awaitable[T]], nodes: Sequence[NodeEntry]) -> list[T]:
-    """The function's result for each node, in their order, several at once."""
-    results: dict[NodeId, T] = {}
-    limiter = trio.CapacityLimiter(NODES_AT_ONCE)
-
-    async def one(node: NodeEntry) -> None:
-        async with limiter:
-            results[node.node_id] = await function(node)
-
-    async with open_tasks() as nursery:
-        for node in nodes:
-            nursery.start_soon(one, node)
-    return [results[node.node_id] for node in nodes]

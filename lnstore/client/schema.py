@@ -15,6 +15,7 @@ STEPS: tuple[str, ...] = (
         lightning_id BLOB CHECK (length(lightning_id) = 33),
         terms BLOB,
         agreement BLOB,
+        invitation BLOB,
         added_at INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE files (
@@ -89,7 +90,7 @@ STEPS: tuple[str, ...] = (
         node_id BLOB NOT NULL,
         purpose INTEGER NOT NULL,
         idx INTEGER NOT NULL,
-        bolt11 TEXT NOT NULL UNIQUE,
+        bolt11 TEXT NOT NULL,
         payment_hash BLOB NOT NULL CHECK (length(payment_hash) = 32),
         amount_msat INTEGER NOT NULL CHECK (amount_msat >= 0),
         fee_msat INTEGER CHECK (fee_msat >= 0),
@@ -103,8 +104,10 @@ STEPS: tuple[str, ...] = (
         preimage BLOB CHECK (length(preimage) = 32),
         created_at INTEGER NOT NULL,
         settled_at INTEGER,
-        CHECK ((purpose = 0) = (token_index IS NOT NULL))
+        CHECK ((purpose = 0) = (token_index IS NOT NULL)),
+        CHECK ((amount_msat = 0) = (bolt11 = ''))
     ) STRICT;
+    CREATE UNIQUE INDEX payments_by_invoice ON payments (bolt11) WHERE bolt11 <> '';
     CREATE INDEX payments_by_node ON payments (node_id, purpose, idx);
     CREATE TABLE challenges (
         node_id BLOB NOT NULL CHECK (length(node_id) = 32),
@@ -113,7 +116,8 @@ STEPS: tuple[str, ...] = (
         expected BLOB NOT NULL CHECK (length(expected) % 32 = 0),
         shares INTEGER NOT NULL,
         revealed_at INTEGER NOT NULL,
-        state TEXT NOT NULL DEFAULT 'revealed' CHECK (state IN ('revealed', 'failed', 'abandoned')),
+        state TEXT NOT NULL DEFAULT 'revealed'
+            CHECK (state IN ('revealed', 'failed', 'failed at no price', 'abandoned')),
         PRIMARY KEY (node_id, token_index)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE postings (

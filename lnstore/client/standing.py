@@ -60,9 +60,12 @@ async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fi
         except NodeError as exc:
             unfit.append(Unfit(node, exc.reason))
         else:
-            reason = _UNFIT_STATES.get(status.state)
+            reason = _BLOCKED if status.blocked else _UNFIT_STATES.get(status.state)  # RA-R1
             if reason is None:
-                free = max(0, status.capacity_bytes - status.used_bytes)
+                most = status.capacity_bytes
+                if status.quota_bytes is not None:
+                    most = min(most, status.quota_bytes)
+                free = max(0, most - status.used_bytes)
                 fit.append(Fit(node, free, status.capacity_bytes, status.token_index))
             else:
                 unfit.append(Unfit(node, reason.format(node=node.petname)))
@@ -74,6 +77,7 @@ async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fi
     return sorted(fit, key=lambda f: f.node.node_id), sorted(unfit, key=lambda u: u.node.petname)
 
 
+_BLOCKED = "its operator has blocked your account; read what is there before it lapses, and store it anew elsewhere"
 _UNFIT_STATES = {
     AccountState.GRACE: "the rent is overdue and nothing can be written; pay it with: lnstore rent pay {node}",
     AccountState.LAPSED: "the account has lapsed; rent space anew with: lnstore rent buy {node} SIZE",

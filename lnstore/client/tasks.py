@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
+
+Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -24,6 +28,21 @@ async def open_tasks() -> AsyncIterator[trio.Nursery]:
         error = _foremost(group)
     if error is not None:
         raise error
+
+
+async def each(function: Callable[[Item], Awaitable[T]], items: Sequence[Item], *, at_once: int) -> list[T]:
+    """The function's result for each item, in their order, several at once."""
+    results: dict[int, T] = {}
+    limiter = trio.CapacityLimiter(at_once)
+
+    async def one(number: int, item: Item) -> None:
+        async with limiter:
+            results[number] = await function(item)
+
+    async with open_tasks() as nursery:
+        for number, item in enumerate(items):
+            nursery.start_soon(one, number, item)
+    return [results[number] for number in range(len(items))]
 
 
 def _foremost(group: BaseExceptionGroup[BaseException]) -> BaseException:

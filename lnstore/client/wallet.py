@@ -11,8 +11,9 @@ Ledger accounts: "lightning" is credited with all that leaves; "rent:{node hex}"
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from hashlib import sha256
 from typing import Any
@@ -50,7 +51,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent(Offer):
-    """An offer whose invoice was checked and is to be paid."""
+    """An offer whose invoice was checked and is to be paid (or, over nothing, was accepted)."""
 
     payment_hash: PaymentHash
 
@@ -96,8 +97,9 @@ class Standing:
 
     `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought. The next
     proof has the index `latest_proof`: the first that was never paid, `next_proof`, unless it was revealed in vain.
-    That is so for a nonce of an agreement that lapsed, for one of a period that another proof paid, and for one that
-    was abandoned. The node may not have heard of it, and count from `next_proof` on.
+    That is so for a nonce of an agreement that lapsed, for one of a period that another proof paid, for one that was
+    abandoned, and for one that was answered wrongly at no price. The node may not have heard of it, and count from
+    `next_proof` on.
     """
 
     capacity_bytes: int
@@ -111,7 +113,13 @@ class Verdict(Enum):
 
     REVEALED = "revealed"
     FAILED = "failed"
+    FAILED_AT_NO_PRICE = "failed at no price"
+    """Its period is over with that, as far as the node is concerned, and its index used up."""
     ABANDONED = "abandoned"
+
+
+_SPENT = (Verdict.ABANDONED, Verdict.FAILED_AT_NO_PRICE)
+_FAILED = (Verdict.FAILED, Verdict.FAILED_AT_NO_PRICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,7 @@ class Challenge:  # P-R8
     period: int
     expected: tuple[ShareId, ...] = field(repr=False)
     shares: int
+    verdict: Verdict = field(default=Verdict.REVEALED, compare=False)
 
 
 class Wallet:
@@ -158,29 +167,28 @@ class Wallet:
                         "the node sent another invoice while the payment of the first may still succeed; nothing more "
                         "was paid. Run the command again in a few minutes"
                     )
-            db.execute(
-                "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
-                "until_at, capacity_bytes, shares, sampled, token_index, created_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (bolt11) DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
-                (
-                    bytes(intent.node_id),
-                    int(intent.purpose),
-                    intent.index,
-                    intent.bolt11,
-                    bytes(intent.payment_hash),
-                    intent.amount_msat,
-                    Outcome.UNKNOWN.value,
-                    intent.from_at,
-                    intent.until_at,
-                    intent.capacity_bytes,
-                    intent.shares,
-                    intent.sampled,
-                    intent.token_index,
-                    now,
-                ),
-            )
+            _insert(db, intent, Outcome.UNKNOWN, now)
             return self._one("bolt11 = ?", (intent.bolt11,))
+
+    def given(self, offer: Offer, preimage: bytes, now: int) -> PaymentEntry:
+        """Put on disk what a node gave for nothing, as settled; the same again is the same entry. There is no posting.
+
+        ValueError for an offer with an amount or an invoice.
+        """
+        if offer.amount_msat or offer.bolt11:
+            raise ValueError("what has a price is paid for")
+        payment_hash = PaymentHash(sha256(preimage).digest())
+        intent = Intent(**{f.name: getattr(offer, f.name) for f in fields(Offer)}, payment_hash=payment_hash)
+        where = "node_id = ? AND purpose = ? AND idx = ? AND payment_hash = ? AND bolt11 = ''"
+        of = (bytes(offer.node_id), int(offer.purpose), offer.index, bytes(payment_hash))
+        with self._catalog.transaction() as db:
+            if not self._select(where, of):
+                _insert(db, intent, Outcome.SETTLED, now)
+                db.execute(
+                    f"UPDATE payments SET fee_msat = 0, preimage = ?, settled_at = ? WHERE {where}",  # noqa: S608
+                    (preimage, now, *of),
+                )
+            return self._one(where, of)
 
     def record(self, payment_id: int, payment: Payment, now: int) -> PaymentEntry:
         """Write down what became of a payment; SETTLED also writes its postings. A closed one stays as it is.
@@ -254,7 +262,7 @@ class Wallet:
         in_vain = [
             t + 1
             for t, period, at, state in revealed
-            if state == Verdict.ABANDONED.value or at < anchor_at or period in periods
+            if Verdict(state) in _SPENT or at < anchor_at or period in periods
         ]
         return Standing(
             capacity_bytes=sum(entry.capacity_bytes for entry in growths),
@@ -300,7 +308,28 @@ class Wallet:
         rows = self._catalog.rows(
             f"{_CHALLENGES} WHERE node_id = ? AND token_index >= ? ORDER BY token_index", (bytes(node_id), unpaid)
         )
-        return _challenge(rows[-1]) if rows and rows[-1][-1] == Verdict.FAILED.value else None
+        last = _challenge(rows[-1]) if rows else None
+        return last if last is not None and last.verdict in _FAILED else None
+
+    def unanswered(self, node_id: NodeId, *, since_at: int) -> Challenge | None:  # RA-R10
+        """The last nonce that was revealed since then and for which no answer is on disk."""
+        rows = self._catalog.rows(
+            f"{_CHALLENGES} AS c WHERE node_id = ? AND revealed_at >= ? AND state = ? AND NOT EXISTS (SELECT 1 "  # noqa: S608
+            "FROM payments AS p WHERE p.node_id = c.node_id AND p.token_index = c.token_index AND p.state <> ?) "
+            "ORDER BY token_index",
+            (bytes(node_id), since_at, Verdict.REVEALED.value, Outcome.FAILED.value),
+        )
+        return _challenge(rows[-1]) if rows else None
+
+    def proofs(self, node_id: NodeId) -> tuple[int, int]:
+        """How many proofs of this node passed, and how many failed, over all agreements."""
+        passed = {
+            entry.token_index
+            for entry in self.payments(node_id)
+            if entry.purpose is InvoicePurpose.RENT and entry.state is Outcome.SETTLED and entry.sampled
+        }
+        rows = self._catalog.rows("SELECT state FROM challenges WHERE node_id = ?", (bytes(node_id),))
+        return len(passed), sum(Verdict(state) in _FAILED for (state,) in rows)
 
     # --- the ledger -------------------------------------------------------------------------------------------------
 
@@ -383,9 +412,34 @@ _CHALLENGES = "SELECT node_id, token_index, period, expected, shares, state FROM
 
 
 def _challenge(row: tuple[Any, ...]) -> Challenge:
-    node_id, index, period, expected, shares, _ = row
+    node_id, index, period, expected, shares, state = row
     ids = tuple(ShareId(expected[at : at + 32]) for at in range(0, len(expected), 32))
-    return Challenge(NodeId(node_id), index, period, ids, shares)
+    return Challenge(NodeId(node_id), index, period, ids, shares, Verdict(state))
+
+
+def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int) -> None:
+    db.execute(
+        "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
+        "until_at, capacity_bytes, shares, sampled, token_index, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bolt11) WHERE bolt11 <> '' "
+        "DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
+        (
+            bytes(intent.node_id),
+            int(intent.purpose),
+            intent.index,
+            intent.bolt11,
+            bytes(intent.payment_hash),
+            intent.amount_msat,
+            state.value,
+            intent.from_at,
+            intent.until_at,
+            intent.capacity_bytes,
+            intent.shares,
+            intent.sampled,
+            intent.token_index,
+            now,
+        ),
+    )
 
 
 def _entry(row: tuple[Any, ...]) -> PaymentEntry:

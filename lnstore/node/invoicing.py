@@ -40,6 +40,8 @@ async def issue(node: NodeContext, planned: PlannedInvoice) -> str:  # R-W14, V-
     An unpaid invoice that has expired at the daemon is made again with the same preimage: the node did not evict the
     account, so it must be able to pay. LightningUnavailable when the daemon does not answer.
     """
+    if planned.amount_msat == 0:
+        return ""  # RA-W9: given for nothing, and no daemon hears of it
     now = node.clock.now()
     if planned.bolt11 is not None and (planned.credited or now < planned.expires_at):
         return planned.bolt11
@@ -104,4 +106,5 @@ def reply(kind: type[InvoiceReplyT], planned: PlannedInvoice, bolt11: str) -> In
         shares=planned.shares,
         sample=planned.sample,
         lost=planned.lost,
+        preimage=None if planned.amount_msat else planned.preimage,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lnstore.config import NodeConfig
 from lnstore.node.directory import Binding
 from lnstore.node.errors import Refusal
+from lnstore.ports import Invitation
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat, NodeId
@@ -28,7 +31,26 @@ class PriceSheet:
             and kept.terms.valid_from_at <= now <= kept.terms.valid_until_at - config.terms_valid // 2
         ):
             return kept
-        self._current = Terms(
+        self._current = self._terms(binding, now).sign(self._identity)
+        return self._current
+
+    def invited(self, binding: Binding, invitation: Invitation, now: int) -> SignedTerms:  # RA-R3
+        """Terms for the bearer of this invitation, who alone may accept them."""
+        terms = self._terms(binding, now)
+        price, egress = invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib
+        most = invitation.maximum_capacity_bytes or terms.maximum_capacity_bytes
+        return replace(
+            terms,
+            invitation=invitation.invitation_id,
+            price_msat_per_gib_month=terms.price_msat_per_gib_month if price is None else price,
+            egress_msat_per_gib=terms.egress_msat_per_gib if egress is None else egress,
+            minimum_capacity_bytes=min(terms.minimum_capacity_bytes, most),
+            maximum_capacity_bytes=most,
+        ).sign(self._identity)
+
+    def _terms(self, binding: Binding, now: int) -> Terms:
+        config = self._config
+        return Terms(
             node_id=NodeId(self._identity.public_key),
             lightning_id=binding.lightning_id,
             network=binding.network,
@@ -44,8 +66,7 @@ class PriceSheet:
             valid_from_at=now,
             valid_until_at=now + config.terms_valid,
             price_periods=config.price_periods,
-        ).sign(self._identity)
-        return self._current
+        )
 
     def check(self, signed: SignedTerms, binding: Binding, now: int) -> None:
         """Refuse terms that are not ours or no longer valid. Their signature was verified when they were decoded."""

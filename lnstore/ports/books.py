@@ -10,7 +10,7 @@ from typing import Protocol
 from lnstore.ports.lightning import Invoice
 from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, CertificateId, Digest, Msat, PaymentHash, ShareId
+from lnstore_protocol.ids import AccountId, CertificateId, Digest, InvitationId, Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement, Record, period_at
 from lnstore_protocol.usages import Usage
@@ -26,7 +26,10 @@ class BooksRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account as the books have it. The meaning of the fields is messages.AccountStatusReply's."""
+    """An account as the books have it. The meaning of the fields is messages.AccountStatusReply's.
+
+    The prices are what the account pays: 0 where the operator made it free, whatever its agreement says.
+    """
 
     account_id: AccountId
     agreement: bytes = field(repr=False)
@@ -48,6 +51,10 @@ class Account:
     egress_bytes: int
     unpaid_since_at: int | None = None
     """When an account that never paid anything was opened; None for all others."""
+    petname: str | None = None
+    quota_bytes: int | None = None
+    free: bool = False
+    blocked: bool = False
 
     @property
     def next_period(self) -> int:
@@ -108,6 +115,45 @@ class Lease:
     size_bytes: int
     token_start: int
     tokens: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is added up for an account key over its whole life, from invoices and the ledger.
+
+    A proof has passed when its rent was credited (where the price is 0: when nothing was admitted as lost), and failed
+    when its invoice was never paid: another challenge took its place, or the account lapsed.
+    """
+
+    income_msat: Msat
+    proofs_passed: int
+    proofs_failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """An invitation as the books have it; None: as the node's terms are for everybody."""
+
+    invitation_id: InvitationId
+    created_at: int
+    expires_at: int
+    petname: str | None = None
+    maximum_capacity_bytes: int | None = None
+    price_msat_per_gib_month: Msat | None = None
+    egress_msat_per_gib: Msat | None = None
+    revoked_at: int | None = None
+    used_at: int | None = None
+    used_by: AccountId | None = None
+
+    def refusal(self, now: int) -> str:
+        """Why nobody may use it now; empty when somebody may."""
+        if self.used_at is not None:
+            return "this invitation was used already; ask for another one"
+        if self.revoked_at is not None:
+            return "this invitation was withdrawn by the operator"
+        if now > self.expires_at:
+            return "this invitation has expired; ask for another one"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +244,19 @@ class AccountBooks(Protocol):
     """Accounts and their states."""
 
     async def open_account(
-        self, agreement: Agreement, now: int, *, network: bytes = b"", limits: StrangerLimits = NO_LIMITS
+        self,
+        agreement: Agreement,
+        now: int,
+        *,
+        network: bytes = b"",
+        limits: StrangerLimits = NO_LIMITS,
+        invited_only: bool = False,
     ) -> Account:
         """The account of this agreement, new or as it is. A lapsed account starts anew under the new agreement.
 
-        BooksRefused when it would be one too many of those that never paid.
+        The invitation that the terms name is used up in the same transaction. BooksRefused when it can not be, when
+        there is none and only invited (or allowed, or earlier) accounts are taken, when the account is blocked, or when
+        it would be one too many of those that never paid.
         """
         ...
 
@@ -223,6 +277,54 @@ class AccountBooks(Protocol):
 
     async def rented_bytes(self, now: int) -> int:
         """Capacity rented out in all, with what unexpired growth invoices would add."""
+        ...
+
+
+class AccountAdmin(Protocol):
+    """What an operator decides about accounts. A running node goes by it from the next request on."""
+
+    async def allow_account(self, account_id: AccountId) -> bool:
+        """Let this key open an account without an invitation; whether that is new."""
+        ...
+
+    async def name_account(self, account_id: AccountId, petname: str | None) -> Account:
+        """Give the account a petname, or take it away; PetnameTaken when another account has it."""
+        ...
+
+    async def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> Account:
+        """Bound what the account may store by writing more, whatever it has rented; None: no bound."""
+        ...
+
+    async def set_free(self, account_id: AccountId, now: int, *, free: bool) -> Account:
+        """Take nothing from the account, whatever its agreement says; or what it says again, from the next period."""
+        ...
+
+    async def set_blocked(self, account_id: AccountId, now: int, *, blocked: bool) -> Account:
+        """Take no writes and no money from the account any more, so that it lapses in time; or take them again."""
+        ...
+
+    async def figures(self, account_id: AccountId | None = None) -> dict[AccountId, Figures]:
+        """What is added up for every account, or for one."""
+        ...
+
+
+class InvitationBooks(Protocol):
+    """Invitations, by their ids."""
+
+    async def add_invitation(self, invitation: Invitation) -> None:
+        """Remember a new one."""
+        ...
+
+    async def invitation(self, invitation_id: InvitationId) -> Invitation | None:
+        """That invitation."""
+        ...
+
+    async def invitations(self) -> list[Invitation]:
+        """All of them, oldest first."""
+        ...
+
+    async def revoke_invitation(self, invitation_id: InvitationId, now: int) -> Invitation:
+        """Nobody may use it any more; as it is then. KeyError when there is none."""
         ...
 
 
@@ -345,7 +447,7 @@ class InvoiceBooks(Protocol):
         rentable_bytes: int | None = None,
         limits: StrangerLimits = NO_LIMITS,
     ) -> PlannedInvoice:
-        """Persist the intent; the one already planned under this label wins.
+        """Persist the intent; the one already planned under this label wins. One over nothing is credited at once.
 
         BooksRefused when it does not fit the account as it is inside the transaction (its next period, token, growth
         or deposit index, its state), when growth would rent out more than `rentable_bytes` in all, or reserve more than
@@ -496,8 +598,14 @@ class ReceiptBooks(Protocol):
         ...
 
 
+class PetnameTaken(Exception):
+    """Another account has this petname."""
+
+
 class Books(
     AccountBooks,
+    AccountAdmin,
+    InvitationBooks,
     StrangerBooks,
     LeaseBooks,
     DelegationBooks,

@@ -33,6 +33,8 @@ class ErrorCode(IntEnum):
     PAYMENT_REQUIRED = 14
     IN_GRACE = 15
     LAPSED = 16
+    ACCOUNT_BLOCKED = 17
+    INVITATION_REQUIRED = 18
     CAPACITY_EXCEEDED = 20
     CAPACITY_REFUSED = 21
     SHARE_UNKNOWN = 22
@@ -76,6 +78,12 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.IN_GRACE: ErrorRule(Retry.AFTER_ACTION, "Rent is overdue: pay it, then write again."),
     ErrorCode.LAPSED: ErrorRule(
         Retry.AFTER_ACTION, "Rent was not paid in time and the shares are gone; open the account anew."
+    ),
+    ErrorCode.ACCOUNT_BLOCKED: ErrorRule(
+        Retry.AFTER_ACTION, "The node's operator has blocked this account: read what is there, and ask the operator."
+    ),
+    ErrorCode.INVITATION_REQUIRED: ErrorRule(
+        Retry.AFTER_ACTION, "An account here takes a valid invitation; ask the node's operator for one."
     ),
     ErrorCode.CAPACITY_EXCEEDED: ErrorRule(Retry.AFTER_ACTION, "The rented capacity is used up; rent more."),
     ErrorCode.CAPACITY_REFUSED: ErrorRule(Retry.NEVER, "The node does not rent out that capacity."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import ClassVar, NewType, Self
 
 Msat = NewType("Msat", int)
@@ -61,6 +62,26 @@ class PaymentHash(FixedBytes):
 
 class Digest(FixedBytes):
     """A BLAKE3 hash of something signed, 32 bytes."""
+
+
+class InvitationId(FixedBytes):
+    """SHA-256 of an invitation's secret, 32 bytes: what it may be called by in public."""
+
+
+class InvitationSecret(FixedBytes):
+    """What an invitation opens an account with, 16 bytes. Never printed."""
+
+    SIZE: ClassVar[int] = 16
+
+    def __repr__(self) -> str:
+        return "InvitationSecret(…)"
+
+    __str__ = __repr__
+
+    @property
+    def invitation_id(self) -> InvitationId:
+        """The public name of the invitation with this secret."""
+        return InvitationId(sha256(self).digest())
 
 
 class LightningId(FixedBytes):

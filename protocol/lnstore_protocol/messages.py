@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, CertificateId, LightningId, Msat, ShareId
+from lnstore_protocol.ids import AccountId, CertificateId, InvitationSecret, LightningId, Msat, ShareId
 
 Buffer = bytes | bytearray | memoryview
 """Bulk bytes that are passed on without a copy."""
@@ -101,9 +101,10 @@ class HelloReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetTerms:
-    """Ask for the node's current terms. Needs no account."""
+    """Ask for the node's current terms, or (with its secret) for those of an invitation. Needs no account."""
 
     TYPE: ClassVar[int] = 4
+    invitation: InvitationSecret | None = wire(1, default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +117,11 @@ class TermsReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAccount:
-    """`agreement` is an Agreement signed by the client (terms.py)."""
+    """`agreement` is an Agreement signed by the client (terms.py); `invitation` the secret its terms were made for."""
 
     TYPE: ClassVar[int] = 6
     agreement: bytes = wire(2, max_len=8 * KIB)
+    invitation: InvitationSecret | None = wire(1, default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,8 @@ class AccountStatusReply:
 
     `paid_until_at` is the end of the last paid period; `next_period` the first unpaid one; `token_index` t of its
     proof; `growth_index` and `deposit_index` the numbers of the next growth and deposit. Traffic counts bytes ever.
+    `quota_bytes` bounds what may be written where the operator set a quota; `blocked` and `free` are 0 or 1; proofs are
+    counted over the account key's whole life.
     `delegated_bytes` and `delegated_shares` of what is used was stored by delegates. A delegate is told what it may
     and does use itself.
     `removed_at` is when an account that never paid anything may be removed.
@@ -166,6 +170,11 @@ class AccountStatusReply:
     egress_bytes: int = wire(26)
     now_at: int = wire(28)
     agreement: bytes = wire(30, max_len=8 * KIB)
+    quota_bytes: int | None = wire(41, default=None)
+    blocked: int = wire(43, default=0)
+    free: int = wire(45, default=0)
+    proofs_passed: int | None = wire(47, default=None)
+    proofs_failed: int | None = wire(49, default=None)
     delegated_bytes: int = wire(51, default=0)
     delegated_shares: int = wire(53, default=0)
     removed_at: int | None = wire(61, default=None)
@@ -220,6 +229,7 @@ class InvoiceReply:
     It pays for `capacity_bytes` (growth: the added bytes; deposit: 0) from `from_at` to `until_at`. For rent,
     `sample` is the proof's shares, ascending: share id (32) ‖ stored token (16) each, and `lost` the ids among the
     account's shares that the node admits to have lost, left out of the sample; `shares` is how many it holds.
+    Where the price is 0 there is no invoice: `bolt11` is empty, and `preimage` is what it would be locked to.
     """
 
     TYPE: ClassVar[int] = 12 + REPLY
@@ -231,6 +241,7 @@ class InvoiceReply:
     shares: int = wire(1, default=0)
     sample: bytes = wire(3, max_len=SAMPLE_SHARES * (32 + TOKEN_BYTES), default=b"", repr=False)
     lost: bytes = wire(5, max_len=SAMPLE_SHARES * 32, default=b"", repr=False)
+    preimage: bytes | None = wire(7, max_len=32, default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

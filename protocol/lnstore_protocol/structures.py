@@ -24,10 +24,11 @@ def to_map(value: Any, table: Table) -> dict[int, Any]:
     plain = {bytes: bytes, int: int, str: str}
     body: dict[int, Any] = {}
     for key, (name, kind) in table.items():
-        if key % 2 and not getattr(value, name):
+        held = getattr(value, name)
+        if key % 2 and held in (None, ""):
             continue
         base = next(b for b in plain if issubclass(kind, b))
-        body[key] = base(getattr(value, name))
+        body[key] = base(held)
     return body
 
 

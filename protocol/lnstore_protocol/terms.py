@@ -13,7 +13,7 @@ from typing import Any, Self
 from lnstore_protocol import cbor
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity, verify
-from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId
+from lnstore_protocol.ids import AccountId, InvitationId, LightningId, Msat, NodeId
 from lnstore_protocol.structures import NODE_SIGNATURE, SIGNATURE, Table, from_map, read_map, to_map, without
 
 GIB = 1 << 30
@@ -101,6 +101,8 @@ class Terms:
     price_periods: int
     fiat_currency: str = ""
     fiat_per_tib_month: str = ""
+    invitation: InvitationId | None = None
+    """Whose bearer alone may accept these terms; None: anybody."""
 
     def sign(self, node: Identity) -> SignedTerms:
         """These terms under the node's signature; ValueError when `node` is another node."""
@@ -249,6 +251,7 @@ _TERMS: Table = {
     28: ("price_periods", int),
     31: ("fiat_currency", str),
     33: ("fiat_per_tib_month", str),
+    41: ("invitation", InvitationId),
 }
 _AGREEMENT: Table = {
     0: ("terms", bytes),

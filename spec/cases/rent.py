@@ -13,6 +13,7 @@ from cases.common import (
     LEAF,
     LIGHTNING_ID,
     NODE,
+    NODE_ID,
     NOW,
     STRANGER,
     Case,
@@ -33,6 +34,35 @@ def _less(body: dict[int, Any], key: int) -> dict[int, Any]:
     return {k: v for k, v in body.items() if k != key}
 
 
+def _broken_invitations(whole: dict[int, Any], granted: dict[int, Any]) -> list[tuple[str, str, str, str]]:
+    wrong: list[tuple[str, dict[int, Any]]] = [
+        ("a secret of 15 bytes", {4: whole[4][:-1]}),
+        ("a place without a port", {2: "node.example.org"}),
+        ("a place of 301 bytes", {2: "n" * 296 + ":7460"}),
+        ("an expiry that is text", {6: "soon"}),
+        ("a price that is bytes", {3: b""}),
+    ]
+    return [
+        *((what, "invitation", _signed(whole | change, "invitation", NODE), "MALFORMED") for what, change in wrong),
+        ("without a secret", "invitation", _signed({0: whole[0], 2: whole[2], 6: 0}, "invitation", NODE), "MALFORMED"),
+        (
+            "invitation with an unknown even key",
+            "invitation",
+            _signed(whole | {8: 0}, "invitation", NODE),
+            "UNKNOWN_FEATURE",
+        ),
+        ("invitation without a signature", "invitation", cbor.encode(whole).hex(), "BAD_SIGNATURE"),
+        ("signed by another node", "invitation", _signed(whole, "invitation", STRANGER), "BAD_SIGNATURE"),
+        ("signed as terms", "invitation", _signed(whole, "terms", NODE), "BAD_SIGNATURE"),
+        (
+            "more granted than was signed",
+            "invitation",
+            cbor.encode(whole | granted | {64: NODE.sign("invitation", cbor.encode(whole))}).hex(),
+            "BAD_SIGNATURE",
+        ),
+    ]
+
+
 def structure_cases() -> list[Case]:
     """Terms, agreements and records. What is wrong is signed all the same, unless the signature is what is wrong."""
     signed = example_terms()
@@ -44,6 +74,13 @@ def structure_cases() -> list[Case]:
     half: dict[int, Any] = cbor.decode(proposed.encoded, what="agreement")
     unsigned = {k: v for k, v in half.items() if k != 64}
     record = {0: bytes(ACCOUNT_ID), 2: b"catalog", 4: 7, 6: b"\x01\x02\x03"}
+    invitation = {
+        0: bytes(NODE_ID),
+        2: "node.example.org:7460",
+        4: key("secret")[:16],
+        6: NOW + 604_800,
+    }
+    granted = {1: 20 << 30, 3: 0, 5: 0}
     valid: list[tuple[str, str, str]] = [
         ("terms", "terms", signed.encoded.hex()),
         ("terms with an unknown odd key, under the signature", "terms", _signed(bare | {97: [[[0]]]}, "terms", NODE)),
@@ -53,6 +90,9 @@ def structure_cases() -> list[Case]:
         ("agreement, signed by both", "agreement", agreed.encoded.hex()),
         ("agreement that renews another, signed by both", "agreement", renewed.encoded.hex()),
         ("record", "record", _signed(record, "record", ACCOUNT)),
+        ("terms for the bearer of an invitation", "terms", _signed(bare | {41: key("invitation")}, "terms", NODE)),
+        ("invitation", "invitation", _signed(invitation, "invitation", NODE)),
+        ("invitation that grants", "invitation", _signed(invitation | granted, "invitation", NODE)),
         ("record with an empty name and value", "record", _signed(record | {2: b"", 6: b""}, "record", ACCOUNT)),
     ]
     encoded = signed.encoded
@@ -103,6 +143,8 @@ def structure_cases() -> list[Case]:
         ("a signature of 63 bytes", "terms", cbor.encode(bare | {64: body[64][:-1]}).hex(), "BAD_SIGNATURE"),
         ("another price under the signature", "terms", cbor.encode(body | {6: 1}).hex(), "BAD_SIGNATURE"),
         ("signed by another key", "terms", _signed(bare, "terms", STRANGER), "BAD_SIGNATURE"),
+        ("an invitation of 31 bytes", "terms", _signed(bare | {41: bytes(31)}, "terms", NODE), "MALFORMED"),
+        *_broken_invitations(invitation, granted),
         ("signed for another purpose", "terms", _signed(bare, "record", NODE), "BAD_SIGNATURE"),
         (
             "agreement over changed terms",

@@ -29,7 +29,8 @@ from lnstore.client.nodes import add_node
 from lnstore.client.payments import resolve_open, resume
 from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.purse import Purse
-from lnstore.client.rent import pay_rent, rent_status
+from lnstore.client.rent import pay_rent
+from lnstore.client.rent_status import rent_status
 from lnstore.config import ClientConfig, NodeConfig
 from lnstore.lightning.core import CoreLightning
 from lnstore.lightning.simulated.control import SimulatedNetwork

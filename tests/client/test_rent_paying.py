@@ -28,7 +28,8 @@ from lnstore.client.money_errors import (
 from lnstore.client.node_channels import open_channel
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.nodes import add_node
-from lnstore.client.rent import RentOutcome, RentPaid, pay_rent, rent_status
+from lnstore.client.rent import RentOutcome, RentPaid, pay_rent
+from lnstore.client.rent_status import rent_status
 from lnstore.errors import LnstoreError
 from lnstore.ports import Outcome, Payment
 from lnstore_protocol import proofs

@@ -85,6 +85,8 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:  # T-W10
                 values[field.name] = b"i" * 32
             case "LightningId":
                 values[field.name] = b"i" * 33
+            case "InvitationSecret | None":
+                values[field.name] = b"i" * 16
             case "ErrorCode":
                 values[field.name] = ErrorCode.INTERNAL
             case "InvoicePurpose":

@@ -54,7 +54,7 @@ def test_a_node_of_1_0_serves_a_client_of_1_1() -> None:
     node.receive_data(forge_frame(client, head(2, 0, {2: 1, 4: 1, 6: b"\x02", 7: "1.1"})))
     node.receive_data(forge_frame(client, ODD_MESSAGE))
     node.receive_data(forge_frame(client, head(98, 1, {2: "a request of 1.1"})))
-    node.receive_data(forge_frame(client, head(4, 2, {1: b"odd"})))
+    node.receive_data(forge_frame(client, head(4, 2, {97: b"odd"})))
     hello = m.Hello(version_major=1, version_minor=1, features=b"\x02")
     assert events_of(node) == [RequestReceived(0, hello), UnknownRequest(1, 98), RequestReceived(2, m.GetTerms())]
     assert not m.demands_a_feature(hello.features)

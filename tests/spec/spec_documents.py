@@ -20,13 +20,14 @@ LETTERS = {
     "05": "R",
     "05a": "D",
     "05b": "RC",
+    "05c": "RA",
     "06": "E",
     "07": "S",
     "08": "V",
 }
 """The requirement letter of each numbered document."""
 
-REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|D|RC|E|S|V)-([WR])([0-9]+)\b")
+REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RA|D|RC|E|S|V)-([WR])([0-9]+)\b")
 
 _FIELDS = "| key | field | type | length | presence | meaning |"
 _MESSAGE = re.compile(r"### `(\w+)` · type (\d+) · (request|reply) · head ≤ (\d+) · payload ≤ (\d+)")
@@ -82,8 +83,8 @@ def message_tables() -> dict[str, MessageTable]:
 
 @cache
 def structure_tables() -> dict[str, tuple[Row, ...]]:
-    """The signed structures of 05, 05a and 05b by name."""
-    texts = (documents()[number] for number in ("05", "05a", "05b"))
+    """The signed structures of 05 and its further parts by name."""
+    texts = [text for number, text in documents().items() if number.startswith("05")]
     return {match[1]: _rows(section) for text in texts for match, section in _sections(text, _STRUCTURE)}
 
 

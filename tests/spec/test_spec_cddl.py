@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
@@ -24,7 +25,17 @@ from lnstore_protocol.codec import decode_head, encode_head
 from lnstore_protocol.delegation import Certificate, Delegation, Rights, Serial, SignedCertificate, encode_chain
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeAddress, NodeId, PaymentHash, ShareId
+from lnstore_protocol.ids import (
+    AccountId,
+    InvitationSecret,
+    LightningId,
+    Msat,
+    NodeAddress,
+    NodeId,
+    PaymentHash,
+    ShareId,
+)
+from lnstore_protocol.invitations import Invitation
 from lnstore_protocol.messages import InvoicePurpose, Message, Reply, Request
 from lnstore_protocol.receipts import NO_SAMPLE, Acknowledgement, Receipt, agreement_hash
 from lnstore_protocol.terms import Agreement, ChannelPolicy, Record, SignedTerms, Terms
@@ -197,13 +208,26 @@ def _structures() -> dict[str, list[bytes]]:
     terms = _terms()
     proposed = Agreement.propose(terms, ACCOUNT, 1_700_000_100)
     record = Record(account_id=proposed.account_id, name=b"catalog", sequence=3, value=b"\x55" * 4096)
+    invitation = Invitation(
+        node_id=NodeId(NODE.public_key),
+        place="[2001:db8::1]:7460",
+        secret=InvitationSecret(b"\x0a" * 16),
+        expires_at=1_700_604_800,
+        maximum_capacity_bytes=1 << 34,
+        price_msat_per_gib_month=Msat(0),
+        egress_msat_per_gib=Msat(1000),
+    )
     return {
-        "terms": [terms.encoded],
+        "terms": [terms.encoded, replace(terms.terms, invitation=invitation.invitation_id).sign(NODE).encoded],
         "agreement": [proposed.encoded, proposed.countersign(NODE).encoded],
         "record": [record.sign(ACCOUNT)],
         "certificate": [_certificate().encoded],
         "receipt": [_receipt(proposed)],
         "acknowledgement": [Acknowledgement.of(_receipt(proposed), 1_700_000_300).sign(ACCOUNT)],
+        "invitation": [
+            replace(invitation, price_msat_per_gib_month=None, egress_msat_per_gib=None).sign(NODE).encoded,
+            invitation.sign(NODE).encoded,
+        ],
     }
 
 
@@ -252,6 +276,7 @@ _DECODERS: dict[str, Any] = {
     "receipt": Receipt.decode,
     "acknowledgement": Acknowledgement.decode,
     "certificate": SignedCertificate.decode,
+    "invitation": Invitation.decode,
 }
 
 

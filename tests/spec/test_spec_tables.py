@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from spec_documents import MessageTable, Row, documents, message_tables, prose, structure_tables, tables_with
 
-from lnstore_protocol import codec, delegation, receipts, structures, terms, usages
+from lnstore_protocol import codec, delegation, invitations, receipts, structures, terms, usages
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode
 from lnstore_protocol.ids import FixedBytes
 from lnstore_protocol.messages import UNKNOWN_LIMIT, AccountState, InvoicePurpose, Reply, Request
@@ -104,6 +104,7 @@ def test_limits_of_unknown_types_and_of_list_elements_are_those_of_the_code() ->
         ("certificate", delegation._CERTIFICATE),
         ("receipt", receipts._RECEIPT),
         ("acknowledgement", receipts._ACKNOWLEDGEMENT),
+        ("invitation", invitations._INVITATION),
     ],
 )
 def test_structure_table_is_that_of_the_code(name: str, table: structures.Table) -> None:

@@ -19,7 +19,7 @@ from lnstore.client.rent import check_rent
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
-from lnstore_protocol import caps, codec, content, delegation, manifest, merkle, proofs, terms, trees
+from lnstore_protocol import caps, codec, content, delegation, invitations, manifest, merkle, proofs, terms, trees
 from lnstore_protocol.bundles import BundleCheck
 from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
@@ -117,6 +117,7 @@ _STRUCTURES: dict[str, Callable[[bytes], Any]] = {
     "terms": terms.SignedTerms.decode,
     "agreement": terms.Agreement.decode,
     "record": terms.Record.decode,
+    "invitation": invitations.Invitation.decode,
 }
 
 

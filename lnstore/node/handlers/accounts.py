@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lnstore.config import Admission
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers import delegations
@@ -18,8 +19,11 @@ from lnstore_protocol.messages import (
 from lnstore_protocol.terms import Agreement
 
 
-async def open_account(request: RequestContext, message: OpenAccount) -> OpenAccountReply:  # MA-R3, MA-R4, MA-R5
-    """Countersign the agreement and open the account; an account that exists keeps its agreement."""
+async def open_account(request: RequestContext, message: OpenAccount) -> OpenAccountReply:  # MA-R3, MA-R4, MA-R5, RA-R5
+    """Countersign the agreement and open the account; an account that exists keeps its agreement.
+
+    Whether the invitation is still good, and whether one is needed, is decided in the books.
+    """
     node = request.node
     now = node.clock.now()
     existing = await node.books.account(request.account_id)
@@ -31,6 +35,11 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     if agreement.from_period:
         raise Refusal(ErrorCode.MALFORMED, "an account's first agreement begins with period 0")
     node.prices.check(agreement.terms, node.binding.require(), now)
+    bearer = None if message.invitation is None else message.invitation.invitation_id
+    if agreement.terms.terms.invitation != bearer:
+        raise Refusal(
+            ErrorCode.INVITATION_REQUIRED, "these terms are for whoever has the invitation they were made for"
+        )
     if abs(agreement.anchor_at - now) > ANCHOR_SKEW_SECONDS:
         raise Refusal(
             ErrorCode.ACCOUNT_REFUSED,
@@ -41,8 +50,9 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
         now,
         network=network_key(node.identity, request.network),
         limits=limits_of(node.config),
+        invited_only=node.config.accounts is Admission.INVITED,
     )
-    request.log.info("account opened", account=request.account_id)
+    request.log.info("account opened", account=request.account_id, invited=bearer is not None)
     return OpenAccountReply(agreement=account.agreement)
 
 
@@ -53,6 +63,7 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         return await delegations.delegate_status(request, account, request.authority)
     delegated_bytes, delegated_shares = await request.node.books.delegated(request.account_id)
     unpaid_since_at = account.unpaid_since_at
+    figures = (await request.node.books.figures(request.account_id))[request.account_id]
     return AccountStatusReply(
         state=account.state,
         capacity_bytes=account.capacity_bytes,
@@ -72,4 +83,9 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         delegated_bytes=delegated_bytes,
         delegated_shares=delegated_shares,
         removed_at=None if unpaid_since_at is None else unpaid_since_at + request.node.config.unpaid_account_time,
+        quota_bytes=account.quota_bytes,
+        blocked=int(account.blocked),
+        free=int(account.free),  # RA-W1
+        proofs_passed=figures.proofs_passed,
+        proofs_failed=figures.proofs_failed,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from lnstore.books.rules import growth_window
+from lnstore.books.rules import blocked_refusal, growth_window
 from lnstore.node import invoicing
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
@@ -36,6 +36,10 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
     async with node.account_locks.holding(request.account_id):
         now = node.clock.now()
         account = await request.account()
+        if account.blocked:  # RA-W3
+            raise blocked_refusal()
+        if (given := await _given_before(request, account, message)) is not None:
+            return invoicing.reply(AddCapacityReply, given, "")
         _check_growth(account, message, now)
         delta = message.capacity_bytes - account.capacity_bytes
         rent = await node.books.planned_invoice(request.account_id, InvoicePurpose.RENT, account.next_period)
@@ -52,7 +56,9 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
         )
         if kept is not None:
             return invoicing.reply(AddCapacityReply, kept, await invoicing.issue(node, kept))
-        amount = rent_msat(delta, until_at - from_at, account.price_msat_per_gib_month)
+        price = account.price_msat_per_gib_month
+        # Lightning has no invoice over nothing: what costs less than anything costs 1 msat, and nothing is given.
+        amount = max(1, rent_msat(delta, until_at - from_at, price)) if price else 0
         planned = await node.books.plan_invoice(
             PlannedInvoice(
                 label=invoicing.label(request.account_id, InvoicePurpose.CAPACITY, message.growth_index, attempt),
@@ -60,7 +66,7 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
                 purpose=InvoicePurpose.CAPACITY,
                 index=message.growth_index,
                 attempt=attempt,
-                amount_msat=Msat(max(1, amount)),  # Lightning has no invoice over nothing
+                amount_msat=Msat(amount),
                 from_at=from_at,
                 until_at=until_at,
                 capacity_bytes=delta,
@@ -74,6 +80,16 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
         return invoicing.reply(AddCapacityReply, planned, await invoicing.issue(node, planned))
 
 
+async def _given_before(  # RA-R7
+    request: RequestContext, account: Account, message: AddCapacity
+) -> PlannedInvoice | None:
+    """The latest growth, if it was given for nothing and is asked for again: its reply may have been lost."""
+    if message.growth_index != account.growth_index - 1 or message.capacity_bytes != account.capacity_bytes:
+        return None
+    latest = await request.node.books.planned_invoice(request.account_id, InvoicePurpose.CAPACITY, message.growth_index)
+    return latest if latest is not None and latest.amount_msat == 0 else None
+
+
 def _check_growth(account: Account, message: AddCapacity, now: int) -> None:
     if account.state is AccountState.GRACE or (account.capacity_bytes and account.paid_until_at <= now):
         raise Refusal(ErrorCode.IN_GRACE, "rent is overdue; pay it before you rent more")
@@ -85,6 +101,11 @@ def _check_growth(account: Account, message: AddCapacity, now: int) -> None:
     if message.capacity_bytes <= account.capacity_bytes:
         raise Refusal(
             ErrorCode.CAPACITY_REFUSED, f"the account has {account.capacity_bytes} bytes already; ask for more in all"
+        )
+    if account.quota_bytes is not None and message.capacity_bytes > account.quota_bytes:  # RA-W2
+        raise Refusal(
+            ErrorCode.CAPACITY_REFUSED,
+            f"the operator allows this account {account.quota_bytes} bytes, which more capacity would not change",
         )
     terms = Agreement.decode(account.agreement).terms.terms
     if not terms.minimum_capacity_bytes <= message.capacity_bytes <= terms.maximum_capacity_bytes:
@@ -105,6 +126,8 @@ async def deposit_invoice(request: RequestContext, message: RequestInvoice) -> I
     async with node.account_locks.holding(request.account_id):
         now = node.clock.now()
         account = await request.account()
+        if account.blocked:  # RA-W3
+            raise blocked_refusal()
         if index != account.deposit_index:
             raise Refusal(
                 ErrorCode.PERIOD_REFUSED, f"the account's next deposit is {account.deposit_index}, not {index}"

@@ -42,7 +42,14 @@ async def hello(request: RequestContext, message: Hello) -> HelloReply:  # M-R10
     )
 
 
-async def get_terms(request: RequestContext, _message: GetTerms) -> TermsReply:  # MA-R1
-    """The node's current terms."""
+async def get_terms(request: RequestContext, message: GetTerms) -> TermsReply:  # MA-R1, RA-R3, RA-R4
+    """The node's current terms, or those that an invitation gives its bearer."""
     node = request.node
-    return TermsReply(terms=node.prices.current(node.binding.require(), node.clock.now()).encoded)
+    now = node.clock.now()
+    if message.invitation is None:
+        return TermsReply(terms=node.prices.current(node.binding.require(), now).encoded)
+    invitation = await node.books.invitation(message.invitation.invitation_id)
+    why = "this invitation is not known here" if invitation is None else invitation.refusal(now)
+    if invitation is None or why:
+        raise Refusal(ErrorCode.INVITATION_REQUIRED, why)
+    return TermsReply(terms=node.prices.invited(node.binding.require(), invitation, now).encoded)

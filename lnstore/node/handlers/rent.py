@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 
+from lnstore.books.rules import blocked_refusal
 from lnstore.node import invoicing
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
@@ -36,6 +37,8 @@ async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> Inv
     # Repeated requests wait for the first one's answer instead of reading the sample again.
     async with node.account_locks.holding(request.account_id):
         account = await request.account()
+        if account.blocked:  # RA-W3
+            raise blocked_refusal()
         planned = await node.books.planned_invoice(request.account_id, InvoicePurpose.RENT, period)
         if planned is None or (planned.token_index, planned.nonce) != (token_index, nonce):
             planned = await _attempt(request, account, planned, period=period, token_index=token_index, nonce=nonce)
@@ -100,8 +103,10 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
             ErrorCode.PERIOD_REFUSED,
             f"the account's next token index is {account.token_index}, {token_index} is used up",
         )
-    if not rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month):
-        raise Refusal(ErrorCode.PERIOD_REFUSED, "this account owes no rent")
+    if not account.capacity_bytes:
+        raise Refusal(
+            ErrorCode.PERIOD_REFUSED, "this account has no capacity, so that there is nothing to pay or prove"
+        )
 
 
 def _plan(  # R-W14, R-W17, R-W29, R-W30
@@ -115,8 +120,10 @@ def _plan(  # R-W14, R-W17, R-W29, R-W30
     nonce: bytes,
 ) -> PlannedInvoice:
     starts_at = period_start(account.anchor_at, account.period_seconds, period)
-    # What the first invoice counted stays: growth since then has paid for this period by itself.
-    capacity = account.capacity_bytes if former is None else former.capacity_bytes
+    # What the first invoice counted stays: growth since then has paid for this period by itself. At no price the
+    # period is not paid for at all, and what is there now is what is proven.
+    free = account.price_msat_per_gib_month == 0
+    capacity = account.capacity_bytes if former is None or free else former.capacity_bytes
     return PlannedInvoice(
         label=invoicing.label(account.account_id, InvoicePurpose.RENT, period, token_index),
         account_id=account.account_id,

@@ -94,8 +94,9 @@ def _planned(account: Account, purpose: InvoicePurpose, number: int, **values: A
 
 def growth(account: Account, added_bytes: int, now: int, until_at: int, **changes: Any) -> PlannedInvoice:
     """The invoice that adds capacity from `now` until `until_at`."""
+    price = account.price_msat_per_gib_month
     values: dict[str, Any] = {
-        "amount_msat": Msat(max(1, rent_msat(added_bytes, until_at - now, account.price_msat_per_gib_month))),
+        "amount_msat": Msat(max(1, rent_msat(added_bytes, until_at - now, price)) if price else 0),
         "from_at": now,
         "until_at": until_at,
         "capacity_bytes": added_bytes,
@@ -176,8 +177,13 @@ class World:
         return await self.books.open_account(agreement(self.clients[-1], now, **terms), now)
 
     async def pay(self, planned: PlannedInvoice, now: int = ANCHOR, received_msat: int | None = None) -> Account:
-        """Plan the invoice and have it paid; the account then."""
+        """Plan the invoice and have it paid, unless it is over nothing; the account then."""
         planned = await self.books.plan_invoice(planned)
+        if not planned.amount_msat:
+            assert planned.credited
+            found = await self.books.account(planned.account_id)
+            assert found is not None
+            return found
         self.pay_index += 1
         account = await self.books.credit(paid(planned, self.pay_index, received_msat=received_msat, now=now), now)
         assert account is not None

@@ -129,6 +129,7 @@ async def test_books_of_schema_1_migrate_to_what_new_books_are(tmp_path: Path) -
         "INSERT INTO alembic_version VALUES ('0001');"
         "UPDATE pay_cursor SET pay_index = 3;"
         "INSERT INTO ledger_accounts VALUES (1, 'lightning'), (2, 'deposit:' || printf('%064d', 0));"
+        "INSERT INTO holders (account_id, free, blocked) VALUES (zeroblob(32), 0, 0);"
         "INSERT INTO accounts (account, account_id, superseded, deposit, agreement, opened_at, state, anchor_at,"
         " period_seconds, grace_seconds, price_msat_per_gib_month, egress_msat_per_gib, capacity_bytes, used_bytes,"
         " shares, paid_until_at, token_index, growth_index, deposit_index, ingress_bytes, egress_bytes)"

@@ -6,6 +6,18 @@ CREATE TABLE ledger_accounts (
 )
  STRICT;
 
+CREATE TABLE holders (
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    petname TEXT CHECK (length(petname) BETWEEN 1 AND 64),
+    quota_bytes INTEGER CHECK (quota_bytes >= 0),
+    free INTEGER NOT NULL CHECK (free IN (0, 1)),
+    blocked INTEGER NOT NULL CHECK (blocked IN (0, 1)),
+    PRIMARY KEY (account_id),
+    UNIQUE (petname)
+)
+ WITHOUT ROWID,
+ STRICT;
+
 CREATE TABLE certificates (
     certificate INTEGER NOT NULL,
     certificate_id BLOB NOT NULL CHECK (length(certificate_id) = 32),
@@ -81,9 +93,28 @@ CREATE TABLE records (
  WITHOUT ROWID,
  STRICT;
 
+CREATE TABLE invitations (
+    invitation_id BLOB NOT NULL CHECK (length(invitation_id) = 32),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    petname TEXT CHECK (length(petname) BETWEEN 1 AND 64),
+    maximum_capacity_bytes INTEGER CHECK (maximum_capacity_bytes > 0),
+    price_msat_per_gib_month INTEGER CHECK (price_msat_per_gib_month >= 0),
+    egress_msat_per_gib INTEGER CHECK (egress_msat_per_gib >= 0),
+    revoked_at INTEGER,
+    used_at INTEGER,
+    used_by BLOB,
+    PRIMARY KEY (invitation_id),
+    CHECK ((used_at IS NULL) = (used_by IS NULL)),
+    CHECK (used_at IS NULL OR revoked_at IS NULL),
+    FOREIGN KEY(used_by) REFERENCES holders (account_id)
+)
+ WITHOUT ROWID,
+ STRICT;
+
 CREATE TABLE accounts (
     account INTEGER NOT NULL,
-    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    account_id BLOB NOT NULL,
     superseded INTEGER NOT NULL CHECK (superseded IN (0, 1)),
     deposit INTEGER NOT NULL,
     agreement BLOB NOT NULL,
@@ -111,15 +142,18 @@ CREATE TABLE accounts (
     CHECK (used_bytes <= capacity_bytes OR state = 2),
     CHECK (superseded = 0 OR state = 2),
     CHECK (paid_until_at >= anchor_at),
+    FOREIGN KEY(account_id) REFERENCES holders (account_id),
     FOREIGN KEY(deposit) REFERENCES ledger_accounts (ledger_account)
 )
  STRICT;
 
-CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+CREATE INDEX accounts_by_deposit ON accounts (deposit);
+
+CREATE INDEX accounts_of_holder ON accounts (account_id);
 
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
-CREATE INDEX accounts_by_deposit ON accounts (deposit);
+CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
 
 CREATE TABLE postings (
     posting INTEGER NOT NULL,
@@ -137,9 +171,9 @@ CREATE TABLE postings (
 )
  STRICT;
 
-CREATE INDEX postings_by_debit ON postings (debit, posting, amount_msat);
-
 CREATE INDEX postings_by_credit ON postings (credit, posting, amount_msat);
+
+CREATE INDEX postings_by_debit ON postings (debit, posting, amount_msat);
 
 CREATE TRIGGER postings_no_update BEFORE UPDATE ON postings BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
 
@@ -172,11 +206,11 @@ CREATE TABLE leases (
 )
  STRICT;
 
-CREATE UNIQUE INDEX leases_by_account ON leases (account, coalesce(certificate, 0), share_id);
-
 CREATE INDEX leases_by_certificate ON leases (certificate) WHERE certificate IS NOT NULL;
 
 CREATE INDEX leases_by_share ON leases (share_id);
+
+CREATE UNIQUE INDEX leases_by_account ON leases (account, coalesce(certificate, 0), share_id);
 
 CREATE TABLE invoices (
     invoice INTEGER NOT NULL,
@@ -201,6 +235,7 @@ CREATE TABLE invoices (
     pay_index INTEGER,
     PRIMARY KEY (invoice),
     CHECK (amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0),
+    CHECK (amount_msat > 0 OR (bolt11 IS NULL AND pay_index IS NULL)),
     UNIQUE (account, purpose, number, attempt),
     UNIQUE (label),
     FOREIGN KEY(account) REFERENCES accounts (account),
