@@ -149,6 +149,7 @@ def get(
     from lnstore.client.files import open_client
     from lnstore.client.folder_get import FolderRead, get_entry, get_folder
     from lnstore.client.naming import find_stored
+    from lnstore.client.sink import StreamSink
     from lnstore_protocol.trees import Kind
 
     to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
@@ -169,20 +170,27 @@ def get(
                     raise click.UsageError("a folder cannot go to standard output; say where to with -o")
                 if offset or length is not None:
                     raise click.UsageError("a folder has no bytes to begin at; name a file in it")
-                target = target_of(stored.name)
-                with transfer_bar(target.name, quiet=quiet) as progress:
-                    return target, await get_folder(
-                        client, stored.tree, target, within=stored.within, progress=progress
-                    )
-            sink = sys.stdout.buffer if to_stdout else target_of(stored.name)
+                folder = target_of(stored.name)
+                with transfer_bar(folder.name, quiet=quiet) as progress:
+                    read = await get_folder(client, stored.tree, folder, within=stored.within, progress=progress)
+                return folder, read
+            target = None if to_stdout else target_of(stored.name)
             with transfer_bar("reading", quiet=quiet) as progress:
                 if stored.tree is not None:
                     result = await get_entry(
-                        client, stored.tree, stored.within, sink, progress=progress, offset=offset, length=length
+                        client,
+                        stored.tree,
+                        stored.within,
+                        target or StreamSink(sys.stdout.buffer),
+                        progress=progress,
+                        offset=offset,
+                        length=length,
                     )
                 else:
-                    result = await client.get(stored.cap, sink, progress=progress, offset=offset, length=length)
-            return (sink if isinstance(sink, Path) else None), result
+                    result = await client.get(
+                        stored.cap, target or sys.stdout.buffer, progress=progress, offset=offset, length=length
+                    )
+            return target, result
 
     target, result = run(work)
     files = result.files if isinstance(result, FolderRead) else None

@@ -68,11 +68,9 @@ def at_option(function: F) -> F:
 
 def profile_directory(given: Path | None) -> Path:
     """The profile directory to use."""
-    if given is not None:
-        return given
-    import platformdirs
+    from lnstore.client.profile import default_directory
 
-    return Path(platformdirs.user_data_dir("lnstore"))
+    return default_directory() if given is None else given
 
 
 def run(function: Callable[[], Awaitable[T]]) -> T:

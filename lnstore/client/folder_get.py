@@ -15,7 +15,7 @@ from lnstore.client.files import Client, cap_of
 from lnstore.client.folder_catalog import Snapshot
 from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.restore import FolderSink
-from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
+from lnstore.client.sink import FileSink, Sink
 from lnstore.client.tree_cache import TreeCache, read_tree
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.errors import RemoteProtocolError
@@ -91,7 +91,7 @@ async def get_entry(
     client: Client,
     tree: Tree,
     within: str,
-    sink: Path | Writable,
+    sink: Path | Sink,
     *,
     progress: Progress | None = None,
     offset: int = 0,
@@ -113,7 +113,7 @@ async def get_entry(
         raise FileUnreadable(f"the file has {found.size_bytes} bytes; there is nothing at {offset}")
     left = found.size_bytes - offset
     wanted_bytes = left if length is None else min(length, left)
-    output: Sink = FileSink(sink) if isinstance(sink, Path) else StreamSink(sink)
+    output: Sink = FileSink(sink) if isinstance(sink, Path) else sink
     if not found.size_bytes:
         await trio.to_thread.run_sync(output.commit, limiter=client.disk)
         return GetResult(bytes=0, seconds=0.0, decoded_segments=0, nodes={})

@@ -112,6 +112,15 @@ class Profile:
                     os.close(self._lock_fd)
 
 
+def default_directory() -> Path:
+    """Where a profile is unless somebody says otherwise: $LNSTORE_HOME, else the platform's data directory."""
+    if home := os.environ.get("LNSTORE_HOME"):
+        return Path(home)
+    import platformdirs  # noqa: PLC0415 - rarely needed, and start-up is measured
+
+    return Path(platformdirs.user_data_dir("lnstore"))
+
+
 def init_profile(directory: Path, **overrides: Any) -> Profile:
     """Make a profile with a fresh key; `overrides` go into its settings file. ProfileError when there is one."""
     if (directory / CLIENT_FILE).exists() or (directory / KEY_FILE).exists():

@@ -25,7 +25,7 @@ from lnstore.client.folder_get import FolderRead, get_entry, get_folder
 from lnstore.client.folder_put import FolderStored, plan_folder, put_folder
 from lnstore.client.keeping import Keep
 from lnstore.client.naming import find_stored, read_cap_of
-from lnstore.client.sink import SinkError
+from lnstore.client.sink import SinkError, StreamSink
 from lnstore.client.source import SourceError
 from lnstore.client.tree_cache import TreeCache
 from lnstore.client.upload import PutFailed
@@ -130,19 +130,19 @@ async def test_one_file_and_its_ranges_are_read_without_the_pack(tmp_path: Path,
             out = BytesIO()
             async with find_stored(client, name) as stored:
                 assert stored.tree is not None
-                await get_entry(client, stored.tree, stored.within, out)
+                await get_entry(client, stored.tree, stored.within, StreamSink(out))
             assert out.getvalue() == (folder / name.removeprefix("things/")).read_bytes()
         async with find_stored(client, "things/süß/7") as stored:
             assert stored.tree is not None
             out = BytesIO()
-            result = await get_entry(client, stored.tree, stored.within, out, offset=1000, length=50)
+            result = await get_entry(client, stored.tree, stored.within, StreamSink(out), offset=1000, length=50)
             assert out.getvalue() == (folder / "süß" / "7").read_bytes()[1000:1050]
             assert result.bytes == 50
             with pytest.raises(FileUnreadable, match="there is nothing at"):
-                await get_entry(client, stored.tree, stored.within, BytesIO(), offset=4000)
+                await get_entry(client, stored.tree, stored.within, StreamSink(BytesIO()), offset=4000)
             for wrong in ("süß", "up", "missing"):
                 with pytest.raises(FileUnreadable, match="is no file in this folder"):
-                    await get_entry(client, stored.tree, wrong, BytesIO())
+                    await get_entry(client, stored.tree, wrong, StreamSink(BytesIO()))
         await read_folder(client, "things/süß", tmp_path / "part")
     assert picture(tmp_path / "part") == picture(folder / "süß")
 
