@@ -38,10 +38,13 @@ MARGIN_SECONDS = 15.0
 
 LISTED_SECONDS = 2.0
 LISTED_POLL_SECONDS = 0.05
-"""How long, and how often, a refused payment that is still listed as pending is looked at again."""
+"""How long lightningd's list may lag behind its channels and its answers; how often it is looked at meanwhile."""
 
-LOST_SECONDS = 60.0
-"""How old a payment must be that is listed as pending and that no channel carries, to be taken for lost."""
+LOST_SECONDS = 120.0
+"""How old a payment must be that is listed as pending and that no channel carries, to be taken for lost.
+
+By then no call that pays it (they try for 60 s) sends it any more.
+"""
 
 CALLS = 16
 PAYMENTS = 64
@@ -60,13 +63,20 @@ class CoreLightning(ChannelCommands):
     Errors: LightningUnavailable when the daemon does not answer, LightningRefused with its code when it says no.
     """
 
-    def __init__(self, socket_path: str | Path, *, lost_after_seconds: float = LOST_SECONDS) -> None:
+    def __init__(
+        self,
+        socket_path: str | Path,
+        *,
+        lost_after_seconds: float = LOST_SECONDS,
+        listed_seconds: float = LISTED_SECONDS,
+    ) -> None:
         self._path = str(socket_path)
         self._calls = trio.CapacityLimiter(CALLS)
         self._payments = trio.CapacityLimiter(PAYMENTS)
         self._waits = trio.CapacityLimiter(WAITS)
         self._has_xpay: bool | None = None
         self._lost_after_seconds = lost_after_seconds
+        self._listed_seconds = listed_seconds
 
     def __repr__(self) -> str:
         return f"CoreLightning({self._path!r})"
@@ -205,7 +215,7 @@ class CoreLightning(ChannelCommands):
         after = await self.payment(bolt11)
         if isinstance(error, LightningRefused):
             # lightningd answers a moment before its list says `failed`; what is really in flight stays pending.
-            with trio.move_on_after(LISTED_SECONDS):
+            with trio.move_on_after(self._listed_seconds):
                 while after.outcome is Outcome.PENDING:
                     await trio.sleep(LISTED_POLL_SECONDS)
                     after = await self.payment(bolt11)
@@ -220,6 +230,15 @@ class CoreLightning(ChannelCommands):
 
     async def payment(self, bolt11: str) -> Payment:
         """What `listpays` says of this invoice; UNKNOWN when the daemon does not answer."""
+        payment = await self._listed(bolt11)
+        if payment.unpayable:
+            # It may have ended between the two questions (pending? in which channel?). As nobody sends it any more, one
+            # that had settled is listed as complete now, and one that is still pending was in no channel then, either.
+            await trio.sleep(self._listed_seconds)
+            payment = await self._listed(bolt11)
+        return payment
+
+    async def _listed(self, bolt11: str) -> Payment:
         try:
             reply = await self.call("listpays", bolt11=bolt11)
             with understanding("listpays"):
@@ -237,7 +256,7 @@ class CoreLightning(ChannelCommands):
         return Payment(Outcome.FAILED, reason="no attempt to pay this invoice is in flight or settled")
 
     async def _is_lost(self, payment_hash: str, created_at: int) -> bool:
-        """Whether a payment that is listed as pending was recorded, but never put into any channel.
+        """Whether a payment that was listed as pending is recorded, and now in no channel.
 
         A lightningd that dies between the two (seen with v26.06.6) lists it as pending for ever, and refuses to pay
         the hash again (-3). It is lost only if it is not new and no channel may carry it.

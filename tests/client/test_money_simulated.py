@@ -67,7 +67,7 @@ def purse(directory: Path, network: SimulatedNetwork, clock: SetClock, dial: obj
         account_secret=SECRET,
         catalog=Catalog.open(directory / "catalog.db"),
         # A test cannot wait as long as one would wait in earnest before taking a payment for lost.
-        lightning=CoreLightning(network.socket("client"), lost_after_seconds=0),
+        lightning=CoreLightning(network.socket("client"), lost_after_seconds=0, listed_seconds=0.1),
         dial=dial,  # type: ignore[arg-type]
         clock=clock,
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,28 @@ plugin = Plugin()
 @plugin.hook("openchannel")
 def on_openchannel(openchannel, plugin, **kwargs):
     return {"result": "continue", "mindepth": 0}
+
+
+plugin.run()
+"""
+
+HOLDING_PLUGIN = """
+import os
+import threading
+import time
+from pyln.client import Plugin
+
+plugin = Plugin()
+
+
+@plugin.async_hook("htlc_accepted")
+def on_htlc_accepted(htlc, onion, plugin, request, **kwargs):
+    def wait():
+        while os.path.exists({file!r}):
+            time.sleep(0.02)
+        request.set_result({{"result": "continue"}})
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 plugin.run()
@@ -130,10 +153,36 @@ class Network:
         if self.kind == "simulated":
             await self._do("allow_zero_conf", name)
             return
-        plugin = self._directory / "zero_conf.py"
-        plugin.write_text(f"#!{sys.executable}\n{ZERO_CONF_PLUGIN}")
+        await self._plug(name, "zero_conf.py", ZERO_CONF_PLUGIN)
+
+    async def _plug(self, name: str, file: str, text: str) -> None:
+        plugin = self._directory / file
+        plugin.write_text(f"#!{sys.executable}\n{text}")
         plugin.chmod(0o700)
-        await self.lightning(name).call("plugin", subcommand="start", plugin=str(plugin))
+        lightning = self.lightning(name)
+        running = (await lightning.call("plugin", subcommand="list"))["plugins"]
+        if not any(one["name"] == str(plugin) for one in running):
+            await lightning.call("plugin", subcommand="start", plugin=str(plugin))
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """Within the block the next payment of Alice to Bob is sent and not answered; at its end Bob decides.
+
+        A real daemon is held by a plugin, which a restart of that daemon ends.
+        """
+        file = self._directory / "hold"
+        if self.kind == "simulated":
+            await self._do("fault", "hold_payment", "alice")
+        else:
+            file.touch()
+            await self._plug("bob", "hold.py", HOLDING_PLUGIN.format(file=str(file)))
+        try:
+            yield
+        finally:
+            if self.kind == "simulated":
+                await self._do("release", "alice")
+            else:
+                file.unlink()
 
 
 @dataclass(frozen=True)

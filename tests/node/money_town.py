@@ -86,7 +86,7 @@ class MortalLightning(CoreLightning):
     """A process's way to its daemon."""
 
     def __init__(self, socket_path: Path, life: Life) -> None:
-        super().__init__(socket_path, lost_after_seconds=LONG_AGO)
+        super().__init__(socket_path, lost_after_seconds=LONG_AGO, listed_seconds=0.1)
         self._life = life
 
     async def _call(self, *args: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def _alice(network: SimulatedNetwork, a_name: str, b_name: str) -> Alice:
     for name in (a_name, b_name):
         await network.add_node(name)
-    a = CoreLightning(network.socket(a_name), lost_after_seconds=0)
+    a = CoreLightning(network.socket(a_name), lost_after_seconds=0, listed_seconds=0.1)
     b = CoreLightning(network.socket(b_name))
     await network.fund(a_name, 20_000_000)
     return Alice(network, a, b, await open_channel(network, a, b, 1_000_000), a_name, b_name)
