@@ -68,9 +68,9 @@ async def test_pending_while_it_is_held(pair: Pair) -> None:
     async with in_flight(pair, invoice, ends):
         assert (await pair.a.payment(invoice.bolt11)).outcome is Outcome.PENDING
         assert (await pay(pair, invoice)).outcome is Outcome.PENDING
-        for command, parameter in (("xpay", "invstring"), ("pay", "bolt11")):
+        for again in (pair.a.call("xpay", invstring=invoice.bolt11), pair.a.call("pay", bolt11=invoice.bolt11)):
             with pytest.raises(LightningRefused) as caught:
-                await pair.a.call(command, **{parameter: invoice.bolt11})
+                await again
             assert caught.value.code == -3
         assert ends == []
     assert [payment.preimage for payment in ends] == [preimage]
