@@ -113,6 +113,8 @@ def _open(
             "grace_seconds": terms.grace_seconds,
             "price_msat_per_gib_month": terms.price_msat_per_gib_month,
             "egress_msat_per_gib": terms.egress_msat_per_gib,
+            "ingress_msat_per_gib": terms.ingress_msat_per_gib,
+            "agreed_period": agreement.from_period,
             "capacity_bytes": 0,
             "used_bytes": 0,
             "shares": 0,
@@ -142,9 +144,13 @@ def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
     }
 
 
-_OWES = (accounts.c.capacity_bytes > 0) & (
-    ((accounts.c.price_msat_per_gib_month > 0) & (holders.c.free == 0)) | (holders.c.blocked == 1)
+_CHANGING = (func.coalesce(accounts.c.renewed_price_msat_per_gib_month, 0) > 0) | accounts.c.announced_period.is_not(
+    None
 )
+_OWES = (accounts.c.capacity_bytes > 0) & (
+    ((holders.c.free == 0) & ((accounts.c.price_msat_per_gib_month > 0) | _CHANGING)) | (holders.c.blocked == 1)
+)
+"""Those that may owe something for some period; which, their prices say."""
 _MAY_MOVE = ACCOUNTS.where(
     accounts.c.state != AccountState.LAPSED,
     accounts.c.paid_until_at <= bindparam("now"),

@@ -18,6 +18,7 @@ from lnstore.ports import NO_LIMITS, Account, BooksRefused, Invoice, InvoiceStat
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import InvoicePurpose
+from lnstore_protocol.terms import period_at
 
 
 class SqlInvoices:
@@ -129,7 +130,10 @@ def _plan(
     refusal = plan_refusal(account_of(row), planned)
     if refusal is not None:
         raise refusal
-    connection.execute(_PLAN, invoice_values(planned, row.account, agreement_key(connection, row.agreement)))
+    account = account_of(row)
+    # A growth that reaches into a later agreement's time is under the one that holds when it begins.
+    signed = account.agreement_for(period_at(account.anchor_at, account.period_seconds, planned.from_at))
+    connection.execute(_PLAN, invoice_values(planned, row.account, agreement_key(connection, signed)))
     if rentable_bytes is not None:
         left_bytes = rentable_bytes - rented_bytes(connection, planned.from_at)
         if left_bytes < 0:

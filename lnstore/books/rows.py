@@ -8,10 +8,11 @@ from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from lnstore.books.ledger import balance
 from lnstore.books.schema import accounts, holders, strangers
-from lnstore.ports import Account, BooksRefused, PlannedInvoice
+from lnstore.ports import Account, Announcement, BooksRefused, PlannedInvoice, Renewal
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.prices import PriceStep
 
 AnyRow = Row[*tuple[Any, ...]]
 """A row whose columns mypy need not know."""
@@ -58,6 +59,10 @@ def account_of(row: AnyRow) -> Account:
         grace_seconds=row.grace_seconds,
         price_msat_per_gib_month=Msat(0 if row.free else row.price_msat_per_gib_month),
         egress_msat_per_gib=Msat(0 if row.free else row.egress_msat_per_gib),
+        ingress_msat_per_gib=Msat(0 if row.free else row.ingress_msat_per_gib),
+        agreed_period=row.agreed_period,
+        renewal=_renewal_of(row),
+        announcement=_announcement_of(row),
         capacity_bytes=row.capacity_bytes,
         used_bytes=row.used_bytes,
         shares=row.shares,
@@ -74,6 +79,24 @@ def account_of(row: AnyRow) -> Account:
         free=bool(row.free),
         blocked=bool(row.blocked),
     )
+
+
+def _renewal_of(row: AnyRow) -> Renewal | None:
+    if row.renewed_agreement is None:
+        return None
+    step = PriceStep(
+        from_period=row.renewed_period,
+        price_msat_per_gib_month=Msat(row.renewed_price_msat_per_gib_month),
+        egress_msat_per_gib=Msat(row.renewed_egress_msat_per_gib),
+        ingress_msat_per_gib=Msat(row.renewed_ingress_msat_per_gib),
+    )
+    return Renewal(agreement=row.renewed_agreement, prices=step)
+
+
+def _announcement_of(row: AnyRow) -> Announcement | None:
+    if row.announced_terms is None:
+        return None
+    return Announcement(terms=row.announced_terms, from_period=row.announced_period, announced_at=row.announced_at)
 
 
 def current_row(connection: Connection, account_id: AccountId) -> AnyRow | None:

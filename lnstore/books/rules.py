@@ -17,7 +17,8 @@ from lnstore.ports import Account, BooksRefused, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
-from lnstore_protocol.terms import period_at, period_start, traffic_msat
+from lnstore_protocol.prices import PriceNotAgreed
+from lnstore_protocol.terms import Agreement, period_at, period_start, traffic_msat
 
 LIGHTNING = "lightning"
 
@@ -150,6 +151,19 @@ def growth_window(account: Account, rent: PlannedInvoice | None, now: int) -> tu
     return now, max(account.paid_until_at, rent.until_at if rent is not None else 0)
 
 
+def renewal_refusal(account: Account, agreement: Agreement) -> BooksRefused | None:  # MA-R27
+    """Why the account's next agreement may not be this one; None when it may."""
+    if account.state is AccountState.LAPSED:
+        return BooksRefused(ErrorCode.LAPSED, "rent was not paid in time; open the account anew")
+    told = account.announcement
+    announced = None if told is None else (told.terms, told.from_period, account.anchor_at)
+    if announced != (agreement.terms.encoded, agreement.from_period, agreement.anchor_at):
+        return BooksRefused(
+            ErrorCode.TERMS_CHANGED, "no such change of prices is announced; ask for the account's status"
+        )
+    return None
+
+
 def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | None:
     """Why this invoice may not be planned for the account; None when it may."""
     expected, what = _EXPECTED[planned.purpose](account)
@@ -167,15 +181,23 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
             ErrorCode.PERIOD_REFUSED,
             f"the account's next token index is {account.token_index}, {planned.token_index} is used up",
         )
-    if (planned.amount_msat == 0) != (account.price_msat_per_gib_month == 0) and (
-        planned.purpose is not InvoicePurpose.DEPOSIT
-    ):
-        return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's price has changed meanwhile; ask again")
+    try:
+        if planned.purpose is not InvoicePurpose.DEPOSIT and (planned.amount_msat == 0) != _is_free(account, planned):
+            return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's price has changed meanwhile; ask again")
+    except PriceNotAgreed as exc:  # R-W29
+        return BooksRefused(ErrorCode.PRICE_NOT_AGREED, f"{exc}; sign the change first")
     # A further attempt costs what the first did: growth since then has paid for the period by itself.
     first = planned.purpose is InvoicePurpose.RENT and planned.attempt == 0
     if first and planned.capacity_bytes != account.capacity_bytes:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's capacity has changed meanwhile; ask again")
     return None
+
+
+def _is_free(account: Account, planned: PlannedInvoice) -> bool:
+    """Whether what the invoice is for is at no price; PriceNotAgreed when it has none."""
+    if planned.purpose is InvoicePurpose.RENT:
+        return account.prices.for_period(planned.index).price_msat_per_gib_month == 0
+    return account.prices.growth_msat(1, planned.from_at, planned.until_at) == 0
 
 
 _EXPECTED: dict[InvoicePurpose, Callable[[Account], tuple[int, str]]] = {
@@ -267,9 +289,9 @@ def _counted(account: Account, planned: PlannedInvoice) -> Account:
 # --- traffic --------------------------------------------------------------------------------------------------------
 
 
-def hold_entries(account: Account, traffic_bytes: int) -> tuple[Entry, ...]:
+def hold_entries(account: Account, traffic_bytes: int, price_msat_per_gib: Msat) -> tuple[Entry, ...]:
     """The posting that reserves the price of `traffic_bytes`; BooksRefused when the deposit lacks."""
-    price = traffic_msat(traffic_bytes, account.egress_msat_per_gib)
+    price = traffic_msat(traffic_bytes, price_msat_per_gib)
     if price > account.deposit_msat:
         raise BooksRefused(
             ErrorCode.PAYMENT_REQUIRED,

@@ -37,6 +37,9 @@ def _not_negative(*names: str) -> CheckConstraint:
     return CheckConstraint(" AND ".join(f"{name} >= 0" for name in names))
 
 
+_RENEWED = ("period", "price_msat_per_gib_month", "egress_msat_per_gib", "ingress_msat_per_gib")
+"""What an account's row says of its last agreement beside the one before it."""
+
 ledger_accounts = Table(
     "ledger_accounts",
     metadata,
@@ -88,12 +91,24 @@ accounts = Table(
     Column("opened_at", _Number, nullable=False),
     Column("state", _Number, CheckConstraint("state IN (0, 1, 2)"), nullable=False),
     *_numbers("anchor_at", "period_seconds", "grace_seconds", "price_msat_per_gib_month", "egress_msat_per_gib"),
+    *_numbers("ingress_msat_per_gib", "agreed_period"),
     *_numbers("capacity_bytes", "used_bytes", "shares", "paid_until_at"),
     *_numbers("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes"),
+    Column("renewed_agreement", LargeBinary, nullable=True),
+    *(Column(f"renewed_{name}", _Number, nullable=True) for name in _RENEWED),
+    Column("announced_terms", LargeBinary, nullable=True),
+    Column("announced_period", _Number, nullable=True),
+    Column("announced_at", _Number, nullable=True),
+    *(CheckConstraint(f"(renewed_agreement IS NULL) = (renewed_{name} IS NULL)") for name in _RENEWED),
+    CheckConstraint("renewed_period > agreed_period"),
+    CheckConstraint("(announced_terms IS NULL) = (announced_period IS NULL)"),
+    CheckConstraint("(announced_terms IS NULL) = (announced_at IS NULL)"),
+    CheckConstraint("announced_period > coalesce(renewed_period, agreed_period)"),
     CheckConstraint("period_seconds > 0"),
     _not_negative("grace_seconds", "price_msat_per_gib_month", "egress_msat_per_gib", "capacity_bytes"),
     _not_negative("used_bytes", "shares", "token_index", "growth_index", "deposit_index"),
-    _not_negative("ingress_bytes", "egress_bytes"),
+    _not_negative("ingress_bytes", "egress_bytes", "ingress_msat_per_gib", "agreed_period"),
+    _not_negative(*(f"renewed_{name}" for name in _RENEWED)),
     CheckConstraint("used_bytes <= capacity_bytes OR state = 2"),
     CheckConstraint("superseded = 0 OR state = 2"),
     CheckConstraint("paid_until_at >= anchor_at"),
@@ -103,6 +118,19 @@ Index("accounts_by_id", accounts.c.account_id, unique=True, sqlite_where=account
 Index("accounts_by_deposit", accounts.c.deposit)
 Index("accounts_of_holder", accounts.c.account_id)
 Index("accounts_by_state", accounts.c.state, accounts.c.paid_until_at)
+
+renewals = Table(
+    "renewals",
+    metadata,
+    Column("account_id", LargeBinary, CheckConstraint("length(account_id) = 32"), primary_key=True),
+    Column("anchor_at", _Number, primary_key=True),
+    Column("from_period", _Number, CheckConstraint("from_period >= 0"), primary_key=True),
+    Column("encoded", LargeBinary, nullable=False),
+    Column("entered_at", _Number, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Every agreement of the accounts that ever renewed theirs, for good: their rows have the last two only."""
 
 strangers = Table(
     "strangers",
@@ -241,8 +269,8 @@ holds = Table(
     Column("hold", _Number, primary_key=True),
     Column("account", _Number, ForeignKey("accounts.account"), nullable=False),
     Column("certificate", _Number, ForeignKey("certificates.certificate"), nullable=True),
-    *_numbers("at", "traffic_bytes", "amount_msat"),
-    _not_negative("traffic_bytes", "amount_msat"),
+    *_numbers("at", "traffic_bytes", "amount_msat", "price_msat_per_gib"),
+    _not_negative("traffic_bytes", "amount_msat", "price_msat_per_gib"),
     sqlite_autoincrement=True,  # a settled hold's row goes, its number stays in the ledger
     sqlite_strict=True,
 )
@@ -287,7 +315,7 @@ records = Table(
 )
 
 # An agreement that no invoice names any more may go: the account that asked for it never paid.
-for _table in (postings, closings, agreements, acknowledgements):
+for _table in (postings, closings, agreements, acknowledgements, renewals):
     for _change in ("UPDATE",) if _table is agreements else ("UPDATE", "DELETE"):
         event.listen(
             _table,

@@ -19,6 +19,7 @@ from lnstore.books.invoices import SqlInvoices
 from lnstore.books.leases import SqlLeases
 from lnstore.books.receipts import SqlReceipts
 from lnstore.books.records import SqlRecords
+from lnstore.books.renewals import SqlRenewals
 from lnstore.books.statements import SqlLedger
 from lnstore.books.strangers import SqlStrangers
 from lnstore.books.traffic import SqlTraffic
@@ -28,6 +29,7 @@ class SqlBooks(
     SqlAccounts,
     SqlHolders,
     SqlInvitations,
+    SqlRenewals,
     SqlStrangers,
     SqlLeases,
     SqlDelegations,

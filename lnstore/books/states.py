@@ -7,7 +7,7 @@ from enum import Enum
 
 from lnstore.ports import Account
 from lnstore_protocol.messages import AccountState
-from lnstore_protocol.terms import period_at, period_start, rent_msat
+from lnstore_protocol.terms import period_at, period_start
 
 
 class Due(Enum):
@@ -50,8 +50,8 @@ NEXT_STATE: dict[tuple[AccountState, Due], AccountState] = {
 
 def owes_nothing(account: Account) -> bool:  # RA-W4
     """Whether no rent is due whatever the time: a blocked account's end comes though its price is 0."""
-    rent = rent_msat(account.capacity_bytes, account.period_seconds, account.price_msat_per_gib_month)
-    return rent == 0 and not (account.blocked and account.capacity_bytes)
+    blocked = account.blocked and account.capacity_bytes > 0
+    return not blocked and not account.prices.owes(account.capacity_bytes, account.next_period)
 
 
 def due(account: Account, now: int) -> Due:
@@ -69,5 +69,8 @@ def standing(account: Account, now: int) -> Standing:  # R-W3, R-W4
     state = NEXT_STATE[account.state, rent]
     if rent is not Due.NOTHING or state is AccountState.LAPSED:
         return Standing(state, account.paid_until_at)
-    current = period_at(account.anchor_at, account.period_seconds, now)
-    return Standing(state, max(account.paid_until_at, period_start(account.anchor_at, account.period_seconds, current)))
+    upto = period_at(account.anchor_at, account.period_seconds, now)
+    owed = account.prices.first_owed(account.capacity_bytes, account.next_period)
+    if owed is not None:
+        upto = min(upto, owed)
+    return Standing(state, max(account.paid_until_at, period_start(account.anchor_at, account.period_seconds, upto)))

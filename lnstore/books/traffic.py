@@ -59,7 +59,6 @@ _HELD = (
         holds,
         accounts.c.account_id,
         accounts.c.deposit,
-        accounts.c.egress_msat_per_gib,
         certificates.c.certificate_id,
     )
     .join(accounts, accounts.c.account == holds.c.account)
@@ -93,13 +92,16 @@ def _hold(
     grant = None if certificate_id is None else needed_grant(connection, certificate_id)
     if grant is not None:
         _check_reading(connection, grant, traffic_bytes, now)
-    entries = hold_entries(account_of(row), traffic_bytes)
+    account = account_of(row)
+    price = account.prices.for_traffic(now).egress_msat_per_gib  # R-W26
+    entries = hold_entries(account, traffic_bytes, price)
     held = {
         "account": row.account,
         "certificate": None if grant is None else grant.key,
         "at": now,
         "traffic_bytes": traffic_bytes,
         "amount_msat": sum(entry.amount_msat for entry in entries),
+        "price_msat_per_gib": price,
     }
     hold = int(connection.execute(_NEW, held).scalar_one())
     post(connection, entries, at=now, reference=_reference(hold))
@@ -118,7 +120,7 @@ def _check_reading(connection: Connection, grant: Grant, traffic_bytes: int, now
 
 
 def _settle(connection: Connection, row: AnyRow, used_bytes: int, now: int) -> None:
-    used_msat = traffic_msat(used_bytes, row.egress_msat_per_gib)
+    used_msat = traffic_msat(used_bytes, row.price_msat_per_gib)
     entries = settle_entries(AccountId(row.account_id), row.amount_msat, used_msat)
     post(connection, entries, at=now, reference=_reference(row.hold))
     connection.execute(_END, {"of": row.hold})

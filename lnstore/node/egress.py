@@ -134,7 +134,7 @@ class Egress:
         if reader.certificate_id is not None:
             delegate = await self._books.delegate(reader.certificate_id, self._clock.now())
             step = min(DELEGATE_STEP_BYTES, delegate.free_read_bytes)
-        for held_bytes in _hold_sizes(account, count, step):
+        for held_bytes in _hold_sizes(account.deposit_msat, self._price(account), count, step):
             hold = self._books.hold_egress(
                 reader.account_id, held_bytes, self._clock.now(), certificate_id=reader.certificate_id
             )
@@ -146,12 +146,15 @@ class Egress:
                     raise
             else:
                 return _Hold(hold_id, held_bytes)
-        price = traffic_msat(count, account.egress_msat_per_gib)
+        price = traffic_msat(count, self._price(account))
         raise Refusal(
             ErrorCode.PAYMENT_REQUIRED,
             f"reading {count} bytes costs {price} msat and the deposit has {account.deposit_msat}; deposit more",
             amount_msat=Msat(max(1, price - account.deposit_msat)),
         )
+
+    def _price(self, account: Account) -> Msat:
+        return account.prices.for_traffic(self._clock.now()).egress_msat_per_gib
 
 
 async def _answered(question: Awaitable[T]) -> T:
@@ -161,8 +164,7 @@ async def _answered(question: Awaitable[T]) -> T:
     raise trio.TooSlowError
 
 
-def _hold_sizes(account: Account, count: int, step: int) -> list[int]:  # R-W24
+def _hold_sizes(deposit_msat: Msat, price: Msat, count: int, step: int) -> list[int]:  # R-W24
     """Sizes to try for a new hold: the whole step or what the deposit allows of it, then just this read."""
-    price = account.egress_msat_per_gib
-    allowed = account.deposit_msat * GIB // price if price else step
+    allowed = deposit_msat * GIB // price if price else step
     return [max(count, min(allowed, step)), count]

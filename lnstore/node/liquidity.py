@@ -38,7 +38,7 @@ def liquidity(channels: Sequence[Channel], accounts: Sequence[Account], *, perio
     """
     rent = Msat(
         sum(
-            rent_msat(account.capacity_bytes, period_seconds, account.price_msat_per_gib_month)
+            rent_msat(account.capacity_bytes, period_seconds, _price(account))
             for account in accounts
             if account.state is not AccountState.LAPSED
         )
@@ -55,6 +55,10 @@ def liquidity(channels: Sequence[Channel], accounts: Sequence[Account], *, perio
         supply=verdict,
         warning=_warning(channels, inbound, rent, verdict),
     )
+
+
+def _price(account: Account) -> Msat:
+    return account.prices.agreed_last(account.next_period).price_msat_per_gib_month
 
 
 def _warning(channels: Sequence[Channel], inbound: Msat, rent: Msat, verdict: Supply) -> str:

@@ -68,6 +68,11 @@ class PriceSheet:
             price_periods=config.price_periods,
         )
 
+    @property
+    def tolerance_percent(self) -> int:
+        """By how much a price may differ from an agreed one before the change is worth a signature."""
+        return 0
+
     def check(self, signed: SignedTerms, binding: Binding, now: int) -> None:
         """Refuse terms that are not ours or no longer valid. Their signature was verified when they were decoded."""
         terms = signed.terms

@@ -12,6 +12,7 @@ from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, CertificateId, Digest, InvitationId, Msat, PaymentHash, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.prices import Prices, PriceStep
 from lnstore_protocol.terms import Agreement, Record, period_at
 from lnstore_protocol.usages import Usage
 
@@ -25,10 +26,28 @@ class BooksRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """An agreement that took or will take the place of another one, and its prices."""
+
+    agreement: bytes = field(repr=False)
+    prices: PriceStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """A change of prices that an account was told of and has not signed: signed terms, and from which period on."""
+
+    terms: bytes = field(repr=False)
+    from_period: int
+    announced_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """An account as the books have it. The meaning of the fields is messages.AccountStatusReply's.
 
     The prices are what the account pays: 0 where the operator made it free, whatever its agreement says.
+    The prices in it are those of `agreement`, which holds from `agreed_period` on; ask `prices` for those of a period.
     """
 
     account_id: AccountId
@@ -55,6 +74,44 @@ class Account:
     quota_bytes: int | None = None
     free: bool = False
     blocked: bool = False
+    ingress_msat_per_gib: Msat = field(default=Msat(0))
+    agreed_period: int = 0
+    renewal: Renewal | None = None
+    announcement: Announcement | None = None
+
+    @property
+    def prices(self) -> Prices:
+        """Which prices hold for which period; nothing for all of them in a free account."""
+        if self.free:
+            none = PriceStep(
+                from_period=0,
+                price_msat_per_gib_month=Msat(0),
+                egress_msat_per_gib=Msat(0),
+                ingress_msat_per_gib=Msat(0),
+            )
+            return Prices(anchor_at=self.anchor_at, period_seconds=self.period_seconds, steps=(none,))
+        step = PriceStep(
+            from_period=self.agreed_period,
+            price_msat_per_gib_month=self.price_msat_per_gib_month,
+            egress_msat_per_gib=self.egress_msat_per_gib,
+            ingress_msat_per_gib=self.ingress_msat_per_gib,
+        )
+        return Prices(
+            anchor_at=self.anchor_at,
+            period_seconds=self.period_seconds,
+            steps=(step,) if self.renewal is None else (step, self.renewal.prices),
+            unsigned_period=None if self.announcement is None else self.announcement.from_period,
+        )
+
+    @property
+    def last_agreement(self) -> bytes:
+        """The one that was signed last."""
+        return self.agreement if self.renewal is None else self.renewal.agreement
+
+    def agreement_for(self, period: int) -> bytes:
+        """The agreement that holds for a period."""
+        renewal = self.renewal
+        return self.agreement if renewal is None or period < renewal.prices.from_period else renewal.agreement
 
     @property
     def next_period(self) -> int:
@@ -272,6 +329,17 @@ class AccountBooks(Protocol):
         """Move every account that is due to the state its table says for `now`; those whose state changed.
 
         Accounts that owe nothing (no capacity, or price 0) simply move on to the current period.
+        """
+        ...
+
+    async def announce(self, account_id: AccountId, announcement: Announcement | None) -> Account:
+        """Put in place of the announced change this one, or none; the account then."""
+        ...
+
+    async def renew(self, agreement: Agreement, now: int) -> Account:
+        """Enter an agreement, signed by both, over what was announced; the account then.
+
+        BooksRefused when that is not announced (any more). ValueError when the node has not signed it.
         """
         ...
 

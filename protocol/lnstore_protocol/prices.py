@@ -100,7 +100,10 @@ class Prices:
 
     def for_traffic(self, at: int) -> PriceStep:
         """The prices of traffic at some time: those agreed last, where its period has none."""
-        period = max(period_at(self.anchor_at, self.period_seconds, at), 0)
+        return self.agreed_last(period_at(self.anchor_at, self.period_seconds, at))
+
+    def agreed_last(self, period: int) -> PriceStep:
+        """The prices of a period, announced to change or not; the earliest that are known, for one before them."""
         held = [step for step in self.steps if step.from_period <= period]
         return held[-1] if held else self.steps[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lnstore.config import Admission
+from lnstore.node.announcing import announce_changes
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers import delegations
@@ -61,6 +62,9 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
     account = await request.account(even_lapsed=True)
     if request.authority is not None:
         return await delegations.delegate_status(request, account, request.authority)
+    async with request.node.account_locks.holding(request.account_id):
+        account = await announce_changes(request.node, await request.account(even_lapsed=True))
+    told = account.announcement
     delegated_bytes, delegated_shares = await request.node.books.delegated(request.account_id)
     unpaid_since_at = account.unpaid_since_at
     figures = (await request.node.books.figures(request.account_id))[request.account_id]
@@ -82,6 +86,10 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         agreement=account.agreement,
         delegated_bytes=delegated_bytes,
         delegated_shares=delegated_shares,
+        announced_terms=None if told is None else told.terms,
+        announced_period=None if told is None else told.from_period,
+        announced_at=None if told is None else told.announced_at,
+        renewed_agreement=None if account.renewal is None else account.renewal.agreement,
         removed_at=None if unpaid_since_at is None else unpaid_since_at + request.node.config.unpaid_account_time,
         quota_bytes=account.quota_bytes,
         blocked=int(account.blocked),

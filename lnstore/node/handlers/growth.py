@@ -27,7 +27,8 @@ from lnstore_protocol.messages import (
     InvoiceReply,
     RequestInvoice,
 )
-from lnstore_protocol.terms import Agreement, rent_msat
+from lnstore_protocol.prices import PriceNotAgreed
+from lnstore_protocol.terms import Agreement
 
 
 async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapacityReply:  # MA-R12, MA-R13, R-W8, R-W9
@@ -56,9 +57,10 @@ async def add_capacity(request: RequestContext, message: AddCapacity) -> AddCapa
         )
         if kept is not None:
             return invoicing.reply(AddCapacityReply, kept, await invoicing.issue(node, kept))
-        price = account.price_msat_per_gib_month
-        # Lightning has no invoice over nothing: what costs less than anything costs 1 msat, and nothing is given.
-        amount = max(1, rent_msat(delta, until_at - from_at, price)) if price else 0
+        try:  # nothing only at no price: Lightning has no invoice over nothing, and nothing is what it is given for
+            amount = account.prices.growth_msat(delta, from_at, until_at)
+        except PriceNotAgreed as exc:  # R-W29
+            raise Refusal(ErrorCode.PRICE_NOT_AGREED, f"{exc}; sign the change first") from exc
         planned = await node.books.plan_invoice(
             PlannedInvoice(
                 label=invoicing.label(request.account_id, InvoicePurpose.CAPACITY, message.growth_index, attempt),
@@ -107,7 +109,7 @@ def _check_growth(account: Account, message: AddCapacity, now: int) -> None:
             ErrorCode.CAPACITY_REFUSED,
             f"the operator allows this account {account.quota_bytes} bytes, which more capacity would not change",
         )
-    terms = Agreement.decode(account.agreement).terms.terms
+    terms = Agreement.decode(account.last_agreement).terms.terms
     if not terms.minimum_capacity_bytes <= message.capacity_bytes <= terms.maximum_capacity_bytes:
         raise Refusal(
             ErrorCode.CAPACITY_REFUSED,

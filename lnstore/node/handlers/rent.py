@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from lnstore.books.rules import blocked_refusal
 from lnstore.node import invoicing
+from lnstore.node.announcing import announce_changes
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers.growth import deposit_invoice
@@ -15,10 +16,10 @@ from lnstore.node.proof import RentProof, prove
 from lnstore.node.throttle import Work
 from lnstore.ports import Account, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import InvoicePurpose, InvoiceReply, RequestInvoice
+from lnstore_protocol.prices import PriceNotAgreed
 from lnstore_protocol.proofs import NONCE_BYTES
-from lnstore_protocol.terms import period_at, period_start, rent_msat
+from lnstore_protocol.terms import period_at, period_start
 
 
 async def request_invoice(request: RequestContext, message: RequestInvoice) -> InvoiceReply:  # MA-R16, P-R7
@@ -36,7 +37,7 @@ async def _rent_invoice(request: RequestContext, message: RequestInvoice) -> Inv
     node = request.node
     # Repeated requests wait for the first one's answer instead of reading the sample again.
     async with node.account_locks.holding(request.account_id):
-        account = await request.account()
+        account = await announce_changes(node, await request.account())
         if account.blocked:  # RA-W3
             raise blocked_refusal()
         planned = await node.books.planned_invoice(request.account_id, InvoicePurpose.RENT, period)
@@ -107,9 +108,13 @@ def _check_period(account: Account, period: int, token_index: int, now: int) -> 
         raise Refusal(
             ErrorCode.PERIOD_REFUSED, "this account has no capacity, so that there is nothing to pay or prove"
         )
+    try:
+        account.prices.for_period(period)
+    except PriceNotAgreed as exc:  # R-W29
+        raise Refusal(ErrorCode.PRICE_NOT_AGREED, f"{exc}; sign the change first") from exc
 
 
-def _plan(  # R-W14, R-W17, R-W29, R-W30
+def _plan(  # R-W14, R-W17, R-W30
     account: Account,
     former: PlannedInvoice | None,
     proof: RentProof,
@@ -122,7 +127,7 @@ def _plan(  # R-W14, R-W17, R-W29, R-W30
     starts_at = period_start(account.anchor_at, account.period_seconds, period)
     # What the first invoice counted stays: growth since then has paid for this period by itself. At no price the
     # period is not paid for at all, and what is there now is what is proven.
-    free = account.price_msat_per_gib_month == 0
+    free = account.prices.for_period(period).price_msat_per_gib_month == 0
     capacity = account.capacity_bytes if former is None or free else former.capacity_bytes
     return PlannedInvoice(
         label=invoicing.label(account.account_id, InvoicePurpose.RENT, period, token_index),
@@ -130,7 +135,7 @@ def _plan(  # R-W14, R-W17, R-W29, R-W30
         purpose=InvoicePurpose.RENT,
         index=period,
         attempt=0 if former is None else former.attempt + 1,
-        amount_msat=Msat(rent_msat(capacity, account.period_seconds, account.price_msat_per_gib_month)),
+        amount_msat=account.prices.rent_msat(capacity, period),
         from_at=starts_at,
         until_at=starts_at + account.period_seconds,
         capacity_bytes=capacity,

@@ -41,7 +41,6 @@ def agreement(client: Identity, anchor_at: int = ANCHOR, **changes: Any) -> Agre
         "ingress_msat_per_gib": Msat(0),
         "period_seconds": PERIOD,
         "grace_seconds": GRACE,
-        "price_periods": 1,
         "minimum_capacity_bytes": 0,
         "maximum_capacity_bytes": 1 << 50,
         "channel_policy": ChannelPolicy.ANY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from books_world import ANCHOR, GIB, PERIOD, an_account, deposit, growth, rent
+from books_world import ANCHOR, EGRESS, GIB, PERIOD, an_account, deposit, growth, rent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -258,14 +258,14 @@ def test_growing_in_steps_is_charged_as_having_grown_at_those_times(capacities: 
 
 def test_a_hold_needs_its_price_in_the_deposit() -> None:
     account = an_account(deposit_msat=Msat(1_024))
-    assert [entry.amount_msat for entry in hold_entries(account, GIB)] == [1_024]
+    assert [entry.amount_msat for entry in hold_entries(account, GIB, EGRESS)] == [1_024]
     with pytest.raises(BooksRefused) as refused:
-        hold_entries(account, GIB + 1)
+        hold_entries(account, GIB + 1, EGRESS)
     assert refused.value.code is ErrorCode.PAYMENT_REQUIRED
 
 
 def test_reading_at_no_price_needs_no_deposit() -> None:
-    assert hold_entries(an_account(egress_msat_per_gib=Msat(0)), GIB) == ()
+    assert hold_entries(an_account(), GIB, Msat(0)) == ()
 
 
 @given(held=st.integers(0, 10**6), used=st.integers(0, 2 * 10**6))

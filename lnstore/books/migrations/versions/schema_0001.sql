@@ -18,6 +18,21 @@ CREATE TABLE holders (
  WITHOUT ROWID,
  STRICT;
 
+CREATE TABLE renewals (
+    account_id BLOB NOT NULL CHECK (length(account_id) = 32),
+    anchor_at INTEGER NOT NULL,
+    from_period INTEGER NOT NULL CHECK (from_period >= 0),
+    encoded BLOB NOT NULL,
+    entered_at INTEGER NOT NULL,
+    PRIMARY KEY (account_id, anchor_at, from_period)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TRIGGER renewals_no_update BEFORE UPDATE ON renewals BEGIN SELECT RAISE(ABORT, 'renewals are append-only'); END;
+
+CREATE TRIGGER renewals_no_delete BEFORE DELETE ON renewals BEGIN SELECT RAISE(ABORT, 'renewals are append-only'); END;
+
 CREATE TABLE certificates (
     certificate INTEGER NOT NULL,
     certificate_id BLOB NOT NULL CHECK (length(certificate_id) = 32),
@@ -125,6 +140,8 @@ CREATE TABLE accounts (
     grace_seconds INTEGER NOT NULL,
     price_msat_per_gib_month INTEGER NOT NULL,
     egress_msat_per_gib INTEGER NOT NULL,
+    ingress_msat_per_gib INTEGER NOT NULL,
+    agreed_period INTEGER NOT NULL,
     capacity_bytes INTEGER NOT NULL,
     used_bytes INTEGER NOT NULL,
     shares INTEGER NOT NULL,
@@ -134,11 +151,28 @@ CREATE TABLE accounts (
     deposit_index INTEGER NOT NULL,
     ingress_bytes INTEGER NOT NULL,
     egress_bytes INTEGER NOT NULL,
+    renewed_agreement BLOB,
+    renewed_period INTEGER,
+    renewed_price_msat_per_gib_month INTEGER,
+    renewed_egress_msat_per_gib INTEGER,
+    renewed_ingress_msat_per_gib INTEGER,
+    announced_terms BLOB,
+    announced_period INTEGER,
+    announced_at INTEGER,
     PRIMARY KEY (account),
+    CHECK ((renewed_agreement IS NULL) = (renewed_period IS NULL)),
+    CHECK ((renewed_agreement IS NULL) = (renewed_price_msat_per_gib_month IS NULL)),
+    CHECK ((renewed_agreement IS NULL) = (renewed_egress_msat_per_gib IS NULL)),
+    CHECK ((renewed_agreement IS NULL) = (renewed_ingress_msat_per_gib IS NULL)),
+    CHECK (renewed_period > agreed_period),
+    CHECK ((announced_terms IS NULL) = (announced_period IS NULL)),
+    CHECK ((announced_terms IS NULL) = (announced_at IS NULL)),
+    CHECK (announced_period > coalesce(renewed_period, agreed_period)),
     CHECK (period_seconds > 0),
     CHECK (grace_seconds >= 0 AND price_msat_per_gib_month >= 0 AND egress_msat_per_gib >= 0 AND capacity_bytes >= 0),
     CHECK (used_bytes >= 0 AND shares >= 0 AND token_index >= 0 AND growth_index >= 0 AND deposit_index >= 0),
-    CHECK (ingress_bytes >= 0 AND egress_bytes >= 0),
+    CHECK (ingress_bytes >= 0 AND egress_bytes >= 0 AND ingress_msat_per_gib >= 0 AND agreed_period >= 0),
+    CHECK (renewed_period >= 0 AND renewed_price_msat_per_gib_month >= 0 AND renewed_egress_msat_per_gib >= 0 AND renewed_ingress_msat_per_gib >= 0),
     CHECK (used_bytes <= capacity_bytes OR state = 2),
     CHECK (superseded = 0 OR state = 2),
     CHECK (paid_until_at >= anchor_at),
@@ -147,13 +181,13 @@ CREATE TABLE accounts (
 )
  STRICT;
 
-CREATE INDEX accounts_by_deposit ON accounts (deposit);
-
 CREATE INDEX accounts_of_holder ON accounts (account_id);
 
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
 CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+
+CREATE INDEX accounts_by_deposit ON accounts (deposit);
 
 CREATE TABLE postings (
     posting INTEGER NOT NULL,
@@ -188,9 +222,9 @@ CREATE TABLE strangers (
 )
  STRICT;
 
-CREATE INDEX strangers_by_network ON strangers (network);
-
 CREATE INDEX strangers_by_age ON strangers (opened_at);
+
+CREATE INDEX strangers_by_network ON strangers (network);
 
 CREATE TABLE leases (
     lease INTEGER NOT NULL,
@@ -206,11 +240,11 @@ CREATE TABLE leases (
 )
  STRICT;
 
+CREATE UNIQUE INDEX leases_by_account ON leases (account, coalesce(certificate, 0), share_id);
+
 CREATE INDEX leases_by_certificate ON leases (certificate) WHERE certificate IS NOT NULL;
 
 CREATE INDEX leases_by_share ON leases (share_id);
-
-CREATE UNIQUE INDEX leases_by_account ON leases (account, coalesce(certificate, 0), share_id);
 
 CREATE TABLE invoices (
     invoice INTEGER NOT NULL,
@@ -257,7 +291,8 @@ CREATE TABLE holds (
     at INTEGER NOT NULL,
     traffic_bytes INTEGER NOT NULL,
     amount_msat INTEGER NOT NULL,
-    CHECK (traffic_bytes >= 0 AND amount_msat >= 0),
+    price_msat_per_gib INTEGER NOT NULL,
+    CHECK (traffic_bytes >= 0 AND amount_msat >= 0 AND price_msat_per_gib >= 0),
     FOREIGN KEY(account) REFERENCES accounts (account),
     FOREIGN KEY(certificate) REFERENCES certificates (certificate)
 )
