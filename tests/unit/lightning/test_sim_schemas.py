@@ -1,12 +1,14 @@
 """The simulated replies fit Core Lightning's own schemas, and have what recorded replies of a real one have.
 
-The schemas and recordings are not part of this repository; where they are not beside it, this is skipped.
+The schemas and recordings are not part of this repository; where they are not beside it (or where LNSTORE_CLN says),
+this is skipped.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import trio
 
+from lnstore.lightning.core import CoreLightning
+from lnstore.lightning.simulated.commands import LIGHTNINGD, load
 from lnstore.ports import LightningRefused
 from tests.unit.lightning.conftest import Alice, eventually
 
-MATERIAL = Path(__file__).resolve().parents[4] / "shared" / "cln"
+MATERIAL = Path(os.environ.get("LNSTORE_CLN", Path(__file__).resolve().parents[4] / "shared" / "cln"))
 pytestmark = pytest.mark.skipif(not MATERIAL.is_dir(), reason=f"no Core Lightning schemas at {MATERIAL}")
+
+
+ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
 def hex_of(size: int) -> dict[str, Any]:
@@ -101,9 +108,12 @@ async def test_replies_fit_the_schemas(alice: Alice) -> None:
     a, b = alice.a, alice.b
     place = (await b.info()).addresses[0]
 
+    asked: set[str] = set()
+
     async def ask(daemon: Any, command: str, **params: Any) -> dict[str, Any]:
         reply: dict[str, Any] = await daemon.call(command, **params)
         check(command, reply)
+        asked.add(command)
         return reply
 
     await ask(a, "getinfo")
@@ -167,6 +177,8 @@ async def test_replies_fit_the_schemas(alice: Alice) -> None:
     await ask(a, "listfunds", spent=True)
     await ask(a, "disconnect", id=alice.b_id.hex(), force=True)
     await ask(a, "listpeers")
+    load()
+    assert asked == {name for name in LIGHTNINGD if (MATERIAL / "schemas" / f"{name}.json").exists()}
 
 
 async def test_replies_have_what_recorded_ones_have(alice: Alice) -> None:
@@ -198,6 +210,104 @@ async def test_replies_have_what_recorded_ones_have(alice: Alice) -> None:
     pairs.append(("fundchannel", await a.call("fundchannel", id=alice.b_id.hex(), amount=100_000)))
     for name, reply in pairs:
         assert keys(recorded(name)) - keys(reply) <= NOT_SHOWN, name
+
+
+async def refusal(socket: Path, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The error object of a command that is refused."""
+    async with await trio.open_unix_socket(str(socket)) as stream:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        await stream.send_all(json.dumps(request).encode())
+        answer = b""
+        while not answer.endswith(b"\n\n"):
+            answer += await stream.receive_some()
+    error: dict[str, Any] = json.loads(answer)["error"]
+    return error
+
+
+async def same_refusal(name: str, socket: Path, method: str, params: dict[str, Any]) -> None:
+    theirs, simulated = recorded(f"err_{name}"), await refusal(socket, method, params)
+    assert simulated["code"] == theirs["code"], (name, simulated)
+    assert keys(simulated.get("data")) == keys(theirs.get("data")), (name, simulated)
+    assert wording(simulated["message"]) == wording(theirs["message"]), (name, simulated)
+
+
+def wording(message: str) -> str:
+    """A message without what differs from case to case: numbers, keys, quoted tokens, and what comes after a comma."""
+    return re.sub(r"'[^']*'|[0-9a-f]{64,}|[0-9.]+", "#", message).partition(", ")[0].strip()
+
+
+async def test_errors_have_what_recorded_ones_have(alice: Alice) -> None:
+    """Code, words and the keys of the data of recorded errors."""
+    a, b, ours = (
+        alice.network.socket(alice.a_name),
+        alice.network.socket(alice.b_name),
+        (await alice.a.info()).lightning_id.hex(),
+    )
+    peer = alice.b_id.hex()
+    stranger = "0341e8aef083a2f49650597f2ff96cfcc004437b63f024eb238fe359ec8a6f752c"
+    port = (await alice.b.info()).addresses[0][1]
+    invoice = {"amount_msat": 1000, "description": "x"}
+    preimage = "11" * 32
+    bolt11 = (await alice.b.call("invoice", label="taken", preimage=preimage, **invoice))["bolt11"]
+    gift = (await alice.b.call("invoice", label="any", amount_msat="any", description="x"))["bolt11"]
+    large = (await alice.b.call("invoice", label="large", amount_msat=1_500_000_001, description="x"))["bolt11"]
+    above = (await alice.b.call("invoice", label="above", amount_msat=990_000_000, description="x"))["bolt11"]
+    lonely = await alice.network.add_node(f"lonely-{alice.a_name}")
+    unknown = (await CoreLightning(lonely).call("invoice", label="unknown", **invoice))["bolt11"]
+    late = (await alice.b.call("invoice", label="late", expiry=0, **invoice))["bolt11"]
+    forgotten = (await alice.b.call("invoice", label="forgotten", **invoice))["bolt11"]
+    await alice.b.call("delinvoice", label="forgotten", status="unpaid")
+    await trio.sleep(1.01)  # invoices expire by whole seconds
+    zbase = (await CoreLightning(lonely).call("signmessage", message="x"))["zbase"]
+    cases: dict[str, tuple[Path, str, dict[str, Any]]] = {
+        "amount_given_for_fixed": (a, "xpay", {"invstring": bolt11, "amount_msat": 2000}),
+        "amount_missing_any_invoice": (a, "xpay", {"invstring": gift}),
+        "bad_bolt11": (a, "xpay", {"invstring": "lnbcrtgarbage"}),
+        "bad_bolt11_pay": (a, "pay", {"bolt11": "lnbcrtgarbage"}),
+        "checkmessage_garbage": (a, "checkmessage", {"message": "x", "zbase": "!!", "pubkey": ours}),
+        "checkmessage_unknown_node": (a, "checkmessage", {"message": "x", "zbase": zbase}),
+        "close_unknown": (a, "close", {"id": "11" * 32}),
+        "connect_refused": (a, "connect", {"id": stranger, "host": "127.0.0.1", "port": 1}),
+        "connect_unknown": (a, "connect", {"id": "02" + "11" * 32}),
+        "connect_unknown_valid_id": (a, "connect", {"id": stranger}),
+        "connect_wrong_id": (a, "connect", {"id": stranger, "host": "127.0.0.1", "port": port}),
+        "delinvoice_unknown": (b, "delinvoice", {"label": "nobody", "status": "unpaid"}),
+        "delinvoice_wrong_status": (b, "delinvoice", {"label": "taken", "status": "paid"}),
+        "disconnect_unknown": (a, "disconnect", {"id": stranger}),
+        "fundchannel_all_used": (a, "fundchannel", {"id": peer, "amount": 500_000_000}),
+        "fundchannel_no_funds": (lonely, "fundchannel", {"id": peer, "amount": 100_000}),
+        "fundchannel_tiny": (a, "fundchannel", {"id": peer, "amount": 1000}),
+        "fundchannel_unknown_peer": (a, "fundchannel", {"id": stranger, "amount": 100_000}),
+        "invoice_bad_preimage": (b, "invoice", {"label": "p", "preimage": "00", **invoice}),
+        "invoice_dup_label": (b, "invoice", {"label": "taken", **invoice}),
+        "invoice_dup_preimage": (b, "invoice", {"label": "q", "preimage": preimage, **invoice}),
+        "invoice_negative": (b, "invoice", {"label": "r", **invoice, "amount_msat": -1}),
+        "missing_param": (b, "invoice", {"label": "s", "description": "x"}),
+        "pay_above_spendable_below_capacity": (a, "pay", {"bolt11": above}),
+        "pay_expired": (a, "pay", {"bolt11": late}),
+        "pay_no_route": (a, "pay", {"bolt11": unknown}),
+        "unknown_command": (a, "nosuch", {}),
+        "unknown_param": (b, "invoice", {"label": "t", "zzz": 1, **invoice}),
+        "waitanyinvoice_timeout": (b, "waitanyinvoice", {"lastpay_index": 0, "timeout": 0}),
+        "waitinvoice_expired": (b, "waitinvoice", {"label": "late"}),
+        "waitinvoice_unknown": (b, "waitinvoice", {"label": "nobody"}),
+        "withdraw_too_much": (a, "withdraw", {"destination": ADDRESS, "satoshi": "10000000000"}),
+        "xpay_above_spendable_below_capacity": (a, "xpay", {"invstring": above}),
+        "xpay_expired": (a, "xpay", {"invstring": late}),
+        "xpay_maxdelay": (a, "xpay", {"invstring": bolt11, "maxdelay": 1}),
+        "xpay_no_route": (a, "xpay", {"invstring": unknown}),
+        "xpay_payment_hash_only_after_delinvoice": (a, "xpay", {"invstring": forgotten}),
+    }
+    for name, case in cases.items():
+        await same_refusal(name, *case)
+    await alice.a.call("fundchannel", id=peer, amount=500_000)
+
+    async def two_channels() -> bool:
+        return sum(channel.usable for channel in await alice.a.channels()) == 2
+
+    await eventually(two_channels)
+    await same_refusal("xpay_insufficient_outbound", a, "xpay", {"invstring": large})
+    await same_refusal("pay_insufficient_outbound", a, "pay", {"bolt11": large})
 
 
 def test_recorded_invoices_decode() -> None:
