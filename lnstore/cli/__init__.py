@@ -50,6 +50,7 @@ class LazyGroup(click.Group):
     lazy={
         "demo": ("demo_command:demo", "The whole job on a file of yours, on a simulated network."),
         "init": ("profile_commands:init", "Make a client profile."),
+        "passphrase": ("profile_commands:passphrase", "Lock the account key, or unlock it."),
         "nodes": ("nodes_commands:nodes", "Add and list storage nodes."),
         "channel": ("channel_commands:channel", "Open, list, top up and close Lightning channels."),
         "rent": ("rent_commands:rent", "Quote, buy, pay and show rent."),

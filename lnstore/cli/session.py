@@ -22,7 +22,19 @@ def load_profile(given: Path | None) -> Profile:
     """The profile that --profile, LNSTORE_HOME or the default names."""
     from lnstore.client.profile import Profile
 
-    return Profile.load(profile_directory(given))
+    return Profile.load(profile_directory(given), ask=ask_passphrase)
+
+
+def ask_passphrase() -> str:
+    """The account key's passphrase, from LNSTORE_PASSPHRASE_FILE or a person on a terminal; ProfileError."""
+    import os
+    import sys
+
+    from lnstore.client.keyfile import PASSPHRASE_FILE_VARIABLE, passphrase_from_environment
+
+    if PASSPHRASE_FILE_VARIABLE in os.environ or not sys.stdin.isatty():
+        return passphrase_from_environment()
+    return str(click.prompt("passphrase of the account key", hide_input=True, err=True))
 
 
 @asynccontextmanager

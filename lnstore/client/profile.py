@@ -1,7 +1,7 @@
 """A client's profile: one directory with its settings, its account key and its catalog.
 
-The account key's seed is all a person must keep besides the catalog: the secrets that storage tokens and rent proofs
-are made of are derived from it. Writers (put, rent) hold the profile's lock, so that two of them never plan the same
+The account key is all a person must keep besides the catalog: the secrets that storage tokens and rent proofs are made
+of are derived from it. Writers (put, rent) hold the profile's lock, so that two of them never plan the same
 upload or the same payment.
 """
 
@@ -15,35 +15,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from blake3 import blake3
 
 from lnstore.client.catalog import CATALOG_FILE, Catalog
+from lnstore.client.keyfile import (
+    AskPassphrase,
+    ProfileError,
+    fresh_words,
+    passphrase_from_environment,
+    read_key,
+    seed_of,
+    write_key,
+)
 from lnstore.config import CLIENT_FILE, ClientConfig
-from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, FixedBytes
+from lnstore_protocol.ids import AccountId
 
 KEY_FILE = "account.key"
 LOCK_FILE = "profile.lock"
 LOCK_PATIENCE_SECONDS = 3.0
 _LOCK_STEP_SECONDS = 0.05
-
-
-class AccountSeed(FixedBytes):
-    """The 32 secret bytes of an account key."""
-
-    def __repr__(self) -> str:
-        return "AccountSeed(…)"
-
-    __str__ = __repr__
-
-
-class ProfileError(LnstoreError):
-    """The profile cannot be used; the text says what to do."""
-
-    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
 
 
 class ProfileBusy(ProfileError):
@@ -62,21 +55,13 @@ class Profile:
     _lock_fd: int = field(default=-1, repr=False)
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """The profile in `directory`; ConfigError or ProfileError say what is missing or wrong."""
+    def load(cls, directory: Path, *, ask: AskPassphrase = passphrase_from_environment) -> Self:
+        """The profile in `directory`; ConfigError or ProfileError say what is missing or wrong.
+
+        `ask` is called for the passphrase if the account key is under one.
+        """
         config = ClientConfig.load(directory)
-        path = directory / KEY_FILE
-        try:
-            seed = AccountSeed.from_hex(path.read_text().strip())
-        except FileNotFoundError:
-            raise ProfileError(
-                f"there is no {path}; restore it from a backup: files stored with it are paid by no other key"
-            ) from None
-        except OSError as exc:
-            raise ProfileError(f"{path} cannot be read: {exc.strerror}") from exc
-        except ValueError:
-            raise ProfileError(f"{path} must hold 64 hex digits; restore it from a backup") from None
-        return cls(directory, config, Identity(seed))
+        return cls(directory, config, Identity(read_key(directory / KEY_FILE, ask)))
 
     @property
     def account_id(self) -> AccountId:
@@ -121,21 +106,32 @@ def default_directory() -> Path:
     return Path(platformdirs.user_data_dir("lnstore"))
 
 
-def init_profile(directory: Path, **overrides: Any) -> Profile:
-    """Make a profile with a fresh key; `overrides` go into its settings file. ProfileError when there is one."""
+def init_profile(
+    directory: Path, *, words: str | None = None, passphrase: str | None = None, **overrides: Any
+) -> Profile:
+    """Make a profile whose key comes from `words` (default: fresh ones); `overrides` go into its settings file.
+
+    ProfileError when there is one already, or for words or a passphrase that are none.
+    """
     if (directory / CLIENT_FILE).exists() or (directory / KEY_FILE).exists():
         raise ProfileError(f"there is already a profile in {directory}; use it, or choose another directory")
     text = ClientConfig.template(**overrides)
-    identity = Identity.generate()
+    seed = seed_of(words or fresh_words())
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_new(directory / KEY_FILE, identity.seed.hex() + "\n")
+        write_key(directory / KEY_FILE, seed, passphrase)
         _write_new(directory / CLIENT_FILE, text)
     except OSError as exc:
         raise ProfileError(f"the profile cannot be made in {directory}: {exc.strerror}") from exc
-    profile = Profile.load(directory)
+    profile = Profile.load(directory, ask=lambda: passphrase or "")
     profile.open_catalog().close()
     return profile
+
+
+def change_passphrase(directory: Path, *, old: AskPassphrase, new: str | None) -> None:
+    """Put the account key under another passphrase, or (None) under none; the key stays the same. ProfileError."""
+    path = directory / KEY_FILE
+    write_key(path, read_key(path, old), new)
 
 
 def _write_new(path: Path, text: str) -> None:

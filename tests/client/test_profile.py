@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lnstore.client.profile import KEY_FILE, Profile, ProfileBusy, ProfileError, init_profile
+from lnstore.client.keyfile import PASSPHRASE_FILE_VARIABLE, ProfileError, fresh_words, seed_of
+from lnstore.client.profile import KEY_FILE, Profile, ProfileBusy, change_passphrase, init_profile
 from lnstore.config import ConfigError
 
 
@@ -60,3 +61,70 @@ def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) ->
         pass
     with second.writing(patience_seconds=0):
         pass
+
+
+# The standard's own test vectors: words and BIP-39 seed are theirs; what we derive from the seed is kept here.
+WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+
+
+def test_the_words_alone_bring_the_same_account_back(tmp_path: Path) -> None:
+    words = fresh_words()
+    assert len(words.split()) == 12
+    first, second = init_profile(tmp_path / "a", words=words), init_profile(tmp_path / "b", words=words.upper() + " ")
+    assert first.account_id == second.account_id
+    assert first.account_id != init_profile(tmp_path / "c").account_id
+    assert words.split()[0] not in (tmp_path / "a" / KEY_FILE).read_text()
+    assert seed_of(WORDS).hex() == "c6abccc4b7a1545ec41239e9b30cae823f88ad1640d957b9f5538ffd0676f2c6"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "0 words"),
+        (WORDS + " yellow", "13 words"),
+        (WORDS.replace("sausage", "sausages"), "word 6 is not in the list"),
+        (WORDS.replace("yellow", "zoo"), "one is wrong"),
+        ("winner legal" + WORDS[12:], "exchanged"),
+    ],
+)
+def test_wrong_words_are_told_without_repeating_them(words: str, said: str) -> None:
+    with pytest.raises(ProfileError, match=said) as wrong:
+        seed_of(words)
+    assert "winner" not in str(wrong.value)
+
+
+def test_a_passphrase_locks_the_key_and_can_be_changed_and_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = init_profile(tmp_path / "p", passphrase="correct horse")
+    seed = made.identity.seed.hex()
+    key = tmp_path / "p" / KEY_FILE
+    assert seed not in key.read_text()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    monkeypatch.delenv(PASSPHRASE_FILE_VARIABLE, raising=False)
+    with pytest.raises(ProfileError, match=PASSPHRASE_FILE_VARIABLE):
+        Profile.load(tmp_path / "p")
+    (tmp_path / "file").write_text("correct horse\n")
+    monkeypatch.setenv(PASSPHRASE_FILE_VARIABLE, str(tmp_path / "file"))
+    assert Profile.load(tmp_path / "p").account_id == made.account_id
+    with pytest.raises(ProfileError, match="not the passphrase"):
+        change_passphrase(tmp_path / "p", old=lambda: "wrong horse", new="battery staple")
+    change_passphrase(tmp_path / "p", old=lambda: "correct horse", new="battery staple")
+    assert Profile.load(tmp_path / "p", ask=lambda: "battery staple").account_id == made.account_id
+    with pytest.raises(ProfileError, match="at least 8 characters"):
+        change_passphrase(tmp_path / "p", old=lambda: "battery staple", new="short")
+    change_passphrase(tmp_path / "p", old=lambda: "battery staple", new=None)
+    assert Profile.load(tmp_path / "p", ask=lambda: "").account_id == made.account_id
+    monkeypatch.setenv(PASSPHRASE_FILE_VARIABLE, str(tmp_path / "nothing"))
+    change_passphrase(tmp_path / "p", old=lambda: "", new="battery staple")
+    with pytest.raises(ProfileError, match="cannot be read"):
+        Profile.load(tmp_path / "p")
+
+
+def test_a_damaged_locked_key_asks_for_the_backup(tmp_path: Path) -> None:
+    init_profile(tmp_path, passphrase="correct horse")
+    whole = (tmp_path / KEY_FILE).read_text()
+    for damaged in (whole[:60], whole.replace(" ", "  x "), whole.split()[0]):
+        (tmp_path / KEY_FILE).write_text(damaged)
+        with pytest.raises(ProfileError, match="backup"):
+            Profile.load(tmp_path, ask=lambda: "correct horse")

@@ -29,8 +29,9 @@ class Bed:
         self.directory = directory
         self.network = network
         self.clock = SteeredClock(directory / "clock")
-        settings = {"needed": needed, "total": total, "happy": happy, "clock_file": str(directory / "clock")}
-        self.profile: Profile = init_profile(directory / "profile", **settings)
+        self.profile: Profile = init_profile(
+            directory / "profile", needed=needed, total=total, happy=happy, clock_file=str(directory / "clock")
+        )
         with self.profile.open_catalog() as catalog:
             for number, node in enumerate(network.nodes):
                 catalog.add_node(node.address, petname=f"n{number}", lightning_id=None, added_at=number)
