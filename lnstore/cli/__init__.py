@@ -64,6 +64,7 @@ class LazyGroup(click.Group):
         "rm": ("catalog_commands:rm", "Give files up, so that their room is free again."),
         "mv": ("catalog_commands:mv", "Give a file another name."),
         "cap": ("cap_commands:cap", "Show the capabilities of a file."),
+        "delegate": ("delegate_commands:delegate", "Let others store and read on your account, within limits."),
         "node": ("node_commands:node", "Set up and run a storage node."),
         "devnet": ("devnet_commands:devnet", "Run a whole network on this machine, to try things out."),
     },

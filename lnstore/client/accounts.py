@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.delegation_store import delegation_for
 from lnstore.client.money_errors import AccountMissing, NodeUntrusted, NotCredited, TermsRefused
 from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.purse import Purse
@@ -180,6 +181,12 @@ async def open_account(
     TermsRefused names the setting when the prices are beyond the profile's limits; NodeUntrusted when the node's
     answers do not hold. Running it again after an interruption finds the account that was opened.
     """
+    if delegation_for(purse.catalog, node.node_id) is not None:
+        # What is stored there is leased by another account: a proof over this one's shares could not hold.
+        raise AccountMissing(
+            f"this profile acts at {node.petname} by a delegation; for an account of your own make another profile: "
+            "lnstore init --profile DIRECTORY"
+        )
     status = await account_status(purse, node)
     if status is not None and status.state is not AccountState.LAPSED:
         agreement = check_agreement(

@@ -12,6 +12,7 @@ from typing import ClassVar
 import trio
 
 from lnstore.client.catalog import Catalog, CatalogError, FileEntry
+from lnstore.client.delegation_store import delegation_for
 from lnstore.client.download import Download, FileUnreadable, GetResult
 from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import MAX_TOTAL
@@ -33,6 +34,7 @@ from lnstore.memory import reuse_freed_memory
 from lnstore.ports import Clock
 from lnstore_protocol import caps
 from lnstore_protocol.caps import ReadCap
+from lnstore_protocol.delegation import encode_chain
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.manifest import PLAIN_FILE
 
@@ -240,7 +242,14 @@ async def open_client(
     """A client with its own catalog and connections, closed at the end of the block."""
     reuse_freed_memory()
     with profile.open_catalog() as catalog:
-        async with open_pool(profile.identity, connect_seconds=connect_seconds, open_stream=open_stream) as pool:
+
+        def chain_for(node_id: NodeId) -> bytes | None:
+            entry = delegation_for(catalog, node_id)
+            return None if entry is None else encode_chain(entry.chain)
+
+        async with open_pool(
+            profile.identity, connect_seconds=connect_seconds, open_stream=open_stream, chain_for=chain_for
+        ) as pool:
             yield Client(
                 profile,
                 catalog,

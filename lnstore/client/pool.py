@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,14 +13,22 @@ from lnstore.client.tasks import open_tasks
 from lnstore.client.transport import CONNECT_SECONDS, NodeConnection, OpenStream, connect, open_tcp
 from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import NodeAddress
-from lnstore_protocol.messages import MAX_SHARE_BYTES, Request
+from lnstore_protocol.ids import NodeAddress, NodeId
+from lnstore_protocol.messages import MAX_SHARE_BYTES, PresentDelegation, Request
 
 BACKOFF_SECONDS = 5.0
 """After a failed attempt to connect, how long further ones fail at once with the same error."""
 
 KEPT_BUFFERS = 12
 """Payload buffers kept for use again; a fresh page costs more than the cipher that fills it."""
+
+
+ChainFor = Callable[[NodeId], bytes | None]
+"""The chain to present to a node (delegation.encode_chain); None where one has an account of one's own, or nothing."""
+
+
+def _no_chain(_node_id: NodeId) -> bytes | None:
+    return None
 
 
 class NodePool:
@@ -33,12 +41,14 @@ class NodePool:
         *,
         connect_seconds: float = CONNECT_SECONDS,
         open_stream: OpenStream = open_tcp,
+        chain_for: ChainFor = _no_chain,
     ) -> None:
         self.buffers = BufferPool(size=MAX_SHARE_BYTES, keep=KEPT_BUFFERS)
         self._identity = identity
         self._tasks = tasks
         self._connect_seconds = connect_seconds
         self._open_stream = open_stream
+        self._chain_for = chain_for
         self._connections: dict[NodeAddress, NodeConnection] = {}
         self._locks: dict[NodeAddress, trio.Lock] = {}
         self._failed: dict[NodeAddress, tuple[float, NodeError]] = {}
@@ -76,6 +86,10 @@ class NodePool:
         connection = await self.dial(address)
         return await connection.request(message, timeout_seconds=timeout_seconds)
 
+    def is_delegate_at(self, node_id: NodeId) -> bool:
+        """Whether requests to this node are made by a delegation, for another's account."""
+        return self._chain_for(node_id) is not None
+
     def drop(self, address: NodeAddress, reason: str) -> None:
         """Give up the connection to a node, if there is one."""
         connection = self._connections.pop(address, None)
@@ -92,15 +106,22 @@ class NodePool:
             buffers=self.buffers,
             open_stream=self._open_stream,
         ) as connection:
+            chain = self._chain_for(address.node_id)
+            if chain is not None:  # D-W2
+                await connection.request(PresentDelegation(chain=chain), timeout_seconds=self._connect_seconds)
             task_status.started(connection)
             await connection.wait_lost()
 
 
 @asynccontextmanager
 async def open_pool(
-    identity: Identity, *, connect_seconds: float = CONNECT_SECONDS, open_stream: OpenStream = open_tcp
+    identity: Identity,
+    *,
+    connect_seconds: float = CONNECT_SECONDS,
+    open_stream: OpenStream = open_tcp,
+    chain_for: ChainFor = _no_chain,
 ) -> AsyncIterator[NodePool]:
-    """A pool whose connections are closed at the end of the block."""
+    """A pool whose connections are closed at the end of the block; `chain_for` says where to act by a delegation."""
     async with open_tasks() as tasks:
-        yield NodePool(identity, tasks, connect_seconds=connect_seconds, open_stream=open_stream)
+        yield NodePool(identity, tasks, connect_seconds=connect_seconds, open_stream=open_stream, chain_for=chain_for)
         tasks.cancel_scope.cancel()

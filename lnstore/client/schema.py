@@ -130,6 +130,13 @@ STEPS: tuple[str, ...] = (
         reference TEXT NOT NULL UNIQUE,
         CHECK (debit <> credit)
     ) STRICT;
+    CREATE TABLE delegations (
+        certificate_id BLOB PRIMARY KEY CHECK (length(certificate_id) = 32),
+        role TEXT NOT NULL CHECK (role IN ('issued', 'accepted')),
+        text TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1))
+    ) STRICT;
     CREATE TRIGGER postings_are_not_changed BEFORE UPDATE ON postings
         BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
     CREATE TRIGGER postings_are_not_deleted BEFORE DELETE ON postings

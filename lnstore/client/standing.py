@@ -27,12 +27,22 @@ class TooFewNodes(LnstoreError):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A node that may be written to. `token_index` is the next rent payment's, where storage tokens must begin."""
+    """A node that may be written to. `token_index` is the next rent payment's, where storage tokens must begin.
+
+    `delegated`: the room is another's, by a delegation; what is stored there has no tokens (spec 05a).
+    """
 
     node: NodeEntry
     free_bytes: int
     capacity_bytes: int
     token_index: int
+    delegated: bool = False
+
+    def more(self, size: str) -> str:
+        """How to come to more room there."""
+        if self.delegated:
+            return "ask the account's holder for a larger delegation"
+        return f"rent more with: lnstore rent buy {self.node.petname} {size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,10 @@ async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fi
                 if status.quota_bytes is not None:
                     most = min(most, status.quota_bytes)
                 free = max(0, most - status.used_bytes)
-                fit.append(Fit(node, free, status.capacity_bytes, status.token_index))
+                delegated = pool.is_delegate_at(node.node_id)
+                fit.append(Fit(node, free, status.capacity_bytes, status.token_index, delegated))
+            elif pool.is_delegate_at(node.node_id):
+                unfit.append(Unfit(node, "the account's rent is overdue; ask its holder"))
             else:
                 unfit.append(Unfit(node, reason.format(node=node.petname)))
 
@@ -101,8 +114,8 @@ def check_room(fit: Sequence[Fit], demand_bytes: int, happy: int) -> None:
     if len(fit) - len(short) >= happy:
         return
     lines = [
-        f"  {f.node.petname}: {format_bytes(f.free_bytes)} are free; rent more with: "
-        f"lnstore rent buy {f.node.petname} {rent_size(f.capacity_bytes + demand_bytes - f.free_bytes)}"
+        f"  {f.node.petname}: {format_bytes(f.free_bytes)} are free; "
+        f"{f.more(rent_size(f.capacity_bytes + demand_bytes - f.free_bytes))}"
         for f in short
     ]
     what = f"the file needs {format_bytes(demand_bytes)} at each of {happy} nodes or more, which are not rented:"

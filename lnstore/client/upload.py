@@ -33,7 +33,7 @@ from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.manifest import Manifest, SegmentShares
-from lnstore_protocol.messages import TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare
+from lnstore_protocol.messages import TOKEN_BYTES, TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare
 from lnstore_protocol.replies import read_held
 
 SHARE_SECONDS = 120.0
@@ -270,9 +270,11 @@ class Upload:
         """Store a share at a node; False when the node is given up."""
         standing = self._fit[node_id]
         share, share_id = sending.shares[number], sending.share_ids[number]
-        tokens = await trio.to_thread.run_sync(
-            self._keys.tokens, share, share_id, node_id, standing.token_index, limiter=self._coding
-        )
+        tokens = b""
+        if not standing.delegated:  # D-R10
+            tokens = await trio.to_thread.run_sync(
+                self._keys.tokens, share, share_id, node_id, standing.token_index, limiter=self._coding
+            )
         message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
         try:
             await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)
@@ -282,7 +284,7 @@ class Upload:
         tally = self._nodes[node_id]
         tally.shares += 1
         tally.share_bytes += len(share)
-        await self._hold(sending, number, node_id, standing.token_index + TOKENS_PER_SHARE)
+        await self._hold(sending, number, node_id, standing.token_index + len(tokens) // TOKEN_BYTES)
         return True
 
     async def _hold(self, sending: _SegmentSend, number: int, node_id: NodeId, token_end: int) -> None:
@@ -316,7 +318,7 @@ class Upload:
         for node_id in self._placement.nodes:
             tally = self._nodes[node_id]
             if node_id not in taken and tally.fault is None:
-                tally.fault = f"no room for another share; rent more with: lnstore rent buy {tally.petname} SIZE"
+                tally.fault = f"no room for another share; {self._fit[node_id].more('SIZE')}"
 
     # --- a second run -----------------------------------------------------------------------------------------------
 
@@ -347,7 +349,8 @@ class Upload:
             if number is not None:
                 self._nodes[node_id].found_shares += 1
                 # What is not in the catalog was sent with tokens from an unknown index on: 0 at the least.
-                token_end = self._token_ends.get(node_id, TOKENS_PER_SHARE)
+                unknown = 0 if self._fit[node_id].delegated else TOKENS_PER_SHARE
+                token_end = self._token_ends.get(node_id, unknown)
                 await self._hold(sending, number, node_id, token_end)
 
     # --- what went wrong ---------------------------------------------------------------------------------------------
