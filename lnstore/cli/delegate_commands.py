@@ -235,7 +235,7 @@ def revoke(target: str, profile: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "nodes": told})
     else:
-        click.echo(f"revoked; {told} nodes were told")
+        click.echo(f"revoked; {told} node{'s were' if told > 1 else ' was'} told")
 
 
 @delegate.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from cli_world import COMMAND, RunningNet, last_json, lnstore
+
+from lnstore.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 20
@@ -88,6 +91,44 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     assert "n0: closed together by " in done.stdout
     original = (tmp_path / "photos.tar").read_bytes()
     assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "again.tar").read_bytes() == original
+
+
+def test_delegation_guide(net: RunningNet, tmp_path: Path) -> None:
+    """The delegation guide's commands, by a holder with an account and another with nothing."""
+    coding = ["--needed", "1", "--happy", "1", "--total", "1"]
+    home = net.profile("holder", needed="1", happy="1", total="1")
+    for words in (
+        ["nodes", "add", net.addresses[0], "--petname", "n0"],
+        ["rent", "buy", "n0", "20MiB", "--deposit", "20000", "--open-channel"],
+    ):
+        done = lnstore(*words, home=home)
+        assert done.returncode == 0, done.stderr.decode()
+    first, give, take, after = blocks("docs/guides/delegation.md")
+    (tmp_path / "notes.txt").write_bytes(b"what I know")
+    environment = {"LNSTORE_HOME": str(home)}
+
+    def shell(script: str) -> list[str]:
+        finished = run_shell(script, tmp_path, **environment)
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout.splitlines()
+
+    init, show = first.splitlines()
+    shell(shlex.join([*shlex.split(init), "--clock-file", str(net.clock_file), *coding]))
+    (key,) = shell(show)
+    (text,) = shell(give.replace("KEY", key))
+    said = shell(take.replace("TEXT", text))
+    assert [line for line in said if line.endswith(": ready")]
+    assert (tmp_path / "copy.txt").read_bytes() == b"what I know"
+    (given,) = [json.loads(line) for line in shell("lnstore delegate ls --json")]
+    assert {usage["shares"] for usage in given["usage"]} == {2}  # one of the file, and its manifest
+    taken, audited = (json.loads(line) for line in shell("lnstore delegate ls --audit --json --profile friend"))
+    assert (taken["id"], taken["given_to_you"], audited["lost"]) == (given["id"], True, [])
+    said = shell(after.replace("ID", given["id"][:12]))
+    assert "revoked; 1 node was told" in said
+    assert "dropped 2 shares" in said
+    refused = lnstore("put", str(tmp_path / "notes.txt"), "--name", "more", home=tmp_path / "friend")
+    assert refused.returncode == ExitCode.NODE
+    assert b"expired or was revoked" in refused.stderr
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guides/node.md"])

@@ -17,6 +17,7 @@ from typing import Any, Final
 import cbor2
 import msgpack
 import pytest
+from delegation_target import delegation_corpus, delegations
 
 from lnstore_protocol import bech32m, caps, cbor, codec, content, manifest, merkle, proofs, receipts, terms
 from lnstore_protocol.codec import decode_head, encode_head
@@ -295,7 +296,8 @@ def answers(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Target]] = {
-    target.__name__: target for target in (frames, connection, handshake, heads, structures, manifests, texts, answers)
+    target.__name__: target
+    for target in (frames, connection, handshake, heads, structures, manifests, texts, answers, delegations)
 }
 
 
@@ -353,6 +355,8 @@ def corpus(name: str) -> list[bytes]:
             cases = json.loads((VECTORS / "caps.json").read_text())["cases"]
             found = [mode + case["text"].encode() for case in cases for mode in (b"\0", b"\1")]
             return [*found, b"\2lnstore://" + b"ab" * 32 + b"@[::1]:7460", b"\2lnstore://" + b"CD" * 32 + b"@host:1"]
+        case "delegations":
+            return delegation_corpus()
         case _:
             return [
                 *(b"\0" + b"\0\0\x80\0" + bytes(4) + b"\2" + proof for proof in _hex("merkle", "proof")),

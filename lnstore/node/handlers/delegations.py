@@ -112,7 +112,8 @@ async def delegate_status(  # D-R8
     """The account as its delegate may see it: what it may use itself, and nothing of the holder's affairs."""
     now = request.node.clock.now()
     delegate = await request.node.books.delegate(authority.certificate_id, now)
-    free = min(delegate.free_bytes, account.capacity_bytes - account.used_bytes)
+    most = account.capacity_bytes if account.quota_bytes is None else min(account.capacity_bytes, account.quota_bytes)
+    free = min(delegate.free_bytes, most - account.used_bytes)
     return AccountStatusReply(
         state=account.state,
         capacity_bytes=delegate.used_bytes + max(0, free),
@@ -129,4 +130,5 @@ async def delegate_status(  # D-R8
         egress_bytes=delegate.read_bytes,
         now_at=now,
         agreement=account.agreement,
+        blocked=int(account.blocked),
     )
