@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from lnstore.books.database import Database
 from lnstore.books.rows import AnyRow, planned_of
 from lnstore.books.rules import BUYING, DEPOSITING
-from lnstore.books.schema import accounts, acknowledgements, agreements, invoices, postings
+from lnstore.books.schema import accounts, acknowledgements, agreements, invoices, postings, renewals
 from lnstore.ports import Credited
 from lnstore_protocol.ids import AccountId, Digest, Msat
 from lnstore_protocol.receipts import agreement_hash
@@ -24,6 +24,18 @@ class SqlReceipts:
     async def credited(self, account_id: AccountId, *, first_number: int, limit: int) -> tuple[int, list[Credited]]:
         """How many invoices of the account were credited in all, ever, and those from `first_number` on, in order."""
         return await self._database.read(lambda connection: _credited(connection, account_id, first_number, limit))
+
+    async def agreements(self, account_id: AccountId) -> list[bytes]:
+        """Every agreement of the account that an invoice was made under or that holds, oldest first, encoded."""
+
+        def look(connection: Connection) -> list[bytes]:
+            of = {"id": account_id}
+            found = [row.encoded for row in connection.execute(_MADE_UNDER, of)]
+            found += [row.agreement for row in connection.execute(_HELD, of)]
+            found += [row.encoded for row in connection.execute(_RENEWED, of)]
+            return list(dict.fromkeys(found))
+
+        return await self._database.read(look)
 
     async def acknowledge(self, account_id: AccountId, words: Mapping[str, bytes]) -> int:  # RC-R6
         """Keep acknowledgements by label of credited invoices, the first of each; how many the account has then."""
@@ -84,6 +96,16 @@ _PAGE = (
 )
 """Credited is what has a pay index, and pay indices only grow: the order in which an account's payments were credited,
 whichever of its openings they were for, never changes."""
+_MADE_UNDER = (
+    select(agreements.c.encoded)
+    .join(invoices, invoices.c.agreement == agreements.c.agreement)
+    .join(accounts, accounts.c.account == invoices.c.account)
+    .where(accounts.c.account_id == bindparam("id"))
+    .group_by(agreements.c.agreement)
+    .order_by(agreements.c.agreement)
+)
+_HELD = select(accounts.c.agreement).where(accounts.c.account_id == bindparam("id")).order_by(accounts.c.account)
+_RENEWED = select(renewals.c.encoded).where(renewals.c.account_id == bindparam("id")).order_by(renewals.c.entered_at)
 _KEY = select(invoices.c.invoice).select_from(_JOINED).where(_OF, invoices.c.label == bindparam("label"))
 _KEEP = insert(acknowledgements).on_conflict_do_nothing()
 _KEPT = (

@@ -54,6 +54,7 @@ class LazyGroup(click.Group):
         "nodes": ("nodes_commands:nodes", "Add and list storage nodes."),
         "channel": ("channel_commands:channel", "Open, list, top up and close Lightning channels."),
         "rent": ("rent_commands:rent", "Quote, buy, pay and show rent."),
+        "receipts": ("receipt_commands:receipts", "Receipts of what you paid, signed; check such files."),
         "put": ("file_commands:put", "Store a file or a folder."),
         "get": ("file_commands:get", "Read a file or a folder back."),
         "ls": ("catalog_commands:ls", "List what is stored."),

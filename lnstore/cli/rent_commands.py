@@ -133,6 +133,7 @@ def buy(
                             "deposit_msat": bought.status.deposit_msat,
                             "paid_until_at": bought.status.paid_until_at,
                             "paid_msat": bought.paid_msat,
+                            "receipt_warnings": bought.receipt_warnings,
                         }
                     )
                 else:
@@ -141,6 +142,8 @@ def buy(
                         f"{human_time(bought.status.paid_until_at)}, deposit {human_msat(bought.status.deposit_msat)}; "
                         f"paid {human_msat(bought.paid_msat)}"
                     )
+                    for warning in bought.receipt_warnings:
+                        click.echo(warning, err=True)
 
     run(work)
 
@@ -185,6 +188,8 @@ def pay(nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, profile: Path | 
                 click.echo(rent_paid_sentence(paid))
             if outcome.warning:
                 click.echo(outcome.warning, err=True)
+            for warning in outcome.receipt_warnings:
+                click.echo(warning, err=True)
         for warning in warnings.values():
             click.echo(warning, err=True)
         if not outcomes:
@@ -232,6 +237,7 @@ def rent_outcome_json(outcome: RentOutcome) -> dict[str, Any]:
         ],
         "paid_until_at": outcome.paid_until_at,
         "proofs_left": outcome.proofs_left,
+        "receipt_warnings": outcome.receipt_warnings,
         "error": None if outcome.error is None else str(outcome.error),
     }
 

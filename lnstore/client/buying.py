@@ -21,6 +21,7 @@ from lnstore.client.node_channels import channel_as_agreed
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import pay_invoice, resolve_open, resume
 from lnstore.client.purse import Purse
+from lnstore.client.receipts import collect_if_needed
 from lnstore.client.wallet import Offer, PaymentEntry
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
@@ -53,6 +54,8 @@ class Purchase:
     opened: bool
     status: AccountStatusReply
     payments: tuple[PaymentEntry, ...]
+    receipt_warnings: tuple[str, ...] = ()
+    """What is wrong with the node's receipts, a sentence each."""
 
     @property
     def paid_msat(self) -> Msat:
@@ -137,7 +140,14 @@ async def buy(  # R-R25
             f"{node.petname} credited what was paid and still shows {status.capacity_bytes} bytes and a deposit of "
             f"{status.deposit_msat} msat; look at `lnstore rent status`, then ask its operator"
         )
-    return Purchase(node=node, agreement=agreement, opened=opened, status=status, payments=tuple(payments))
+    return Purchase(
+        node=node,
+        agreement=agreement,
+        opened=opened,
+        status=status,
+        payments=tuple(payments),
+        receipt_warnings=await collect_if_needed(purse, node),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self
 from lnstore.client.schema import STEPS, statements
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
+from lnstore_protocol.receipts import agreement_hash
 
 CATALOG_FILE = "catalog.db"
 BUSY_SECONDS = 5
@@ -201,6 +202,11 @@ class Catalog:
                 "UPDATE nodes SET terms = ?, agreement = coalesce(?, agreement) WHERE node_id = ?",
                 (terms, agreement, bytes(node_id)),
             )
+            if agreement is not None:  # all there ever were: receipts of before are judged by them
+                db.execute(
+                    "INSERT INTO agreements (agreement_hash, node_id, encoded) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (bytes(agreement_hash(agreement)), bytes(node_id), agreement),
+                )
 
     def set_invitation(self, node_id: NodeId, invitation: bytes | None) -> None:
         """Remember the invitation to open an account with, or forget the one there is."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from lnstore.client.money_errors import ProofFailed
 from lnstore_protocol.errors import RemoteProtocolError
-from lnstore_protocol.ids import NodeId, PaymentHash, ShareId
+from lnstore_protocol.ids import Digest, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES
 from lnstore_protocol.proofs import check_sample, fold, payment_hash, unmask
+from lnstore_protocol.receipts import sample_hash
 
 _ENTRY = 32 + TOKEN_BYTES
 _SHOWN = 3
@@ -18,10 +19,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The preimage that the invoice must be locked to, and over how many shares it was computed."""
+    """The preimage that the invoice must be locked to, and over how many shares, and which, it was computed."""
 
     preimage: bytes = field(repr=False)
     sampled: int
+    sample_hash: Digest
 
     @property
     def payment_hash(self) -> PaymentHash:
@@ -81,7 +83,7 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
     answers = [
         (share_id, unmask(token, token_key, node_id, share_id, token_index)) for share_id, token in tokens.items()
     ]
-    return Proof(fold(nonce, answers), len(answers))
+    return Proof(fold(nonce, answers), len(answers), sample_hash(tokens))
 
 
 def proof_differs(petname: str, proof: Proof) -> ProofFailed:

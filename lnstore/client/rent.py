@@ -32,6 +32,7 @@ from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import know, pay_invoice, resolve_open, resume
 from lnstore.client.proof import ADVICE, compute_proof, proof_differs
 from lnstore.client.purse import Purse
+from lnstore.client.receipts import collect_if_needed
 from lnstore.client.tasks import each
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing, Verdict
 from lnstore.errors import LnstoreError
@@ -39,6 +40,7 @@ from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
 from lnstore_protocol.proofs import audit_key, audit_nonce, select_sample, token_key
+from lnstore_protocol.receipts import NO_SAMPLE
 from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 NODES_AT_ONCE = 8
@@ -81,6 +83,8 @@ class RentOutcome:
     paid_until_at: int | None
     proofs_left: int | None
     error: LnstoreError | None
+    receipt_warnings: tuple[str, ...] = ()
+    """What is wrong with the node's receipts, a sentence each."""
 
     @property
     def warning(self) -> str:
@@ -178,12 +182,14 @@ async def pay_rent(
                 _check_last_proof(purse, node)
         except LnstoreError as exc:
             error = exc
+        receipt_warnings = await collect_if_needed(purse, node)
         return RentOutcome(
             node=node,
             paid=tuple(paid),
             paid_until_at=status.paid_until_at if status else None,
             proofs_left=_proofs_left(purse, node, status.token_index) if status else None,
             error=error,
+            receipt_warnings=receipt_warnings,
         )
 
     return await each(pay, chosen, at_once=NODES_AT_ONCE)
@@ -320,6 +326,7 @@ async def _judge(
         shares=reply.shares,
         sampled=proof.sampled if proof else 0,
         token_index=t,
+        sample_hash=proof.sample_hash if proof else NO_SAMPLE,
     )
     if not reply.amount_msat:
         if proof is not None and check_given(reply, node.petname) != proof.preimage:

@@ -101,6 +101,7 @@ STEPS: tuple[str, ...] = (
         shares INTEGER NOT NULL DEFAULT 0,
         sampled INTEGER NOT NULL DEFAULT 0,
         token_index INTEGER,
+        sample_hash BLOB NOT NULL CHECK (length(sample_hash) = 32),
         preimage BLOB CHECK (length(preimage) = 32),
         created_at INTEGER NOT NULL,
         settled_at INTEGER,
@@ -109,6 +110,21 @@ STEPS: tuple[str, ...] = (
     ) STRICT;
     CREATE UNIQUE INDEX payments_by_invoice ON payments (bolt11) WHERE bolt11 <> '';
     CREATE INDEX payments_by_node ON payments (node_id, purpose, idx);
+    CREATE TABLE agreements (
+        agreement_hash BLOB PRIMARY KEY CHECK (length(agreement_hash) = 32),
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        encoded BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE receipts (
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        number INTEGER NOT NULL CHECK (number >= 0),
+        encoded BLOB NOT NULL,
+        acknowledgement BLOB,
+        acknowledged INTEGER NOT NULL DEFAULT 0 CHECK (acknowledged IN (0, 1)),
+        received_at INTEGER NOT NULL,
+        PRIMARY KEY (node_id, number),
+        CHECK (acknowledged = 0 OR acknowledgement IS NOT NULL)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE challenges (
         node_id BLOB NOT NULL CHECK (length(node_id) = 32),
         token_index INTEGER NOT NULL,

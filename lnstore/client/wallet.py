@@ -21,8 +21,9 @@ from typing import Any
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.ports import Outcome, Payment, Posting
-from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
+from lnstore_protocol.ids import Digest, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose
+from lnstore_protocol.receipts import NO_SAMPLE
 
 LIGHTNING = "lightning"
 FEES = "fees"
@@ -33,7 +34,8 @@ class Offer:
     """A node's invoice and what the node says that it pays for.
 
     `index` is the period (rent), the growth index or the deposit index; `sampled` is how many shares the proof covers,
-    `token_index` whose nonce it answers (rent only).
+    `token_index` whose nonce it answers, `sample_hash` the hash of
+    the proof's sample (rent only).
     """
 
     node_id: NodeId
@@ -47,6 +49,7 @@ class Offer:
     shares: int = 0
     sampled: int = 0
     token_index: int | None = None
+    sample_hash: Digest = NO_SAMPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +402,7 @@ _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "shares": ("shares", int),
     "sampled": ("sampled", int),
     "token_index": ("token_index", int),
+    "sample_hash": ("sample_hash", Digest),
     "preimage": ("preimage", bytes),
     "created_at": ("created_at", int),
     "settled_at": ("settled_at", int),
@@ -420,8 +424,8 @@ def _challenge(row: tuple[Any, ...]) -> Challenge:
 def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int) -> None:
     db.execute(
         "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
-        "until_at, capacity_bytes, shares, sampled, token_index, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bolt11) WHERE bolt11 <> '' "
+        "until_at, capacity_bytes, shares, sampled, token_index, sample_hash, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bolt11) WHERE bolt11 <> '' "
         "DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
         (
             bytes(intent.node_id),
@@ -437,6 +441,7 @@ def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int) ->
             intent.shares,
             intent.sampled,
             intent.token_index,
+            bytes(intent.sample_hash),
             now,
         ),
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from lnstore.ports import Credited
+from collections.abc import AsyncIterator
+
+import trio
+
+from lnstore.ports import Books, Credited
+from lnstore_protocol.bundles import agreement_line, receipt_line
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import NodeId, ShareId
+from lnstore_protocol.ids import AccountId, NodeId, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES
 from lnstore_protocol.receipts import Receipt, sample_hash
 
 _ENTRY = ShareId.SIZE + TOKEN_BYTES
+PAGE = 256
 
 
 def receipt_of(credited: Credited, node_id: NodeId) -> Receipt:  # RC-W1
@@ -35,6 +41,21 @@ def receipt_of(credited: Credited, node_id: NodeId) -> Receipt:  # RC-W1
         sampled=len(sample),
         sample_hash=sample_hash(sample),
     )
+
+
+async def bundle_pages(books: Books, node: Identity, account_id: AccountId) -> AsyncIterator[list[str]]:
+    """The lines of a bundle of an account's receipts, a page at a time: its agreements, then the receipts."""
+    number, total = 0, 1
+    while number < total:
+        total, page = await books.credited(account_id, first_number=number, limit=PAGE)
+        if number == 0 and total:
+            yield [agreement_line(encoded) for encoded in await books.agreements(account_id)]
+        signed = await trio.to_thread.run_sync(signed_receipts, page, node)
+        yield [
+            receipt_line(encoded, preimage=one.planned.preimage, acknowledgement=one.acknowledgement)
+            for one, encoded in zip(page, signed, strict=True)
+        ]
+        number += len(page)
 
 
 def signed_receipts(credited: list[Credited], node: Identity) -> list[bytes]:  # RC-W2

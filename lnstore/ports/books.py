@@ -661,6 +661,10 @@ class ReceiptBooks(Protocol):
         """How many invoices of the account were credited in all, ever, and those from `first_number` on, in order."""
         ...
 
+    async def agreements(self, account_id: AccountId) -> list[bytes]:
+        """Every agreement of the account that an invoice was made under or that holds, oldest first, encoded."""
+        ...
+
     async def acknowledge(self, account_id: AccountId, words: Mapping[str, bytes]) -> int:
         """Keep acknowledgements by label of credited invoices, the first of each; how many the account has then."""
         ...

@@ -36,7 +36,7 @@ from lnstore.ports import (
     Outcome,
     Payment,
 )
-from lnstore_protocol import merkle, proofs
+from lnstore_protocol import merkle, proofs, receipts
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, PaymentHash, ShareId
@@ -56,6 +56,8 @@ from lnstore_protocol.messages import (
     DropShares,
     DropSharesReply,
     ErrorReply,
+    GetReceipts,
+    GetReceiptsReply,
     GetTerms,
     HelloReply,
     InvoicePurpose,
@@ -64,10 +66,13 @@ from lnstore_protocol.messages import (
     ListSharesReply,
     OpenAccount,
     OpenAccountReply,
+    PutReceipts,
+    PutReceiptsReply,
     Request,
     RequestInvoice,
     TermsReply,
 )
+from lnstore_protocol.receipts import Receipt
 from lnstore_protocol.terms import (
     Agreement,
     ChannelPolicy,
@@ -406,6 +411,9 @@ class HonestNode:
         self.credits = True
         self.asked: list[Request] = []
         self.places = ["127.0.0.1:9735"]
+        self.receipts: list[Receipt] = []
+        self.forge: Callable[[Receipt], Receipt] = lambda receipt: receipt
+        self.words: dict[int, bytes] = {}
         self.hello: HelloReply
 
     async def start(self) -> HonestNode:
@@ -467,6 +475,12 @@ class HonestNode:
                 reply = DropSharesReply(dropped=dropped, used_bytes=0)
             case AuditShare(share_id=share_id, leaf=leaf):
                 reply = self._audit(share_id, leaf)
+            case GetReceipts(first_number=first, limit=limit):
+                page = [self.forge(receipt).sign(self.identity) for receipt in self.receipts[first : first + limit]]
+                reply = GetReceiptsReply(total=len(self.receipts), payload=receipts.join(page))
+            case PutReceipts(payload=payload):
+                self.words |= {receipts.Acknowledgement.decode(word).number: word for word in receipts.split(payload)}
+                reply = PutReceiptsReply(acknowledged=len(self.words))
             case _:
                 raise AssertionError(message)
         return self.tamper(reply)
@@ -621,6 +635,7 @@ class HonestNode:
                 continue
             pending.credited = True
             account = self.open
+            self.receipts.append(self._receipt(pending, invoice))
             match pending.request:
                 case AddCapacity():
                     account.capacity_bytes += pending.reply.capacity_bytes
@@ -632,6 +647,36 @@ class HonestNode:
                 case RequestInvoice():
                     account.paid_until_at = pending.reply.until_at
                     account.token_index = (pending.request.token_index or 0) + 1
+
+    def _receipt(self, pending: _Pending, invoice: Invoice) -> Receipt:
+        request, reply = pending.request, pending.reply
+        purpose = request.purpose if isinstance(request, RequestInvoice) else InvoicePurpose.CAPACITY
+        index = {
+            InvoicePurpose.RENT: getattr(request, "period", None),
+            InvoicePurpose.CAPACITY: getattr(request, "growth_index", None),
+            InvoicePurpose.DEPOSIT: getattr(request, "deposit_index", None),
+        }[purpose]
+        sample = [ShareId(reply.sample[at : at + 32]) for at in range(0, len(reply.sample), 32 + TOKEN_BYTES)]
+        return Receipt(
+            account_id=self.open.agreement.account_id,
+            node_id=self.node_id,
+            number=len(self.receipts),
+            agreement_hash=receipts.agreement_hash(self.open.agreement.encoded),
+            purpose=purpose,
+            index=index or 0,
+            from_at=reply.from_at,
+            until_at=reply.until_at,
+            capacity_bytes=reply.capacity_bytes,
+            amount_msat=reply.amount_msat,
+            received_msat=reply.amount_msat,
+            deposited_msat=reply.amount_msat if purpose is InvoicePurpose.DEPOSIT else Msat(0),
+            payment_hash=invoice.payment_hash,
+            credited_at=self.clock.now(),
+            token_index=getattr(request, "token_index", None) or 0,
+            shares=reply.shares,
+            sampled=len(sample),
+            sample_hash=receipts.sample_hash(sample),
+        )
 
     def _audit(self, share_id: ShareId, leaf: int) -> AuditShareReply:
         if share_id not in self.shares or share_id in self.lost:

@@ -142,7 +142,10 @@ _POSTING = (
             "INSERT INTO closings SELECT ledger_account, 1, 5 FROM ledger_accounts WHERE name LIKE 'deposit:%'",
             "closing",
         ),
-        ("INSERT INTO holds (account, at, traffic_bytes, amount_msat) SELECT account, 0, 1, 7 FROM accounts", "hold"),
+        (
+            "INSERT INTO holds (account, at, traffic_bytes, amount_msat, price_msat_per_gib) SELECT account, 0, 1, 7, 1 FROM accounts",
+            "hold",
+        ),
         ("UPDATE pay_cursor SET pay_index = 2", "pay index"),
         (_POSTING.format("lightning"), "posting without invoice"),
         (_POSTING.format("deposit:"), "overdrawn"),
