@@ -129,6 +129,10 @@ async def test_invoices_that_the_daemon_deleted_are_named_unless_that_is_meant(w
     assert (await _verify(world, listed, deleted_are_fine=True)).differences == ()
 
 
+_HELD = (
+    "INSERT INTO holds (account, at, traffic_bytes, amount_msat, price_msat_per_gib) "
+    "SELECT account, 0, 1, 7, 1 FROM accounts"
+)
 _POSTING = (
     "INSERT INTO postings SELECT 99, 0, 'made up', d.ledger_account, c.ledger_account, 5001, 'nothing' "
     "FROM ledger_accounts d, ledger_accounts c WHERE d.name LIKE '{}%' AND c.name LIKE 'rent:%'"
@@ -142,10 +146,7 @@ _POSTING = (
             "INSERT INTO closings SELECT ledger_account, 1, 5 FROM ledger_accounts WHERE name LIKE 'deposit:%'",
             "closing",
         ),
-        (
-            "INSERT INTO holds (account, at, traffic_bytes, amount_msat, price_msat_per_gib) SELECT account, 0, 1, 7, 1 FROM accounts",
-            "hold",
-        ),
+        (_HELD, "hold"),
         ("UPDATE pay_cursor SET pay_index = 2", "pay index"),
         (_POSTING.format("lightning"), "posting without invoice"),
         (_POSTING.format("deposit:"), "overdrawn"),
