@@ -57,6 +57,10 @@ demo FILE *ARGS:
 bench *ARGS:
     uv run python -m bench {{ARGS}}
 
+# Measure with real bitcoind and lightningd from PATH; `--record` remakes docs/benchmarks-lightning.md.
+bench-lightning *ARGS:
+    uv run python -m bench.lightning {{ARGS}}
+
 # Where the time of a transfer goes: `just profile put FILE`, `just profile get 256MiB --coding 3-of-10`.
 profile WORK FILE *ARGS:
     uv run --group profile python -m bench.profile {{WORK}} {{FILE}} {{ARGS}}

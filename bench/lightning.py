@@ -1,6 +1,6 @@
-"""`python -m bench.lightning`: what lnstore does with real Core Lightning, on regtest, through its own adapter.
+"""`just bench-lightning`: what lnstore does with real Core Lightning, on regtest, through its own adapter.
 
-A channel, rent payments one after the other (asked for, proven, paid, credited), bare payments at 1 and 16 in parallel,
+Channels, rent payments one after the other (asked for, proven, paid, credited), bare payments at 1 and 16 in parallel,
 and a node that bills a thousand accounts. Needs bitcoind and lightningd on PATH; everything else ends with the run.
 """
 
@@ -9,18 +9,22 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import trio
-from sqlalchemy import text
 
-from lnstore.books import SqlBooks
+from bench import lightning_report as report
+from bench.lightning_accounts import MIB, PARALLEL, PERIOD, Accounts, limited
+from bench.lightning_report import row
+from bench.machine import describe
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog, ShareEntry
 from lnstore.client.nodes import add_node
@@ -34,29 +38,21 @@ from lnstore.errors import LnstoreError
 from lnstore.lightning.core import CoreLightning
 from lnstore.lightning.regtest import RegtestNetwork
 from lnstore.node import init_node
-from lnstore.node.directory import load_identity
 from lnstore.ports import Outcome
 from lnstore_protocol import merkle, proofs
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import Msat
+from lnstore_protocol.ids import LightningId, Msat
 from lnstore_protocol.messages import (
     TOKENS_PER_SHARE,
-    GetTerms,
-    InvoicePurpose,
-    InvoiceReply,
     PutShare,
-    RequestInvoice,
-    TermsReply,
 )
-from lnstore_protocol.terms import Agreement, SignedTerms
 
 CHANNEL_SAT = 16_000_000
-PERIOD = 30 * 86_400
-MIB = 1 << 20
+OTHER_CHANNEL_SAT = 1_000_000
+BLOCK_SECONDS = 0.5
 SHARES, SHARE_BYTES = 20, 100_000
 RENTS_EACH = TOKENS_PER_SHARE - 4
 """Periods that one account pays: its shares have a token for each."""
-PARALLEL = 16
 PATIENCE_SECONDS = 120.0
 
 
@@ -64,31 +60,22 @@ PATIENCE_SECONDS = 120.0
 class Sizes:
     """How much of everything."""
 
+    channels: int
     tenants: int
     payments: int
     accounts: int
 
-
-def percentiles(name: str, spent: Sequence[float]) -> str:
-    """`name: p50 …, p99 … (n)` in milliseconds."""
-    ordered = sorted(spent)
-    p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-    return f"{name}: p50 {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms ({len(ordered)})"
-
-
-async def limited(count: int, parallel: int, work: Callable[[int], Awaitable[None]]) -> float:
-    """Do `work(i)` for all i below `count`, so many at once; seconds."""
-    limiter = trio.CapacityLimiter(parallel)
-
-    async def one(number: int) -> None:
-        async with limiter:
-            await work(number)
-
-    started = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for number in range(count):
-            nursery.start_soon(one, number)
-    return time.perf_counter() - started
+    def as_json(self) -> dict[str, Any]:
+        """These and the fixed ones."""
+        return {
+            "channels": self.channels,
+            "rents": self.tenants * RENTS_EACH,
+            "payments": self.payments,
+            "accounts": self.accounts,
+            "shares": SHARES,
+            "parallel": PARALLEL,
+            "block_seconds": BLOCK_SECONDS,
+        }
 
 
 class Bench:
@@ -120,17 +107,36 @@ class Bench:
         self.node = DevnetNode("node", directory / "node", network.socket("payee"))
         self.net = Devnet(directory, self.clock, network, network.socket("payer"), [self.node])
 
-    async def channel(self) -> str:
-        """From the connection to a usable channel; a block comes within half a second."""
+    async def channels(self, count: int) -> dict[str, Any]:
+        """From `fundchannel` to a usable channel: one to the node, the others to a daemon that is stopped then."""
         await self.network.fund("payer", 5 * CHANNEL_SAT)
-        info = await self.payee.info()
-        started = time.perf_counter()
-        await self.payer.connect(info.lightning_id, *info.addresses[0])
-        await self.payer.open_channel(info.lightning_id, amount_sat=CHANNEL_SAT, push_msat=Msat(0), announce=False)
+        await self.network.add_node("other")
+        other = CoreLightning(self.network.socket("other"))
+        spent = []
+        for peer, amount_sat in [(self.payee, CHANNEL_SAT), *[(other, OTHER_CHANNEL_SAT)] * (count - 1)]:
+            info = await peer.info()
+            await self.payer.connect(info.lightning_id, *info.addresses[0])
+            await self._settled()
+            started = time.perf_counter()
+            channel_id = await self.payer.open_channel(
+                info.lightning_id, amount_sat=amount_sat, push_msat=Msat(0), announce=False
+            )
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not await self._is_usable(info.lightning_id, channel_id):  # noqa: ASYNC110 - a daemon
+                    await trio.sleep(0.02)
+            spent.append(time.perf_counter() - started)
+        await self.network.crash_node("other")
+        return row(spent, sum(spent))
+
+    async def _is_usable(self, peer: LightningId, channel_id: str) -> bool:
+        channels = await self.payer.channels(peer)
+        return any(channel.usable and channel.channel_id == channel_id for channel in channels)
+
+    async def _settled(self) -> None:
+        """Until the payer's wallet has no change in the air: what is measured does not wait for that."""
         with trio.fail_after(PATIENCE_SECONDS):
-            while not any(channel.usable for channel in await self.payer.channels()):  # noqa: ASYNC110 - a daemon
-                await trio.sleep(0.02)
-        return f"channel open to usable: {time.perf_counter() - started:.2f} s ({info.version})"
+            while not all(coin.spendable for coin in await self.payer.coins()):  # noqa: ASYNC110 - a daemon
+                await trio.sleep(0.05)
 
     # --- rent -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +192,7 @@ class Bench:
             )
         purse.catalog.add_shares(entries)
 
-    async def rents(self, tenants: int) -> str:
+    async def rents(self, tenants: int) -> dict[str, Any]:
         """Rent, period after period, from the question to the node until the node has credited it."""
         spent = []
         async with AsyncExitStack() as stack:
@@ -199,11 +205,11 @@ class Bench:
                     spent.append(time.perf_counter() - started)
                     assert outcome.error is None, outcome.error
                     assert [paid.sampled for paid in outcome.paid] == [SHARES]
-        return percentiles(f"rent over {SHARES} shares, asked, proven, paid, credited", spent)
+        return row(spent, sum(spent))
 
     # --- payments -------------------------------------------------------------------------------------------------
 
-    async def payments(self, count: int, parallel: int) -> str:
+    async def payments(self, count: int, parallel: int) -> dict[str, Any]:
         """Bare payments of prepared invoices."""
         invoices: list[str] = []
         for _ in range(count):
@@ -225,102 +231,81 @@ class Bench:
             assert payment.outcome is Outcome.SETTLED, payment
 
         seconds = await limited(count, parallel, pay)
-        return percentiles(f"payments, {parallel} at once: {count / seconds:.1f}/s; each", spent)
-
-    # --- a thousand accounts --------------------------------------------------------------------------------------
-
-    async def billing(self, count: int) -> str:
-        """Rent invoices for `count` accounts over the wire, then all payments credited by a node that was away."""
-        identities = [Identity.generate() for _ in range(count)]
-        await self._seed(identities)
-        await self.net.start_node(self.node)
-        replies: dict[int, InvoiceReply] = {}
-
-        async def ask(number: int) -> None:
-            async with open_pool(identities[number]) as pool:
-                request = RequestInvoice(purpose=InvoicePurpose.RENT, period=1, token_index=0, nonce=os.urandom(32))
-                replies[number] = await pool.request(self.node.running_address, request, timeout_seconds=60)
-
-        asked = await limited(count, PARALLEL, ask)
-        self.node.kill()
-
-        async def pay(number: int) -> None:
-            payment = await self.payer.pay(replies[number].bolt11, max_fee_msat=Msat(0), retry_for_seconds=30)
-            assert payment.outcome is Outcome.SETTLED, payment
-
-        paid = await limited(count, PARALLEL, pay)
-        credited = await self._credit(count)
-        return (
-            f"{count} accounts: {count / asked:.0f} invoices/s (each with a new connection), "
-            f"paid at {count / paid:.0f}/s, credited at {count / credited:.0f}/s"
-        )
-
-    async def _seed(self, identities: Sequence[Identity]) -> None:
-        async with open_pool(identities[0]) as pool:
-            reply = await pool.request(self.node.running_address, GetTerms(), timeout_seconds=10)
-        assert isinstance(reply, TermsReply)
-        terms = SignedTerms.decode(reply.terms)
-        self.node.kill()
-        ours, now = load_identity(self.node.directory), self.clock.now()
-        async with SqlBooks.open(self.node.directory / "books.db") as books, trio.open_nursery() as nursery:
-            for identity in identities:
-                agreement = Agreement.propose(terms, identity, anchor_at=now).countersign(ours)
-                nursery.start_soon(books.open_account, agreement, now)
-        async with SqlBooks.open(self.node.directory / "books.db") as books:
-            rented = text(
-                "UPDATE accounts SET capacity_bytes = :size, paid_until_at = anchor_at + period_seconds "
-                "WHERE capacity_bytes = 0"
-            )
-            await books._database.writer.write(  # noqa: SLF001  what a thousand paid growths would have done
-                lambda connection: connection.execute(rented, {"size": 8 * MIB})
-            )
-
-    async def _credit(self, count: int) -> float:
-        """Seconds for everything that was paid while the node was away."""
-        async with SqlBooks.open(self.node.directory / "books.db") as books:
-            before = (await books.balances())["lightning"]
-            index, credited = await books.pay_index(), 0
-            started = time.perf_counter()
-            while (invoice := await self.payee.next_paid(index, timeout_seconds=0)) is not None:
-                credited += await books.credit(invoice, self.clock.now()) is not None
-                index = await books.pay_index()
-            seconds = time.perf_counter() - started
-            assert credited == count, f"{credited} of {count} were credited"
-            assert (await books.balances())["lightning"] > before
-            return seconds
+        return row(spent, seconds)
 
 
-async def measure(directory: Path, sizes: Sizes) -> None:
-    """Measure and print."""
-    async with RegtestNetwork.start(directory, ["payer", "payee"], block_seconds=0.5) as network:
+def bitcoin_version() -> str:
+    """What bitcoind says of itself."""
+    said = subprocess.run(["bitcoind", "-version"], capture_output=True, text=True, check=False).stdout
+    return (said.splitlines() or ["bitcoind"])[0].replace(" daemon version", "").replace(" RPC", "")
+
+
+async def measure(directory: Path, sizes: Sizes) -> dict[str, Any]:
+    """All figures, as JSON; printed as they come."""
+    began_at = datetime.now(UTC).isoformat(timespec="seconds")
+    rows: dict[str, dict[str, Any]] = {}
+    async with RegtestNetwork.start(directory, ["payer", "payee"], block_seconds=BLOCK_SECONDS) as network:
         bench = Bench(directory, network)
-        print(await bench.channel(), flush=True)
-        print(await bench.payments(sizes.payments, 1), flush=True)
-        print(await bench.payments(sizes.payments, PARALLEL), flush=True)
+        lightning = (await bench.payee.info()).version
+        sys.stderr.write(f"Core Lightning {lightning}\n")
+        rows["channel_open"] = await bench.channels(sizes.channels)
+        rows["payment_one"] = await bench.payments(sizes.payments, 1)
+        rows["payment_many"] = await bench.payments(sizes.payments, PARALLEL)
+        sys.stderr.write("channels and payments are done; now rent\n")
         await bench.net.start_node(bench.node)
         try:
-            print(await bench.rents(sizes.tenants), flush=True)
-            print(await bench.billing(sizes.accounts), flush=True)
+            rows["rent"] = await bench.rents(sizes.tenants)
+            sys.stderr.write("now accounts\n")
+            accounts = Accounts(bench.net, bench.node, bench.payer, bench.payee, bench.clock)
+            rows |= await accounts.billing(sizes.accounts)
         finally:
             bench.node.kill()
-        print(f"load of this machine: {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores", flush=True)
+    cores = sorted(os.sched_getaffinity(0))
+    return {
+        "format": report.FORMAT,
+        "began_at": began_at,
+        "machine": describe(directory, cores),
+        "lightning": lightning,
+        "bitcoin": bitcoin_version(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "sizes": sizes.as_json(),
+        "rows": rows,
+    }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run it once; 1 with one line on stderr when a program is missing or does not start."""
-    parser = argparse.ArgumentParser(prog="python -m bench.lightning", description=__doc__)
-    parser.add_argument("--tenants", type=int, default=6, help=f"clients that each pay {RENTS_EACH} rents")
-    parser.add_argument("--payments", type=int, default=300)
-    parser.add_argument("--accounts", type=int, default=1000)
-    given = parser.parse_args()
-    directory = short_directory("lnstore-ln-")
-    try:
-        trio.run(measure, directory, Sizes(given.tenants, given.payments, given.accounts))
-    except LnstoreError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    parser = argparse.ArgumentParser(prog="just bench-lightning", description=__doc__)
+    parser.add_argument("--channels", type=int, default=10, metavar="N", help="how many to open")
+    parser.add_argument(
+        "--tenants", type=int, default=10, metavar="N", help=f"clients that pay {RENTS_EACH} rents each"
+    )
+    parser.add_argument("--payments", type=int, default=500, metavar="N", help="one at a time, and as many at once")
+    parser.add_argument("--accounts", type=int, default=1000, metavar="N", help="that one node bills")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="keep the results there, too")
+    parser.add_argument(
+        "--record", action="store_true", help="keep the results, and remake docs/benchmarks-lightning.md"
+    )
+    parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="use these results, measure nothing")
+    given = parser.parse_args(arguments)
+    if given.source is not None:
+        results = report.read(given.source)
+    else:
+        directory = short_directory("lnstore-ln-")
+        sizes = Sizes(given.channels, given.tenants, given.payments, given.accounts)
+        try:
+            results = trio.run(measure, directory, sizes)
+        except LnstoreError as exc:
+            sys.stderr.write(f"{exc}\n")
+            return 1
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    sys.stdout.write(report.document(results))
+    if given.output is not None:
+        report.write(results, given.output)
+    if given.record:
+        report.write(results, report.RECORDED)
+        report.DOCUMENT.write_text(report.document(results))
     return 0
 
 

@@ -246,7 +246,7 @@ async def test_errors_have_what_recorded_ones_have(alice: Alice) -> None:
     peer = alice.b_id.hex()
     stranger = "0341e8aef083a2f49650597f2ff96cfcc004437b63f024eb238fe359ec8a6f752c"
     port = (await alice.b.info()).addresses[0][1]
-    invoice = {"amount_msat": 1000, "description": "x"}
+    invoice: dict[str, Any] = {"amount_msat": 1000, "description": "x"}
     preimage = "11" * 32
     bolt11 = (await alice.b.call("invoice", label="taken", preimage=preimage, **invoice))["bolt11"]
     gift = (await alice.b.call("invoice", label="any", amount_msat="any", description="x"))["bolt11"]
