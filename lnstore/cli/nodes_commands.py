@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import human_bytes, human_msat, json_option, print_json, profile_option, run, table
-from lnstore.cli.session import open_purse
+from lnstore.cli.output import human_bytes, human_msat, human_time, json_option, print_json, profile_option, run, table
+from lnstore.cli.session import load_profile, open_purse
+
+if TYPE_CHECKING:
+    from lnstore.client.scores import Score
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def nodes() -> None:
-    """Add and list storage nodes."""
+    """Add, list and judge storage nodes."""
 
 
 @nodes.command()
@@ -65,9 +69,12 @@ def ls(profile: Path | None, as_json: bool) -> None:
 
     async def work() -> None:
         from lnstore.client.nodes import list_nodes
+        from lnstore.client.scores import Scores
 
         async with open_purse(profile) as purse:
             listings = await list_nodes(purse)
+            known = Scores(purse.catalog)
+            scores = known.all([one.node.node_id for one in listings], purse.clock.now())
         if as_json:
             for one in listings:
                 print_json(
@@ -77,6 +84,8 @@ def ls(profile: Path | None, as_json: bool) -> None:
                         "address": str(one.node.address),
                         "reachable": one.reachable,
                         "problem": one.problem,
+                        "score": scores[one.node.node_id].value,
+                        "suspended": scores[one.node.node_id].suspended,
                         "price_msat_per_gib_month": one.terms.price_msat_per_gib_month if one.terms else None,
                         "egress_msat_per_gib": one.terms.egress_msat_per_gib if one.terms else None,
                         "state": one.status.state.name.lower() if one.status else None,
@@ -90,11 +99,12 @@ def ls(profile: Path | None, as_json: bool) -> None:
             return
         table(
             "",
-            ["node", "state", "rent per GiB-month", "reading per GiB", "used", "capacity", "address"],
+            ["node", "state", "score", "rent per GiB-month", "reading per GiB", "used", "capacity", "address"],
             [
                 [
                     one.node.petname,
                     "no answer" if not one.reachable else one.status.state.name.lower() if one.status else "no account",
+                    _score_cell(scores[one.node.node_id]),
                     human_msat(one.terms.price_msat_per_gib_month) if one.terms else "?",
                     human_msat(one.terms.egress_msat_per_gib) if one.terms else "?",
                     human_bytes(one.status.used_bytes) if one.status else "",
@@ -109,3 +119,65 @@ def ls(profile: Path | None, as_json: bool) -> None:
                 click.echo(f"{one.node.petname}: {one.problem}", err=True)
 
     run(work)
+
+
+def _score_cell(score: Score) -> str:
+    return f"{score.value}{', suspended' if score.suspended else ''}"
+
+
+@nodes.command()
+@click.argument("node", metavar="NODE")
+@profile_option
+@json_option
+def show(node: str, profile: Path | None, as_json: bool) -> None:
+    """What is held for and against NODE: its score, and the proofs and audits that it is made of.
+
+    100 is the best. Each fault takes from it, half as much after 90 days. Below 80 other nodes are preferred for new
+    shares, below 50 the node is suspended: it gets none, and is paid for what it holds as long as it proves it.
+
+    \b
+    Example:
+      lnstore nodes show alice
+    """
+    from lnstore.client.faults import FAULTS
+    from lnstore.client.losses import Losses
+    from lnstore.client.scores import Happening, Scores
+    from lnstore.clock import clock_for
+
+    loaded = load_profile(profile)
+    with loaded.open_catalog() as catalog:
+        entry = catalog.find_node(node)
+        score = Scores(catalog).score(entry.node_id, clock_for(loaded.config.clock_file).now())
+        lost = Losses(catalog).at(entry.node_id)
+        shares = len(catalog.shares_at(entry.node_id))
+    if as_json:
+        print_json(
+            {
+                "node": entry.petname,
+                "node_id": entry.node_id,
+                "address": str(entry.address),
+                "score": score.value,
+                "suspended": score.suspended,
+                "shares": shares,
+                "lost": len(lost),
+                "events": [
+                    {
+                        "at": event.at,
+                        "happening": event.happening.value,
+                        "fault": event.fault.value if event.fault else None,
+                        "penalty": FAULTS[event.fault].penalty if event.fault else 0,
+                        "shares": event.shares,
+                    }
+                    for event in score.events
+                ],
+            }
+        )
+        return
+    click.echo(f"{entry.petname}: {score.sentence}")
+    counts = ", ".join(f"{score.count(kind)} {kind.value.replace('_', ' ')}" for kind in Happening)
+    click.echo(f"{counts}; {shares} shares there, {len(lost)} of them lost")
+    for event in score.events:
+        if event.fault is not None:
+            rule = FAULTS[event.fault]
+            about = f" ({event.shares} shares)" if event.shares else ""
+            click.echo(f"  {human_time(event.at)}: it {rule.words}{about}; -{rule.penalty}, fading")

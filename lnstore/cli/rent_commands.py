@@ -19,13 +19,19 @@ from lnstore.cli.output import (
     size_argument,
     table,
 )
-from lnstore.cli.session import chosen_nodes, open_purse
+from lnstore.cli.repair_commands import carry_out_repair, diagnosis_json, diagnosis_sentence, report_repairs
+from lnstore.cli.session import chosen_nodes, load_profile, open_purse, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lnstore.client.audit import LostShare
     from lnstore.client.catalog import NodeEntry
+    from lnstore.client.diagnosis import Diagnosis
+    from lnstore.client.purse import Purse
     from lnstore.client.rent import RentOutcome, RentPaid
     from lnstore.client.rent_status import RentStatus
+    from lnstore.client.repair import Repaired
     from lnstore_protocol.ids import NodeId
 
 
@@ -152,12 +158,16 @@ def buy(
 @click.argument("nodes", metavar="[NODE…]", nargs=-1)
 @click.option("--ahead", is_flag=True, help="Also the period after the current one.")
 @click.option("--no-renew", is_flag=True, help="Do not renew storage tokens that are nearly used up.")
+@click.option("--repair", "mend", is_flag=True, help="After a proof that failed: store what is lost at other nodes.")
 @profile_option
 @json_option
-def pay(nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, profile: Path | None, as_json: bool) -> None:
+def pay(
+    nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, mend: bool, profile: Path | None, as_json: bool
+) -> None:
     """Pay the rent that is due, at NODE or wherever you have an account, each payment locked to a proof.
 
-    Shares whose storage tokens are nearly used up get new ones first, as by `lnstore rent renew`.
+    Shares whose storage tokens are nearly used up get new ones first, as by `lnstore rent renew`. A node whose proof
+    fails is paid nothing: each of its shares is audited, and what is lost is named, and with --repair stored elsewhere.
 
     \b
     Example:
@@ -168,20 +178,29 @@ def pay(nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, profile: Path | 
     from lnstore.client.renewal import renew_due
     from lnstore.client.rent import pay_rent
 
-    async def work() -> tuple[list[RentOutcome], dict[NodeId, str]]:
-        async with open_purse(profile) as purse:
+    async def work() -> tuple[list[RentOutcome], dict[NodeId, str], dict[NodeId, Diagnosis], list[Repaired]]:
+        async with open_session(load_profile(profile)) as (purse, client):
             chosen = chosen_nodes(purse.catalog, nodes, everything=False) if nodes else None
             tell = progress_lines("rent", as_json=as_json)
             await make_ready(purse, purse.catalog.nodes() if chosen is None else chosen, progress=tell)
             if not no_renew:
                 await renew_due(purse, chosen, progress=tell)
             paid = await pay_rent(purse, chosen, ahead=int(ahead), progress=tell)
-            return paid, await channel_warnings(purse, {outcome.node.node_id for outcome in paid})
+            found = await _diagnose_failed(purse, paid, tell)
+            mended = await carry_out_repair(purse, client, as_json=as_json) if mend and found else []
+            return paid, await channel_warnings(purse, {outcome.node.node_id for outcome in paid}), found, mended
 
-    outcomes, warnings = run(work)
+    outcomes, warnings, found, mended = run(work)
     if as_json:
         for outcome in outcomes:
-            print_json({**rent_outcome_json(outcome), "channel_warning": warnings.get(outcome.node.node_id, "")})
+            diagnosis = found.get(outcome.node.node_id)
+            print_json(
+                {
+                    **rent_outcome_json(outcome),
+                    "diagnosis": None if diagnosis is None else diagnosis_json(diagnosis),
+                    "channel_warning": warnings.get(outcome.node.node_id, ""),
+                }
+            )
     else:
         for outcome in outcomes:
             for paid in outcome.paid:
@@ -196,11 +215,34 @@ def pay(nodes: tuple[str, ...], *, ahead: bool, no_renew: bool, profile: Path | 
             click.echo("you have no account yet; open one with: lnstore rent buy NODE SIZE")
         elif not any(outcome.paid or outcome.error for outcome in outcomes):
             click.echo("nothing is due")
+    for diagnosis in found.values():
+        if not as_json:
+            click.echo(diagnosis_sentence(diagnosis), err=True)
+    report_repairs(mended, as_json=as_json)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed[1:]:
         click.echo(f"error: {outcome.node.petname}: {outcome.error}", err=True)
     if failed and failed[0].error is not None:
         raise failed[0].error
+
+
+async def _diagnose_failed(
+    purse: Purse, outcomes: list[RentOutcome], tell: Callable[[str], None]
+) -> dict[NodeId, Diagnosis]:
+    """Where a proof failed: what is wrong there. A node that does not answer meanwhile is told of."""
+    from lnstore.client.diagnosis import diagnose
+    from lnstore.client.money_errors import ProofFailed
+    from lnstore.errors import LnstoreError
+
+    found = {}
+    for outcome in outcomes:
+        if isinstance(outcome.error, ProofFailed):
+            tell(f"the proof of {outcome.node.petname} failed; asking it for a piece of every share")
+            try:
+                found[outcome.node.node_id] = await diagnose(purse, outcome.node)
+            except LnstoreError as exc:
+                tell(f"{outcome.node.petname} could not be audited: {exc}")
+    return found
 
 
 def rent_paid_sentence(paid: RentPaid) -> str:
@@ -239,7 +281,15 @@ def rent_outcome_json(outcome: RentOutcome) -> dict[str, Any]:
         "proofs_left": outcome.proofs_left,
         "receipt_warnings": outcome.receipt_warnings,
         "error": None if outcome.error is None else str(outcome.error),
+        "fault": _fault(outcome),
     }
+
+
+def _fault(outcome: RentOutcome) -> str | None:
+    from lnstore.client.scores import fault_of
+
+    fault = None if outcome.error is None else fault_of(outcome.error)
+    return None if fault is None else fault.value
 
 
 @rent.command()

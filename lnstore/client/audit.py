@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import trio
 
 from lnstore.client.catalog import NodeEntry, ShareEntry
+from lnstore.client.faults import Fault
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
@@ -23,7 +24,7 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_count, verify_range
 from lnstore_protocol.messages import LEAF_BYTES, AuditShare, AuditShareReply
-from lnstore_protocol.proofs import SECTOR_BYTES, audit_key, audit_nonce, challenge_positions
+from lnstore_protocol.proofs import SECTOR_BYTES, answer_reading, audit_key, audit_nonce, challenge_positions
 
 AUDITS_AT_ONCE = 16
 
@@ -34,6 +35,20 @@ class Loss(Enum):
     UNKNOWN = "the node does not hold it"
     WRONG_SIZE = "the node holds it with another size"
     DAMAGED = "the leaf it showed is not the share's"
+    HASHES = "it showed the hashes of the share's leaves and not the leaf"
+
+    @property
+    def fault(self) -> Fault:
+        """What that makes of the node."""
+        return _FAULTS[self]
+
+
+_FAULTS = {
+    Loss.UNKNOWN: Fault.SHARE_GONE,
+    Loss.WRONG_SIZE: Fault.SHARE_DAMAGED,
+    Loss.DAMAGED: Fault.SHARE_DAMAGED,
+    Loss.HASHES: Fault.HASHES_ONLY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +60,32 @@ class LostShare:
     why: Loss
 
 
-# MB-R24, R-R22
+@dataclass(slots=True)
+class Audit:
+    """What an audit found. `answers` are those to the last failed challenge, from leaves that were verified."""
+
+    lost: list[LostShare] = field(default_factory=list)
+    whole: list[ShareId] = field(default_factory=list)
+    answers: dict[ShareId, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def audited(self) -> int:
+        """How many shares were looked at."""
+        return len(self.lost) + len(self.whole)
+
+
 async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> list[LostShare]:
-    """Ask for leaves of each of these shares (all that the catalog has at the node); those that fail.
+    """As audit_node, for who wants no more than the shares that failed; judges the failed proof if none did."""
+    audit = await audit_node(purse, node, share_ids)
+    failed = purse.wallet.failed_challenge(node.node_id)
+    if failed is not None and not audit.lost and share_ids is None:
+        await purse.write(purse.wallet.judge, node.node_id, failed.token_index, Verdict.ABANDONED)
+    return audit.lost
+
+
+# MB-R24, R-R22
+async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> Audit:
+    """Ask for leaves of each of these shares (all that the catalog has at the node).
 
     A share that the node holds in part passes with the probability of the part it holds. Errors of the connection are
     raised: a node that does not answer has not been shown to have lost anything.
@@ -61,27 +99,31 @@ async def find_lost(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] 
     failed = purse.wallet.failed_challenge(node.node_id)
     nonce = None if failed is None else audit_nonce(audit_key(purse.account_secret), node.node_id, failed.token_index)
     sampled = set(failed.expected) if failed is not None else set()
-    lost: list[LostShare] = []
+    found = Audit()
     limiter = trio.CapacityLimiter(AUDITS_AT_ONCE)
 
     async def audit(share: ShareEntry) -> None:
         try:
             leaves = {secrets.randbelow(leaf_count(share.size_bytes))}
-            if nonce is not None and share.share_id in sampled:
-                leaves |= challenged_leaves(nonce, share)
-            why = await _audit(purse, node, share, leaves)
+            challenged = nonce if share.share_id in sampled else None
+            if challenged is not None:
+                leaves |= challenged_leaves(challenged, share)
+            shown, why = await _audit(purse, node, share, leaves)
         finally:
             limiter.release_on_behalf_of(share)
         if why is not None:
-            lost.append(LostShare(share.share_id, share.file_id, why))
+            found.lost.append(LostShare(share.share_id, share.file_id, why))
+            return
+        found.whole.append(share.share_id)
+        if challenged is not None:
+            found.answers[share.share_id] = _answer(challenged, share, shown)
 
     async with open_tasks() as nursery:
         for share in shares.values():
             await limiter.acquire_on_behalf_of(share)
             nursery.start_soon(audit, share)
-    if failed is not None and not lost and wanted is None:
-        await purse.write(purse.wallet.judge, node.node_id, failed.token_index, Verdict.ABANDONED)
-    return sorted(lost, key=lambda found: found.share_id)
+    found.lost.sort(key=lambda lost: lost.share_id)
+    return found
 
 
 def challenged_leaves(nonce: bytes, share: ShareEntry) -> set[int]:
@@ -90,15 +132,30 @@ def challenged_leaves(nonce: bytes, share: ShareEntry) -> set[int]:
     return {position * SECTOR_BYTES // LEAF_BYTES for position in positions}
 
 
-async def _audit(purse: Purse, node: NodeEntry, share: ShareEntry, leaves: set[int]) -> Loss | None:
+def _answer(nonce: bytes, share: ShareEntry, shown: dict[int, bytes]) -> bytes:
+    """What the share answers to the nonce, from the leaves of it that hold the sectors."""
+
+    def read(offset: int, count: int) -> bytes:
+        leaf, within = divmod(offset, LEAF_BYTES)
+        return shown[leaf][within : within + count]
+
+    return answer_reading(nonce, share.share_id, share.size_bytes, read)
+
+
+async def _audit(
+    purse: Purse, node: NodeEntry, share: ShareEntry, leaves: set[int]
+) -> tuple[dict[int, bytes], Loss | None]:
+    """The leaves, verified, up to the first one that is not what it should be, and what is wrong with that."""
+    shown: dict[int, bytes] = {}
     for leaf in sorted(leaves):
-        why = await _audit_leaf(purse, node, share, leaf)
-        if why is not None:
-            return why
-    return None
+        found = await _audit_leaf(purse, node, share, leaf)
+        if isinstance(found, Loss):
+            return shown, found
+        shown[leaf] = found
+    return shown, None
 
 
-async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> Loss | None:  # MB-R23
+async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> bytes | Loss:  # MB-R23
     try:
         reply = await purse.ask(node, AuditShare(share_id=share.share_id, leaf=leaf), AuditShareReply)
     except NodeRefused as refused:
@@ -107,6 +164,8 @@ async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: in
         raise
     if reply.share_bytes != share.size_bytes:
         return Loss.WRONG_SIZE
+    if reply.proof and not len(reply.payload):
+        return Loss.HASHES
     offset = leaf * LEAF_BYTES
     if len(reply.payload) != min(LEAF_BYTES, share.size_bytes - offset):
         return Loss.DAMAGED
@@ -114,4 +173,4 @@ async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: in
         verify_range(share.share_id, share.size_bytes, offset, reply.payload, reply.proof)
     except RemoteProtocolError:
         return Loss.DAMAGED
-    return None
+    return bytes(reply.payload)

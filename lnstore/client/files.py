@@ -22,10 +22,11 @@ from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
 from lnstore.client.removal import drop_shares
+from lnstore.client.scores import Scores
 from lnstore.client.segments import manifest_bytes, segment_sizes, stored_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
-from lnstore.client.standing import check_enough, check_room, standings
+from lnstore.client.standing import check_enough, check_room, standings, trusted
 from lnstore.client.transport import CONNECT_SECONDS, OpenStream, open_tcp
 from lnstore.client.upload import SHARE_SECONDS, PutResult, Upload
 from lnstore.clock import clock_for
@@ -132,7 +133,8 @@ class Client:
         """
         needed, total, happy = coding.needed, coding.total, coding.happy
         await self._clear_away(source, name, coding)
-        fit, unfit = await standings(self.pool, self.catalog.nodes())
+        scores = Scores(self.catalog).all([node.node_id for node in self.catalog.nodes()], self.clock.now())
+        fit, unfit = trusted(*await standings(self.pool, self.catalog.nodes()), scores)
         check_enough(fit, unfit, happy)
         file = self._interrupted(source, name, coding)
         resumed = file is not None
@@ -161,6 +163,7 @@ class Client:
             keys=TokenKeys.of(self.profile.account_secret),
             resumed=resumed,
             kind=kind,
+            doubtful=[node_id for node_id, score in scores.items() if score.doubtful],
             progress=progress,
             share_seconds=self._share_seconds,
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.faults import Fault
 from lnstore.client.money_errors import NodeUntrusted, ProofFailed
 from lnstore.client.proof import ADVICE, named
 from lnstore.client.purse import Purse
@@ -49,6 +50,7 @@ async def check_listed(purse: Purse, node: NodeEntry, ours: AbstractSet[bytes]) 
     if missing:
         gone = sorted(ShareId(share_id) for share_id in missing)
         raise ProofFailed(
+            Fault.NOT_LISTED,
             f"{node.petname} does not list {named(gone)}; nothing was paid{ADVICE}",
             missing=gone,
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import ClassVar
 
+from lnstore.client.faults import Fault
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.ids import ShareId
 
@@ -87,20 +88,20 @@ class NotCredited(LnstoreError):
 
 
 class ProofFailed(LnstoreError):
-    """The node did not prove that it holds our shares.
+    """The node did not prove that it holds our shares; `fault` says how.
 
-    `lost`: those it says it lost; `missing`: those it left out; `differs`: its answers are wrong for some of the rest.
+    `lost`: those it says it lost; `missing`: those it left out or does not list.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
     def __init__(
-        self, message: str, *, missing: Sequence[ShareId] = (), lost: Sequence[ShareId] = (), differs: bool = False
+        self, fault: Fault, message: str, *, missing: Sequence[ShareId] = (), lost: Sequence[ShareId] = ()
     ) -> None:
         super().__init__(message)
+        self.fault = fault
         self.missing = tuple(missing)
         self.lost = tuple(lost)
-        self.differs = differs
 
 
 class TokensUsedUp(LnstoreError):

@@ -33,8 +33,12 @@ def ranked(seed: bytes, segment: int, nodes: Iterable[NodeId]) -> list[NodeId]:
 class Placement:
     """The choice of nodes for one put. Knows how much room each node has left, and takes from it."""
 
-    def __init__(self, seed: bytes, free_bytes: Mapping[NodeId, int]) -> None:
+    def __init__(
+        self, seed: bytes, free_bytes: Mapping[NodeId, int], *, doubtful: Collection[NodeId] = frozenset()
+    ) -> None:
+        """`doubtful` nodes are chosen after all others, by their scores (scores.py)."""
         self._seed = seed
+        self._doubtful = frozenset(doubtful)
         self._free = dict(free_bytes)
 
     @property
@@ -44,7 +48,7 @@ class Placement:
 
     def choose(self, segment: int, share_bytes: int, holding: Collection[NodeId]) -> NodeId | None:  # F-W5
         """The first node in the segment's order with room and no share of it yet; None when there is none."""
-        for node in ranked(self._seed, segment, self._free):
+        for node in sorted(ranked(self._seed, segment, self._free), key=self._doubtful.__contains__):
             if node not in holding and self._free[node] >= share_bytes:
                 self._free[node] -= share_bytes
                 return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from lnstore.client.faults import Fault
 from lnstore.client.money_errors import ProofFailed
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import Digest, NodeId, PaymentHash, ShareId
@@ -51,12 +52,15 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
     (messages.InvoiceReply). ProofFailed names what was lost or left out.
     """
     if len(sample) % _ENTRY or len(lost) % 32:
-        raise ProofFailed(f"{petname} sent a proof of an impossible length; nothing was paid{ADVICE}", differs=True)
+        raise ProofFailed(
+            Fault.MALFORMED_PROOF, f"{petname} sent a proof of an impossible length; nothing was paid{ADVICE}"
+        )
     tokens = {ShareId(sample[at : at + 32]): sample[at + 32 : at + _ENTRY] for at in range(0, len(sample), _ENTRY)}
     admitted = [ShareId(lost[at : at + 32]) for at in range(0, len(lost), 32)]
     gone = [share_id for share_id in admitted if share_id in ours]
     if gone:
         raise ProofFailed(
+            Fault.ADMITS_LOSS,
             f"{petname} says that it lost {named(gone)}; nothing was paid{ADVICE}",
             lost=gone,
         )
@@ -65,18 +69,22 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
         due = [share_id for share_id in expected if share_id in ours]
         missing = check_sample(nonce, due, list(tokens), admitted)
     except RemoteProtocolError as exc:
-        raise ProofFailed(f"the proof of {petname} is not well formed: {exc}; nothing was paid{ADVICE}") from exc
+        raise ProofFailed(
+            Fault.MALFORMED_PROOF, f"the proof of {petname} is not well formed: {exc}; nothing was paid{ADVICE}"
+        ) from exc
     if len(tokens) * _ENTRY != len(sample):
-        raise ProofFailed(f"{petname} proves a share twice; nothing was paid{ADVICE}", differs=True)
+        raise ProofFailed(Fault.MALFORMED_PROOF, f"{petname} proves a share twice; nothing was paid{ADVICE}")
     if strange := [share_id for share_id in tokens if share_id in given_up and share_id not in expected]:
         raise ProofFailed(
+            Fault.PROVES_DROPPED,
             f"{petname} proves shares that you gave up ({named(strange)}), in the place of others; "
             f"nothing was paid{ADVICE}",
-            differs=True,
         )
     if missing:
         raise ProofFailed(
-            f"{petname} left {named(missing)} out of its proof; nothing was paid{ADVICE}", missing=missing
+            Fault.LEFT_OUT,
+            f"{petname} left {named(missing)} out of its proof; nothing was paid{ADVICE}",
+            missing=missing,
         )
     if not tokens:
         return None
@@ -89,13 +97,22 @@ def compute_proof(  # MA-R20, P-R11, P-R14, R-R20, R-R21
 def proof_differs(petname: str, proof: Proof) -> ProofFailed:
     """The error for an invoice that is locked to something else than the proof."""
     return ProofFailed(
+        Fault.WRONG_ANSWERS,
         f"{petname} answers for {proof.sampled} of your shares, and some of its answers are wrong: it lost or altered "
         f"what it holds; nothing was paid{ADVICE}",
-        differs=True,
     )
 
 
-ADVICE = ". Find out what is lost with `lnstore rent status --audit`, and store those files anew elsewhere"
+def proof_replayed(petname: str) -> ProofFailed:
+    """The error for an invoice that is locked to the proof of an earlier payment."""
+    return ProofFailed(
+        Fault.REPLAYED,
+        f"{petname} answers with the proof of an earlier payment instead of looking at your shares; nothing was "
+        f"paid{ADVICE}",
+    )
+
+
+ADVICE = ". Find out what is lost with `lnstore check`, and have it stored elsewhere with `lnstore repair --all`"
 
 
 def named(ids: list[ShareId]) -> str:

@@ -18,6 +18,7 @@ from lnstore.client.accounts import (
     wait_until_credited,
 )
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.faults import Fault
 from lnstore.client.given import accept, check_given
 from lnstore.client.holdings import check_listed, drop_given_up
 from lnstore.client.money_errors import (
@@ -34,6 +35,7 @@ from lnstore.client.proof import ADVICE, compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
 from lnstore.client.tasks import each
+from lnstore.client.verdicts import note_failed, note_passed, refuse_replay
 from lnstore.client.wallet import Challenge, Offer, PaymentEntry, Standing, Verdict
 from lnstore.errors import LnstoreError
 from lnstore_protocol.errors import ErrorCode
@@ -174,14 +176,17 @@ async def pay_rent(
                 agreement, status = await standing(purse, node)
                 if (again := await _answer_again(purse, node, agreement, status)) is not None:
                     paid.append(_rent_paid(node, again))
+                    await purse.write(note_passed, purse, node.node_id, again.from_at, again.sampled)
                 if not rent_due(agreement, status, now=purse.clock.now(), ahead=ahead):
                     break
                 tell(f"paying {node.petname} for period {status.next_period}")
                 paid.append(await _pay_period(purse, node, agreement, status))
+                await purse.write(note_passed, purse, node.node_id, paid[-1].from_at, paid[-1].sampled)
             if not paid:
                 _check_last_proof(purse, node)
         except LnstoreError as exc:
             error = exc
+            await purse.write(note_failed, purse, node, status.next_period if status else None, exc)
         receipt_warnings = await collect_if_needed(purse, node)
         return RentOutcome(
             node=node,
@@ -270,7 +275,9 @@ def _check_last_proof(purse: Purse, node: NodeEntry) -> None:
     """ProofFailed for as long as the last proof at no price was a failed one: no payment that is missing tells it."""
     last = purse.wallet.failed_challenge(node.node_id)
     if last is not None and last.verdict is Verdict.FAILED_AT_NO_PRICE:
-        raise ProofFailed(f"{node.petname} failed its last proof, over {last.shares} shares{ADVICE}")
+        raise ProofFailed(
+            Fault.WRONG_ANSWERS, f"{node.petname} failed its last proof, over {last.shares} shares{ADVICE}"
+        )
 
 
 async def _ask(purse: Purse, node: NodeEntry, challenge: Challenge) -> InvoiceReply:
@@ -293,6 +300,8 @@ async def _judge(
     """Check the proof in a reply and pay its invoice, or accept it where there is none to pay."""
     period, t = challenge.period, challenge.token_index
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
+    if reply.amount_msat:
+        await refuse_replay(purse, node, reply, t)
     limit = check_rent(
         reply, agreement=agreement, period=period, capacity_bytes=ours.capacity_bytes, petname=node.petname
     )

@@ -48,6 +48,23 @@ STEPS: tuple[str, ...] = (
         share_id BLOB NOT NULL CHECK (length(share_id) = 32),
         PRIMARY KEY (node_id, share_id)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE node_events (
+        event_id INTEGER PRIMARY KEY,
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        at INTEGER NOT NULL,
+        happening TEXT NOT NULL,
+        fault TEXT,
+        shares INTEGER NOT NULL CHECK (shares >= 0),
+        reference TEXT NOT NULL,
+        UNIQUE (node_id, reference)
+    ) STRICT;
+    CREATE TABLE lost_shares (
+        node_id BLOB NOT NULL,
+        share_id BLOB NOT NULL CHECK (length(share_id) = 32),
+        fault TEXT NOT NULL,
+        found_at INTEGER NOT NULL,
+        PRIMARY KEY (node_id, share_id)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE uploads (
         upload_id INTEGER PRIMARY KEY,
         path BLOB NOT NULL,

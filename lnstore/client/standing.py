@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +11,11 @@ import trio
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.pool import NodePool
+from lnstore.client.scores import Score
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import AccountState, AccountStatus, AccountStatusReply
 
 STATUS_SECONDS = 20.0
@@ -95,6 +97,21 @@ _UNFIT_STATES = {
     AccountState.GRACE: "the rent is overdue and nothing can be written; pay it with: lnstore rent pay {node}",
     AccountState.LAPSED: "the account has lapsed; rent space anew with: lnstore rent buy {node} SIZE",
 }
+
+
+def trusted(
+    fit: Sequence[Fit], unfit: Sequence[Unfit], scores: Mapping[NodeId, Score]
+) -> tuple[list[Fit], list[Unfit]]:
+    """The same without the suspended nodes, which hold what they hold and get nothing new."""
+    suspended = [one for one in fit if one.node.node_id in scores and scores[one.node.node_id].suspended]
+    reasons = [
+        Unfit(
+            one.node,
+            f"{scores[one.node.node_id].sentence}; see: lnstore nodes show {one.node.petname}",
+        )
+        for one in suspended
+    ]
+    return [one for one in fit if one not in suspended], [*unfit, *reasons]
 
 
 def check_enough(fit: Sequence[Fit], unfit: Sequence[Unfit], happy: int) -> None:

@@ -8,7 +8,7 @@ with the same key, asks every node what it holds already, and sends only the res
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -110,6 +110,7 @@ class Upload:
         keys: TokenKeys,
         resumed: bool,
         kind: int = manifests.PLAIN_FILE,
+        doubtful: Collection[NodeId] = frozenset(),
         progress: Progress | None = None,
         share_seconds: float = SHARE_SECONDS,
     ) -> None:
@@ -123,7 +124,9 @@ class Upload:
         self._progress = progress or NoProgress()
         self._share_seconds = share_seconds
         self._code = ErasureCode(file.needed, file.total)
-        self._placement = Placement(placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()})
+        self._placement = Placement(
+            placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()}, doubtful=doubtful
+        )
         self._nodes = {n: NodeShares(f.node.petname) for n, f in self._fit.items()}
         self._segments: dict[int, SegmentShares] = {}
         self._failure: _SegmentUnhappy | SourceError | PutFailed | None = None

@@ -17,6 +17,7 @@ from money_world import FragileCatalog, MemoryLightning, MemoryNetwork, SetClock
 from node_world import MIB, RunningNode, _run
 
 from lnstore.books import SqlBooks
+from lnstore.client import accounts
 from lnstore.client.buying import buy
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.files import Client
@@ -66,7 +67,7 @@ class NodeLightning(MemoryLightning):
         return None
 
 
-@dataclass
+@dataclass(eq=False)
 class House:
     """One node: its directory and daemon outlive it."""
 
@@ -152,10 +153,14 @@ class Street:
 
     async def settle_in(self, *, capacity_bytes: int = 8 * MIB) -> None:
         """The client knows all nodes and rents at each."""
-        async with self.client() as (purse, _):
-            for number, house in enumerate(self.houses):
+        async with self.client() as (purse, _), trio.open_nursery() as tasks:
+
+            async def move_in(number: int, house: House) -> None:
                 await add_node(purse, house.node.address, f"n{number}")
                 await buy(purse, purse.catalog.find_node(f"n{number}"), capacity_bytes, deposit_msat=DEPOSIT_MSAT)
+
+            for number, house in enumerate(self.houses):
+                tasks.start_soon(move_in, number, house)
 
     def entry(self, purse: Purse, house: House) -> NodeEntry:
         return purse.catalog.node(house.node_id)
@@ -208,6 +213,7 @@ async def open_street(
         )
         houses.append(house)
     async with AsyncExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(accounts, "CREDIT_POLL_SECONDS", 0.005)
         tasks = await stack.enter_async_context(trio.open_nursery())
         street = Street(directory, clock, houses, tasks)
         total = total or count

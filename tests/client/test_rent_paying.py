@@ -15,6 +15,7 @@ from lnstore.client.accounts import open_account
 from lnstore.client.audit import Loss, find_lost
 from lnstore.client.buying import buy
 from lnstore.client.channel_watch import list_channels
+from lnstore.client.faults import Fault
 from lnstore.client.money_errors import (
     AccountMissing,
     InvoiceFault,
@@ -218,8 +219,8 @@ async def test_an_altered_token_breaks_the_proof(world: World) -> None:  # R-R20
     world.node.tamper = rent_reply(lambda r: replace(r, sample=flipped(r.sample, 40)))
     error = await refusal(world)
     assert isinstance(error, ProofFailed)
-    assert error.differs
-    assert "--audit" in str(error)
+    assert error.fault is Fault.WRONG_ANSWERS
+    assert "lnstore check" in str(error)
     assert await find_lost(world.purse, world.entry) == []
 
 
@@ -233,7 +234,7 @@ async def test_a_node_that_damaged_a_sector_cannot_be_paid_and_the_audit_names_t
     world.node.shares[share_id] = (flipped(data, at), tokens)
     error = await refusal(world)
     assert isinstance(error, ProofFailed)
-    assert error.differs
+    assert error.fault is Fault.WRONG_ANSWERS
     (found,) = await find_lost(world.purse, world.entry)
     assert (found.share_id, found.why) == (share_id, Loss.DAMAGED)
 
@@ -304,7 +305,7 @@ async def test_an_invoice_that_is_not_locked_to_the_proof_is_not_paid(world: Wor
     world.node.tamper = rent_reply(lambda r: replace(r, bolt11=other))
     error = await refusal(world)
     assert isinstance(error, ProofFailed)
-    assert error.differs
+    assert error.fault is Fault.WRONG_ANSWERS
 
 
 async def test_one_msat_more_than_the_rent_is_not_paid(world: World) -> None:
@@ -615,7 +616,7 @@ async def test_an_audit_finds_what_is_lost_and_only_that(world: World) -> None:
     ("change", "why"),
     [
         ({"share_bytes": 1}, Loss.WRONG_SIZE),
-        ({"payload": b""}, Loss.DAMAGED),
+        ({"payload": b""}, Loss.HASHES),
         ({"proof": b"x"}, Loss.DAMAGED),
     ],
 )

@@ -1,0 +1,84 @@
+"""Shares that a node was found to have lost and that still count as stored there, until they lie elsewhere.
+
+A loss is written down as it is found, so that a later `repair` knows of it whatever is killed in between. The share
+stays in the catalog's list of its node until another node has acknowledged it; then both change in one transaction, and
+the lease is given up where the share was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lnstore.client.catalog import Catalog, ShareEntry
+from lnstore.client.faults import Fault
+from lnstore_protocol.ids import NodeId, ShareId
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One share that one node lost, and how that was seen."""
+
+    share: ShareEntry
+    fault: Fault
+    found_at: int
+
+
+class Losses:
+    """The losses in the catalog. Short and blocking; those that write wait for the disk."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def note(self, node_id: NodeId, share_ids: Iterable[ShareId], fault: Fault, now: int) -> None:
+        """The node does not hold these as they were stored."""
+        with self._catalog.transaction() as db:
+            db.executemany(
+                "INSERT INTO lost_shares (node_id, share_id, fault, found_at) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET fault = excluded.fault",
+                [(bytes(node_id), bytes(share_id), fault.value, now) for share_id in share_ids],
+            )
+
+    def forgive(self, node_id: NodeId, share_ids: Iterable[ShareId]) -> None:
+        """The node showed these to be whole after all."""
+        with self._catalog.transaction() as db:
+            db.executemany(
+                "DELETE FROM lost_shares WHERE node_id = ? AND share_id = ?",
+                [(bytes(node_id), bytes(share_id)) for share_id in share_ids],
+            )
+
+    def all(self, file_id: int | None = None) -> list[Loss]:
+        """What is lost and needed by a file (None: by any), by file and segment."""
+        found = {
+            (node_id, share_id): (fault, found_at)
+            for node_id, share_id, fault, found_at in self._catalog.rows(
+                "SELECT node_id, share_id, fault, found_at FROM lost_shares"
+            )
+        }
+        files = self._catalog.files() if found else []
+        return [
+            Loss(share, Fault(found[share.node_id, share.share_id][0]), found[share.node_id, share.share_id][1])
+            for file in files
+            if file_id in (None, file.file_id)
+            for share in self._catalog.shares_of(file.file_id)
+            if (share.node_id, share.share_id) in found
+        ]
+
+    def at(self, node_id: NodeId) -> list[Loss]:
+        """What this node lost."""
+        return [loss for loss in self.all() if loss.share.node_id == node_id]
+
+    def moved(self, share: ShareEntry, to: NodeId, token_end: int) -> None:  # R-R21, MB-W4
+        """Another node has acknowledged the share: it counts there now, for all files, and is given up at the first."""
+        here, there, share_id = bytes(share.node_id), bytes(to), bytes(share.share_id)
+        with self._catalog.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO shares (node_id, share_id, file_id, segment, number, size_bytes, token_end) "
+                "SELECT ?, share_id, file_id, segment, number, size_bytes, ? FROM shares "
+                "WHERE node_id = ? AND share_id = ?",
+                (there, token_end, here, share_id),
+            )
+            db.execute("DELETE FROM shares WHERE node_id = ? AND share_id = ?", (here, share_id))
+            db.execute("DELETE FROM lost_shares WHERE node_id = ? AND share_id = ?", (here, share_id))
+            db.execute("DELETE FROM given_up WHERE node_id = ? AND share_id = ?", (there, share_id))
+            db.execute("INSERT OR IGNORE INTO given_up (node_id, share_id) VALUES (?, ?)", (here, share_id))

@@ -1,0 +1,58 @@
+"""A node that lost a share, at the command line: not paid, found, judged, and its share stored elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cli_world import RunningNet, last_json, lnstore
+
+from lnstore.errors import ExitCode
+
+
+def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> None:
+    home = net.profile("repairing", needed="1", happy="2", total="2")
+    for number, address in enumerate(net.addresses[:3]):
+        lnstore("nodes", "add", address, "--petname", f"r{number}", home=home)
+    last_json(lnstore("channel", "open", "--all", "--json", home=home))
+    last_json(lnstore("rent", "buy", "--all", "64MiB", "--deposit", "20000", "--json", home=home))
+    (tmp_path / "file").write_bytes(os.urandom(60_000))
+    last_json(lnstore("put", str(tmp_path / "file"), "--json", home=home))
+
+    def run(*words: str) -> tuple[int, list[Any], str]:
+        done = lnstore(*words, "--json", home=home)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
+
+    assert lnstore("check", "file", home=home).stdout.decode().startswith("file: all 5 shares are there; 1 more")
+    nodes = {row["node_id"]: row["petname"] for row in run("nodes", "ls")[1]}
+    share = next(
+        path
+        for path in (net.directory / "nodes").rglob("*")
+        if len(path.name) == 64 and 60_000 < path.stat().st_size < 70_000
+    )
+    share.write_bytes(bytes(share.stat().st_size))
+    code, outcomes, _ = run("rent", "pay", "--ahead")
+    assert code == ExitCode.DATA
+    (failed,) = [row for row in outcomes if not row.get("ok", True) and "fault" in row]
+    assert failed["fault"] == "wrong_answers"
+    (lost,) = failed["diagnosis"]["lost"]
+    assert (lost["share_id"], lost["fault"]) == (share.name, "share_damaged")
+    said = lnstore("check", home=home)
+    assert said.returncode == ExitCode.DATA
+    assert b"file: 1 of 5 shares are lost; 0 more may be" in said.stdout
+    assert b"lnstore repair --all" in said.stderr
+    code, (done,), _ = run("repair", "file")
+    assert (code, done["ok"], done["sent"], nodes[done["from"]]) == (0, True, True, failed["node"])
+    assert nodes[done["to"]] != failed["node"]
+    assert b"nothing is known to be lost" in lnstore("repair", "--all", home=home).stdout
+    shown = last_json(lnstore("nodes", "show", failed["node"], "--json", home=home))
+    assert (shown["score"], shown["suspended"], shown["lost"]) == (10, True, 0)
+    faults = [event["fault"] for event in shown["events"] if event["fault"]]
+    assert faults == ["wrong_answers", "share_damaged"]
+    assert b"suspended: no new share goes there" in lnstore("nodes", "show", failed["node"], home=home).stdout
+    code, outcomes, error = run("rent", "pay", "--ahead")
+    assert code == 0, error
+    assert [len(row["paid"]) for row in outcomes if row["node"] == failed["node"]] == [1]
+    assert last_json(lnstore("check", "--json", home=home))["ok"]

@@ -1,0 +1,112 @@
+"""A node that cheats is not paid; the client says which and why, finds what is lost, and stores it elsewhere."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from cheats import CHEATS, Cheat, Scene
+from node_street import PERIOD, Street, open_street
+from transfer_fixtures import content, read_back
+
+from lnstore.client.checking import check
+from lnstore.client.diagnosis import diagnose
+from lnstore.client.losses import Losses
+from lnstore.client.purse import Purse
+from lnstore.client.rent import RentOutcome, pay_rent
+from lnstore.client.repair import repair
+from lnstore.client.scores import Happening, Scores, fault_of
+from lnstore.client.standing import standings, trusted
+from lnstore_protocol.caps import ReadCap
+
+FILES = 5
+
+
+async def stored(street: Street) -> dict[ReadCap, bytes]:
+    """Five files, so ten shares at each node that holds all of them."""
+    files = {}
+    async with street.client() as (_, client):
+        for number in range(FILES):
+            data = content(90_000 + number, number)
+            result = await client.put(BytesIO(data), name=f"file{number}")
+            files[result.cap] = data
+    return files
+
+
+async def next_period(street: Street, purse: Purse) -> dict[str, RentOutcome]:
+    street.clock.at += PERIOD
+    return {outcome.node.petname: outcome for outcome in await pay_rent(purse)}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+async def test_a_cheat_is_not_paid_named_found_and_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheat: Cheat
+) -> None:
+    """R-R20, R-R22: and the honest nodes are paid all the same; the file is whole again without the cheat."""
+    async with open_street(tmp_path, 3, needed=1, total=2) as street:
+        files = await stored(street)
+        async with street.client() as (purse, client):
+            assert all(outcome.error is None for outcome in (await next_period(street, purse)).values())
+            held = {house: len(purse.catalog.shares_at(house.node_id)) for house in street.houses}
+            house = max(street.houses, key=held.__getitem__)
+            scene = Scene(street, house, monkeypatch, purse)
+            entry = street.entry(purse, house)
+            await cheat.setup(scene)
+            before = sum(i.received_msat or 0 for i in house.lightning.invoices.values())
+            outcomes = await next_period(street, purse)
+            cheated = outcomes.pop(entry.petname)
+            assert cheated.paid == ()
+            assert cheated.error is not None
+            assert fault_of(cheated.error) is cheat.fault
+            assert "nothing was paid" in str(cheated.error)
+            assert sum(i.received_msat or 0 for i in house.lightning.invoices.values()) == before
+            assert all(other.error is None and len(other.paid) == 1 for other in outcomes.values())
+
+            found = await diagnose(purse, entry)
+            score = Scores(purse.catalog).score(house.node_id, street.clock.now())
+            assert score.value < 100
+            assert bool(found.lost) is cheat.lost
+            faults = [event.fault for event in score.events if event.happening is Happening.AUDIT_FAILED]
+            assert faults == ([] if cheat.found is None else [cheat.found])
+            if cheat.lost:
+                assert [one.share_id for one in found.lost] == [scene.largest]
+
+            nodes = purse.catalog.nodes()
+            scores = Scores(purse.catalog).all([node.node_id for node in nodes], street.clock.now())
+            fit, _ = trusted(*await standings(client.pool, nodes), scores)
+            done = await repair(purse, [one for one in fit if one.node.node_id != house.node_id])
+            assert all(one.to is not None and one.sent for one in done)
+            assert bool(done) is cheat.lost
+            assert Losses(purse.catalog).all() == []
+        await street.stop(house)
+        async with street.client() as (_, client):
+            for cap, data in files.items():
+                assert await read_back(client, cap) == data
+
+
+async def test_after_repair_the_node_is_paid_for_what_it_still_holds(tmp_path: Path) -> None:
+    """R-R21: what was repaired elsewhere is expected there no more."""
+    async with open_street(tmp_path, 5, needed=2, total=4) as street:
+        files = await stored(street)
+        async with street.client() as (purse, client):
+            house = max(street.houses, key=lambda one: len(purse.catalog.shares_at(one.node_id)))
+            scene = Scene(street, house, pytest.MonkeyPatch(), purse)
+            entry, victim = street.entry(purse, house), scene.largest
+            scene.change(victim, lambda data: data.__setitem__(slice(None), bytes(len(data))))
+            error = (await next_period(street, purse))[entry.petname].error
+            assert error is not None
+            checked = await check(purse)
+            assert [loss.share.share_id for health in checked.files for loss in health.lost] == [victim]
+            assert sorted(health.spare for health in checked.files) == [1, 2, 2, 2, 2]
+            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            (done,) = await repair(purse, fit)
+            assert done.to is not None
+            segment = [s for s in purse.catalog.shares_of(done.file.file_id) if s.segment == done.share.segment]
+            assert len({share.node_id for share in segment}) == len(segment) == 4
+            (outcome,) = await pay_rent(purse, [entry])
+            assert (outcome.error, len(outcome.paid), outcome.paid[0].verified) == (None, 1, True)
+            assert all(health.sound for health in (await check(purse)).files)
+            assert all(one.error is None for one in (await next_period(street, purse)).values())
+            for cap, data in files.items():
+                assert await read_back(client, cap) == data
