@@ -3,12 +3,13 @@
 There are two budgets of half the setting each, one for payloads that come in and one for replies that go out, because
 that is what rules out deadlock. What a task may wait for while it holds something is ordered, and never the other way:
 
-    incoming budget  →  a place among the session's requests  →  outgoing budget  →  the session's writer
+    incoming budget  →  a place among the session's requests  →  a turn (admission.py)  →  outgoing budget
+                     →  the session's writer
 
 A session waits for the incoming budget holding nothing of it for the message it is reading (PayloadBuffers). A request
-waits for the outgoing budget once, before it reads from disk. Whoever holds the writer waits only for its peer, and
-whoever receives a message waits only for its peer, both up to a deadline that closes the connection. So the last
-resource in the order always comes free, and with it all others.
+waits for the outgoing budget once, before it reads from disk; its turn ends before it waits for the writer. Whoever
+holds the writer waits only for its peer, and whoever receives a message waits only for its peer, both up to a deadline
+that closes the connection. So the last resource in the order always comes free, and with it all others.
 """
 
 from __future__ import annotations

@@ -115,9 +115,9 @@ NETWORKS_REMEMBERED = 16_384
 
 RATES = {
     Work.CONNECT: Limits(account=Rate(1000, 20.0), network=Rate(1000, 20.0)),
-    Work.ASK: Limits(account=Rate(4000, 200.0), network=Rate(8000, 400.0)),
+    Work.ASK: Limits(account=Rate(1000, 200.0), network=Rate(2000, 400.0)),
     Work.MOVE: Limits(account=Rate(10_000, 500.0), network=Rate(20_000, 1000.0)),
-    Work.AUDIT: Limits(account=Rate(2000, 50.0), network=Rate(4000, 100.0)),
+    Work.AUDIT: Limits(account=Rate(1000, 100.0), network=Rate(2000, 200.0)),
     Work.RECORD: Limits(account=Rate(300, 5.0), network=Rate(1000, 10.0)),
     Work.INVOICE: Limits(account=Rate(100, 0.1), network=Rate(1000, 1.0)),
     Work.PROOF: Limits(account=Rate(3, 1 / 900), network=Rate(60, 1 / 20)),
@@ -127,8 +127,21 @@ RATES = {
 client does. Networks may have many users; their limits are for the work of a flood. (An invoice costs lightningd some
 2.5 ms, an audit this node 1 ms, a question less.)"""
 
-PAUSE_SECONDS = 1.0
-"""At most so long nothing is read from a connection whose request came too often: a refusal costs work as well."""
+PAUSE_SECONDS = (0.25, 1.0)
+"""At least and at most so long nothing is read from a connection whose request came too often: refusing is work too."""
+
+TURNS = {
+    Work.ASK: (2, 4),
+    Work.AUDIT: (1, 2),
+    Work.RECORD: (2, 4),
+    Work.INVOICE: (2, 8),
+    Work.OPEN: (1, 2),
+}
+"""How many requests of one account, and of one network, are in work at once; more wait. Few enough that those of others
+do not wait behind a flood, and that the threads of audits leave the interpreter to the event loop."""
+
+REFUSALS_LOGGED_SECONDS = 60.0
+"""Refused connections are counted, and told once in so long."""
 
 HANDSHAKES = 256
 HANDSHAKES_PER_NETWORK = 64

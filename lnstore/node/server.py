@@ -121,14 +121,14 @@ class Node:
         number, self._next_session = self._next_session, self._next_session + 1
         network = network_of_stream(stream)
         try:
-            with self.context.admission.connection(network) as shaken:
-                session = self._sessions[number] = Session(self.context, stream, number, network=network, shaken=shaken)
+            with self.context.admission.connection(network) as visit:
+                session = self._sessions[number] = Session(self.context, stream, number, visit=visit)
                 try:
                     await session.run()
                 finally:
                     del self._sessions[number]
         except TooMany as exc:
-            _log.warning("connection refused", connections=self.connections, too_many=str(exc))
+            self.context.admission.refused(exc)
             await trio.aclose_forcefully(stream)
 
     # --- parts of run ---------------------------------------------------------------------------------------------

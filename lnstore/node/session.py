@@ -12,12 +12,12 @@ that fails is closed, and both are logged; nothing of it reaches other sessions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import trio
 
 from lnstore.logs import get_logger
+from lnstore.node.admission import Visit
 from lnstore.node.budget import Payload, PayloadBuffers
 from lnstore.node.context import NodeContext, Peer, RequestContext
 from lnstore.node.egress import Reader
@@ -41,19 +41,17 @@ _MESSAGE_BYTES = 1000
 class Session:
     """A connection from its first byte to its end. `run` never raises but when it is cancelled."""
 
-    def __init__(
-        self, node: NodeContext, stream: trio.abc.Stream, number: int, *, network: bytes, shaken: Callable[[], None]
-    ) -> None:
+    def __init__(self, node: NodeContext, stream: trio.abc.Stream, number: int, *, visit: Visit) -> None:
         self._node = node
         self._stream = stream
-        self._network = network
-        self._shaken = shaken
+        self._visit = visit
         self._log = _log.bind(session=number)
         self._payloads = PayloadBuffers(node.incoming, node.buffers)
         self._connection = Connection(Role.NODE, node.identity, allocate=self._payloads.allocate)
         self._places = trio.Semaphore(REQUESTS_PER_SESSION)
         self._writer = trio.StrictFIFOLock()
         self._scope = trio.CancelScope()
+        visit.give_up = self._scope.cancel
         self._reading = trio.CancelScope()
         self._peer: Peer | None = None
         self._greeted = False
@@ -117,7 +115,7 @@ class Session:
             match event:
                 case HandshakeDone(peer=peer):
                     self._peer = Peer(AccountId(peer))
-                    self._shaken()
+                    self._node.admission.shaken(self._visit)
                     self._log = self._log.bind(account=peer.hex()[:16])
                     self._log.debug("connected")
                     return
@@ -190,13 +188,15 @@ class Session:
         self._in_work += 1
         nursery.start_soon(self._answer, request_id, message, refusal, claimed)
         if refusal is not None and refusal.pause_seconds:
-            await trio.sleep(min(refusal.pause_seconds, PAUSE_SECONDS))
+            shortest, longest = PAUSE_SECONDS
+            await trio.sleep(min(max(refusal.pause_seconds, shortest), longest))
 
     def _gate(self, message: Request | None) -> Refusal | None:  # M-R5, M-R9
         """Why this request is not even looked at; decided as it arrives, so requests may follow hello at once."""
         if self._peer is None:
             raise AssertionError("a request before the handshake")
-        limited = self._node.admission.request(type(message), self._peer.key, self._network)
+        self._visit.used_at = trio.current_time()
+        limited = self._node.admission.request(type(message), self._peer.key, self._visit.network)
         if limited is not None:
             return limited
         if message is None:
@@ -234,9 +234,10 @@ class Session:
         started = time.perf_counter()
         if self._peer is None:
             raise AssertionError("a request before the handshake")
-        request = RequestContext(self._node, self._peer, log, until_sent, self._network)
+        request = RequestContext(self._node, self._peer, log, until_sent, self._visit.network)
         try:
-            reply = await answer(request, message)
+            async with self._node.admission.turn(type(message), self._peer.key, self._visit.network):
+                reply = await answer(request, message)
         except Refusal as exc:
             reply = _refused(exc)
         except (BooksRefused, RemoteProtocolError) as exc:

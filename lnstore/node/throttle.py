@@ -124,6 +124,10 @@ class Counts:
         """How many it has."""
         return self._counts.get(network, 0)
 
+    def most(self) -> tuple[bytes, int]:
+        """A network that has most, and how many."""
+        return max(self._counts.items(), key=lambda item: item[1], default=(NO_NETWORK, 0))
+
     def enter(self, network: bytes) -> None:
         """One more."""
         self.total += 1

@@ -82,3 +82,22 @@ def test_recorded_results_can_be_shown_again_without_measuring(results_file: Pat
     done = bench("--from", str(results_file))
     assert done.returncode == 0, done.stderr
     assert "| 1-of-2 | put 1 MiB" in done.stdout
+
+
+def test_attacks_are_measured_beside_honest_accounts() -> None:
+    """A short window alone and one beside a flood of new accounts: rows, and a node that refuses most of the flood."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.attacks", "--seconds", "0.5", "--honest", "1", "accounts"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    header, _, row = done.stdout.splitlines()[:3]
+    assert header.count("|") == row.count("|")
+    assert "| accounts |" in row
+    assert " times)" in row
+    assert "granted" in row
+    assert "never paid" in done.stderr

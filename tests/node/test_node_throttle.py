@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from node_world import HELLO, Client, World, eventually
 
+from lnstore.config import NodeConfig
+from lnstore.node.admission import Admission, TooMany, Visit
 from lnstore.node.limits import RATES
 from lnstore.node.throttle import NO_NETWORK, Buckets, Counts, Limits, Rate, Throttle, Work, network_of
+from lnstore.node.turns import Turns
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.messages import (
@@ -97,6 +103,27 @@ def test_counts_forget_who_has_none() -> None:
     assert (counts.of(b"a"), counts.total) == (0, 0)
 
 
+async def test_turns_are_taken_in_order_and_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    turns, order = Turns(2), list[tuple[bytes, int, float]]()
+
+    async def work(number: int, key: bytes) -> None:
+        async with turns.holding(key):
+            order.append((key, number, autojump_clock.current_time()))
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(work, number, b"flood")
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(work, 0, b"other")
+        with trio.move_on_after(0.5):  # who gives up loses nothing for others
+            await work(99, b"flood")
+    start = order[0][2]
+    taken = {(key, number): round(at - start) for key, number, at in order}
+    assert taken == {(b"other", 0): 0} | {(b"flood", number): number // 2 for number in range(6)}
+    assert len(turns) == 0
+
+
 async def test_a_flood_is_told_when_to_ask_again_and_others_are_served(tmp_path: Path) -> None:
     """S-W2, E-W4: one account's invoices are used up; its questions, and other accounts' invoices, are not."""
     world = World(tmp_path, rate_limit_percent=3)  # 3 invoices of an account, 30 of a network
@@ -133,7 +160,7 @@ async def test_what_comes_after_a_flood_is_read_later(tmp_path: Path) -> None:
     world = World(tmp_path, rate_limit_percent=1)
     async with world.running() as node, world.client(node) as client:
         started = trio.current_time()
-        for _ in range(39):  # 40 questions with hello
+        for _ in range(9):  # 10 questions with hello
             await client.ask(GetTerms(), TermsReply)
         while not isinstance(await client.receive(await client.send(GetTerms())), ErrorReply):
             pass  # what filled the bucket meanwhile
@@ -166,6 +193,58 @@ async def test_connections_in_a_short_time_are_bounded(tmp_path: Path) -> None: 
             except CONNECTION_ERRORS:
                 pass
         assert 10 <= met < 12
+
+
+def the_config(directory: Path, **settings: object) -> NodeConfig:
+    (directory / "node.toml").write_text(NodeConfig.template(**settings))
+    return NodeConfig.load(directory)
+
+
+async def test_when_all_places_are_taken_the_crowded_address_gives_one_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:  # T-R9
+    """The one of it that was used longest ago; an address that has as many as the most crowded gets no other's."""
+    admission, given_up = Admission(the_config(tmp_path, maximum_connections=4)), list[str]()
+    with ExitStack() as stack:
+
+        async def enter(network: bytes, name: str) -> Visit:
+            await trio.sleep(1)
+            visit = stack.enter_context(admission.connection(network))
+            visit.give_up = lambda: given_up.append(name)
+            admission.shaken(visit)
+            return visit
+
+        first = await enter(b"flood", "first")
+        for name in ("second", "third", "fourth"):
+            await enter(b"flood", name)
+        first.used_at = autojump_clock.current_time()
+        with pytest.raises(TooMany):
+            await enter(b"flood", "fifth")
+        await enter(b"honest", "honest")
+        assert given_up == ["second"]
+        await enter(b"other", "other")
+        assert given_up == ["second", "third"]
+        with pytest.raises(TooMany):  # the flood has 2, and honest would have 2
+            await enter(b"honest", "honest again")
+    with pytest.raises(TooMany), Admission(the_config(tmp_path, maximum_connections=0)).connection(b"a"):
+        pass
+
+
+async def test_handshakes_of_one_address_leave_places_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # T-R9
+    monkeypatch.setattr("lnstore.node.admission.HANDSHAKES", 3)
+    admission, given_up = Admission(the_config(tmp_path)), list[int]()
+    with ExitStack() as stack:
+        done = stack.enter_context(admission.connection(b"flood"))
+        admission.shaken(done)
+        for number in range(3):
+            visit = stack.enter_context(admission.connection(b"flood"))
+            visit.give_up = partial(given_up.append, number)
+        stack.enter_context(admission.connection(b"honest"))
+        assert given_up == [0]
+        with pytest.raises(TooMany):
+            stack.enter_context(admission.connection(b"flood"))
 
 
 async def test_unfinished_handshakes_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # T-R9
