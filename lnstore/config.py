@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lnstore.errors import ExitCode, LnstoreError
-from lnstore_protocol.terms import ChannelPolicy
+from lnstore_protocol.terms import WHOLE_PERMILLE, ChannelPolicy
 
 NODE_FILE = "node.toml"
 CLIENT_FILE = "client.toml"
@@ -188,6 +188,11 @@ class NodeConfig(_Config):
     )
     period: int = _setting(parse_seconds, "30d", "One rent payment per period.")
     grace: int = _setting(parse_seconds, "7d", "How long after a missed payment shares are kept; no writes meanwhile.")
+    refund_permille: int = _setting(
+        _natural,
+        0,
+        "How many thousandths of what a client has paid ahead it gets back, to its deposit, when it leaves early.",
+    )
     channel_policy: ChannelPolicy = _setting(
         _policy,
         "preferred",
@@ -245,6 +250,8 @@ class NodeConfig(_Config):
                 f"{directory / NODE_FILE}: period must be at least 1s, price_periods at least 1, minimum_account "
                 "at most maximum_account, and ingress_msat_per_gib 0"
             )
+        if config.refund_permille > WHOLE_PERMILLE:
+            raise ConfigError(f"{directory / NODE_FILE}: refund_permille is at most {WHOLE_PERMILLE}")
         return config
 
 

@@ -9,19 +9,23 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.database import Database
 from lnstore.books.inviting import admit
-from lnstore.books.ledger import make_ledger_accounts
-from lnstore.books.rows import ACCOUNTS, AnyRow, account_of, current_row, needed_row
+from lnstore.books.ledger import make_ledger_accounts, post
+from lnstore.books.rows import ACCOUNTS, MOVE, AnyRow, account_of, current_row, move_values, needed_row
 from lnstore.books.rules import FROM_THE_START, LIGHTNING, Ledger
-from lnstore.books.schema import accounts, holders, invoices
-from lnstore.books.states import Standing, standing
+from lnstore.books.schema import accounts, invoices
+from lnstore.books.shrinking import leaving, plan_shrink
+from lnstore.books.states import bill, news
 from lnstore.books.strangers import growing, note_stranger
-from lnstore.ports import NO_LIMITS, Account, StrangerLimits
+from lnstore.ports import NO_LIMITS, Account, Look, StrangerLimits
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement
 
 _CARRIED = ("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes")
 """What an account that is opened anew goes on counting."""
+
+BILLED_TOGETHER = 256
+"""Accounts in one transaction of a pass: other writers get their turn in between."""
 
 _NEW = accounts.insert()
 
@@ -66,15 +70,34 @@ class SqlAccounts:
             account_of(row) for row in await self._database.read(lambda connection: connection.execute(query).all())
         ]
 
-    async def advance(self, now: int) -> list[Account]:
-        """Move every account that is due to the state its table says for `now`; those whose state changed.
+    async def advance(self, now: int) -> list[Look]:
+        """Move every account that is due to the stage its table says for `now`; what is new about them.
 
         Accounts that owe nothing (no capacity, or price 0) simply move on to the current period. Nothing is written
-        when nothing is due.
+        when nothing is due. Many are done in several transactions; a crash between two leaves the rest for later.
         """
-        if not await self._database.read(lambda connection: _due(connection, now)):
-            return []
-        return await self._database.writer.write(lambda connection: _advance(connection, now))
+        looks: list[Look] = []
+        while await self._database.read(lambda connection: _is_due(connection, now)):
+            looks += await self._database.writer.write(lambda connection: _advance(connection, now))
+        return looks
+
+    async def shrink(self, account_id: AccountId, capacity_bytes: int, now: int) -> Account:  # RP-W3
+        """Plan a smaller capacity for the next period, or, with the present one, none any more; the account then.
+
+        BooksRefused: LAPSED, CAPACITY_REFUSED when it is larger than the present one, CAPACITY_IN_USE.
+        """
+        return await self._database.writer.write(
+            lambda connection: _shrink(connection, account_id, capacity_bytes, now)
+        )
+
+    async def leave(self, account_id: AccountId, now: int, *, refund_permille: int) -> Account:  # RP-W7
+        """End the account at its client's wish, give back what is said, post that; again, nothing more happens.
+
+        BooksRefused: LAPSED when it ended otherwise.
+        """
+        return await self._database.writer.write(
+            lambda connection: _leave(connection, account_id, now, refund_permille)
+        )
 
     async def rented_bytes(self, now: int) -> int:  # R-W11
         """Capacity rented out in all, with what unexpired growth invoices would add."""
@@ -119,6 +142,7 @@ def _open(
             "used_bytes": 0,
             "shares": 0,
             "paid_until_at": agreement.anchor_at,
+            "look_at": agreement.anchor_at + terms.period_seconds,
             **carried,
         },
     )
@@ -144,52 +168,52 @@ def _used_up(connection: Connection, old: AnyRow) -> dict[str, int]:
     }
 
 
-_CHANGING = (func.coalesce(accounts.c.renewed_price_msat_per_gib_month, 0) > 0) | accounts.c.announced_period.is_not(
-    None
-)
-_OWES = (accounts.c.capacity_bytes > 0) & (
-    ((holders.c.free == 0) & ((accounts.c.price_msat_per_gib_month > 0) | _CHANGING)) | (holders.c.blocked == 1)
-)
-"""Those that may owe something for some period; which, their prices say."""
-_MAY_MOVE = ACCOUNTS.where(
-    accounts.c.state != AccountState.LAPSED,
-    accounts.c.paid_until_at <= bindparam("now"),
-    # Those that the table leaves where they are: most of them, every time.
-    (_OWES & (accounts.c.state == AccountState.ACTIVE))
-    | (_OWES & (accounts.c.paid_until_at + accounts.c.grace_seconds <= bindparam("now")))
-    | (~_OWES & (accounts.c.paid_until_at + accounts.c.period_seconds <= bindparam("now"))),
-)
-_MOVE = (
-    accounts.update()
-    .where(accounts.c.account == bindparam("of"))
-    .values(
-        state=bindparam("to_state"), paid_until_at=bindparam("to_paid_until"), capacity_bytes=bindparam("to_capacity")
-    )
-)
-_THESE = ACCOUNTS.where(accounts.c.account.in_(bindparam("these", expanding=True))).order_by(accounts.c.account)
+_TO_BILL = ACCOUNTS.where(accounts.c.look_at <= bindparam("now")).order_by(accounts.c.look_at).limit(BILLED_TOGETHER)
+_DUE = select(accounts.c.account).where(accounts.c.look_at <= bindparam("now")).limit(1)
 
 
-def _due(connection: Connection, now: int) -> list[tuple[AnyRow, Standing]]:
-    rows = connection.execute(_MAY_MOVE, {"now": now})
-    moves = [(row, standing(account_of(row), now)) for row in rows]
-    return [(row, to) for row, to in moves if (to.state, to.paid_until_at) != (row.state, row.paid_until_at)]
+def _is_due(connection: Connection, now: int) -> bool:
+    return connection.execute(_DUE, {"now": now}).first() is not None
 
 
-def _advance(connection: Connection, now: int) -> list[Account]:
-    moves = _due(connection, now)
-    values = [
-        {
-            "of": row.account,
-            "to_state": int(to.state),
-            "to_paid_until": to.paid_until_at,
-            "to_capacity": 0 if to.state is AccountState.LAPSED else row.capacity_bytes,
-        }
-        for row, to in moves
-    ]
-    if values:
-        connection.execute(_MOVE, values)
-    changed = [row.account for row, to in moves if to.state != row.state]
-    return [account_of(row) for row in connection.execute(_THESE, {"these": changed})]
+def _advance(connection: Connection, now: int) -> list[Look]:
+    """Look at the accounts that are due longest, and at no more than others can wait for."""
+    billed = []
+    for row in connection.execute(_TO_BILL, {"now": now}).all():
+        before = account_of(row)
+        after = bill(before, now)
+        billed.append((row.account, after.account, news(before, after, now)))
+    if billed:
+        connection.execute(MOVE, [move_values(key, after) for key, after, _ in billed])
+    return [look for _, _, look in billed if look is not None]
+
+
+_INVOICED = select(invoices.c.invoice).where(
+    invoices.c.account == bindparam("of"),
+    invoices.c.purpose == InvoicePurpose.RENT,
+    invoices.c.number == bindparam("period"),
+)
+
+
+def _shrink(connection: Connection, account_id: AccountId, capacity_bytes: int, now: int) -> Account:
+    row = needed_row(connection, account_id)
+    account = account_of(row)
+    invoiced = connection.execute(_INVOICED.limit(1), {"of": row.account, "period": account.next_period}).first()
+    after = plan_shrink(account, capacity_bytes, now, invoiced=invoiced is not None)
+    if after != account:
+        connection.execute(MOVE, move_values(row.account, after))
+    return after
+
+
+def _leave(connection: Connection, account_id: AccountId, now: int, refund_permille: int) -> Account:
+    row = needed_row(connection, account_id)
+    account = account_of(row)
+    if account.left_at is not None:
+        return account
+    done = leaving(account, now, refund_permille)
+    post(connection, done.entries, at=now, reference=f"leave/{row.account}")
+    connection.execute(MOVE, move_values(row.account, done.account))
+    return done.account
 
 
 def rented_bytes(connection: Connection, now: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.grants import COUNT_GRANT, Grant, grants_of
 from lnstore.books.rows import COUNT, no_account
@@ -28,7 +28,7 @@ class _Tally:
 
     account: int
     state: AccountState
-    capacity_bytes: int
+    writable_bytes: int
     used_bytes: int
     quota_bytes: int | None
     blocked: bool
@@ -51,7 +51,7 @@ _TALLIES = (
         accounts.c.account_id,
         accounts.c.account,
         accounts.c.state,
-        accounts.c.capacity_bytes,
+        func.coalesce(accounts.c.shrink_to_bytes, accounts.c.capacity_bytes).label("writable_bytes"),
         accounts.c.used_bytes,
         holders.c.quota_bytes,
         holders.c.blocked,
@@ -64,7 +64,7 @@ _THERE = select(leases.c.account, leased_under.label("under"), leases.c.share_id
 )
 
 
-def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exception]:
+def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exception]:  # RP-W5
     """Add the leases of many callers. What can be refused is refused before anything is written."""
     tallies = _tallies(connection, {lease.account_id for lease, _, _ in items})
     grants = grants_of(connection, {lease.certificate_id for lease, _, _ in items if lease.certificate_id is not None})
@@ -84,7 +84,7 @@ def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exce
         size = 0 if known else lease.size_bytes
         refusal = write_refusal(
             tally.state,
-            tally.capacity_bytes,
+            tally.writable_bytes,
             tally.used_bytes,
             size,
             quota_bytes=tally.quota_bytes,
@@ -182,7 +182,7 @@ def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[A
         AccountId(row.account_id): _Tally(
             row.account,
             AccountState(row.state),
-            row.capacity_bytes,
+            row.writable_bytes,
             row.used_bytes,
             row.quota_bytes,
             bool(row.blocked),

@@ -9,9 +9,8 @@ from sqlalchemy.dialects.sqlite import insert
 
 from lnstore.books.grants import count_keys
 from lnstore.books.rows import COUNT, AnyRow
-from lnstore.books.schema import accounts, leases, unleased
+from lnstore.books.schema import TO_SWEEP, accounts, leases, unleased
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import AccountState
 
 Delete = Callable[[ShareId], None]
 
@@ -21,7 +20,7 @@ _NOTE = insert(unleased).on_conflict_do_nothing()
 _LAPSED = (
     select(leases.c.lease, leases.c.account, leases.c.certificate, leases.c.share_id, leases.c.size_bytes)
     .join(accounts, accounts.c.account == leases.c.account)
-    .where(accounts.c.state == AccountState.LAPSED, accounts.c.shares > 0)
+    .where(TO_SWEEP)
     .limit(bindparam("limit"))
 )
 _UNLEASED = select(unleased.c.share_id).limit(bindparam("limit"))

@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from lnstore.books.database import Database
 from lnstore.books.inviting import add_holder
 from lnstore.books.ledger import balance
-from lnstore.books.rows import account_of, current_row, needed_row
+from lnstore.books.rows import MOVE, account_of, current_row, move_values, needed_row
 from lnstore.books.rules import Ledger
 from lnstore.books.schema import accounts, holders, invoices, ledger_accounts
-from lnstore.books.states import owes_nothing, standing
+from lnstore.books.states import bill, first_look, owes_nothing
 from lnstore.books.strangers import no_stranger
 from lnstore.ports import Account, Figures, PetnameTaken
 from lnstore_protocol.ids import AccountId, Msat
@@ -78,32 +78,27 @@ class SqlHolders:
             if now is None:
                 return after
             moved = _after_change(before, after, now)
-            connection.execute(
-                _MOVE, {"of": row.account, "to_state": int(moved.state), "to_paid_until": moved.paid_until_at}
-            )
+            connection.execute(MOVE, move_values(row.account, moved))
             return moved
 
         return await self._database.writer.write(change)
-
-
-_MOVE = (
-    accounts.update()
-    .where(accounts.c.account == bindparam("of"))
-    .values(state=bindparam("to_state"), paid_until_at=bindparam("to_paid_until"))
-)
 
 
 def _after_change(before: Account, after: Account, now: int) -> Account:  # RA-W5
     """The account once it begins or ceases to owe nothing: nobody is in arrears for what was never asked for."""
     if after.state is AccountState.LAPSED:
         return after
+    moved = _moved(before, after, now)
+    return replace(moved, look_at=first_look(moved, now))
+
+
+def _moved(before: Account, after: Account, now: int) -> Account:
     if owes_nothing(before) and not owes_nothing(after):
         current = max(0, period_at(after.anchor_at, after.period_seconds, now))
         ends_at = period_start(after.anchor_at, after.period_seconds, current + 1)
         return replace(after, paid_until_at=max(after.paid_until_at, ends_at))
     if owes_nothing(after):
-        new = standing(after, now)
-        return replace(after, state=new.state, paid_until_at=new.paid_until_at)
+        return bill(after, now).account
     return after
 
 

@@ -10,8 +10,8 @@ from lnstore.books.accounts import rented_bytes
 from lnstore.books.database import Database
 from lnstore.books.ledger import post
 from lnstore.books.receipts import agreement_key
-from lnstore.books.rows import ACCOUNTS, account_of, invoice_values, needed_row, planned_of
-from lnstore.books.rules import credit, plan_refusal
+from lnstore.books.rows import ACCOUNTS, MOVE, account_of, invoice_values, move_values, needed_row, planned_of
+from lnstore.books.rules import credit, plan_refusal, planned_for
 from lnstore.books.schema import accounts, invoices, pay_cursor
 from lnstore.books.strangers import check_reserved, no_stranger
 from lnstore.ports import NO_LIMITS, Account, BooksRefused, Invoice, InvoiceStatus, PlannedInvoice, StrangerLimits
@@ -110,12 +110,6 @@ _PROMISED = select(func.coalesce(func.max(invoices.c.until_at), 0)).where(
     invoices.c.account == bindparam("of"), invoices.c.purpose == InvoicePurpose.RENT
 )
 """The end of the last period that a rent invoice was planned for."""
-_EFFECT = ("state", "capacity_bytes", "paid_until_at", "token_index", "growth_index", "deposit_index")
-_APPLY = (
-    accounts.update()
-    .where(accounts.c.account == bindparam("of"))
-    .values({name: bindparam(f"new_{name}") for name in _EFFECT})
-)
 
 
 def _plan(
@@ -127,13 +121,16 @@ def _plan(
         if (found.account, found.purpose, found.number) != (row.account, planned.purpose, planned.index):
             raise ValueError(f"the label {planned.label} stands for another invoice; labels are never used again")
         return planned_of(found, planned.account_id)
-    refusal = plan_refusal(account_of(row), planned)
+    account = account_of(row)
+    refusal = plan_refusal(account, planned)
     if refusal is not None:
         raise refusal
-    account = account_of(row)
     # A growth that reaches into a later agreement's time is under the one that holds when it begins.
     signed = account.agreement_for(period_at(account.anchor_at, account.period_seconds, planned.from_at))
     connection.execute(_PLAN, invoice_values(planned, row.account, agreement_key(connection, signed)))
+    after = planned_for(account, planned)
+    if after != account:
+        connection.execute(MOVE, move_values(row.account, after))
     if rentable_bytes is not None:
         left_bytes = rentable_bytes - rented_bytes(connection, planned.from_at)
         if left_bytes < 0:
@@ -181,6 +178,5 @@ def _apply(
     promised_until_at = int(connection.execute(_PROMISED, {"of": key}).scalar_one())
     done = credit(account, planned, received_msat, now, promised_until_at=promised_until_at)
     post(connection, done.entries, at=now, reference=planned.label)
-    effect = {f"new_{name}": int(getattr(done.account, name)) for name in _EFFECT}
-    connection.execute(_APPLY, {"of": key, **effect})
+    connection.execute(MOVE, move_values(key, done.account))
     no_stranger(connection, key)

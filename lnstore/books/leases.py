@@ -80,7 +80,7 @@ class SqlLeases:
             account = account_of(needed_row(connection, account_id))
             refusal = write_refusal(
                 account.state,
-                account.capacity_bytes,
+                account.writable_bytes,
                 account.used_bytes,
                 size_bytes,
                 quota_bytes=account.quota_bytes,

@@ -6,10 +6,10 @@ from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 
 from lnstore.books.database import Database
-from lnstore.books.rows import account_of, needed_row
+from lnstore.books.rows import MOVE, account_of, move_values, needed_row
 from lnstore.books.rules import renewal_refusal
 from lnstore.books.schema import accounts, renewals
-from lnstore.books.states import standing
+from lnstore.books.states import bill
 from lnstore.ports import Account, Announcement
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import AccountState
@@ -97,7 +97,7 @@ def _renew(connection: Connection, agreement: Agreement, now: int) -> Account:
     connection.execute(this.values(values))
     # What was in grace for want of a price may owe nothing now.
     after = account_of(needed_row(connection, agreement.account_id))
-    to = standing(after, now)
+    to = bill(after, now).account
     if after.state is AccountState.GRACE and to.state is AccountState.ACTIVE:
-        connection.execute(this.values(state=int(to.state), paid_until_at=to.paid_until_at))
+        connection.execute(MOVE, move_values(row.account, to))
     return account_of(needed_row(connection, agreement.account_id))

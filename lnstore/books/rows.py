@@ -78,6 +78,11 @@ def account_of(row: AnyRow) -> Account:
         quota_bytes=row.quota_bytes,
         free=bool(row.free),
         blocked=bool(row.blocked),
+        shrink_to_bytes=row.shrink_to_bytes,
+        shrink_period=row.shrink_period,
+        left_at=row.left_at,
+        refund_msat=None if row.refund_msat is None else Msat(row.refund_msat),
+        look_at=row.look_at,
     )
 
 
@@ -97,6 +102,33 @@ def _announcement_of(row: AnyRow) -> Announcement | None:
     if row.announced_terms is None:
         return None
     return Announcement(terms=row.announced_terms, from_period=row.announced_period, announced_at=row.announced_at)
+
+
+_MOVED = (
+    "state",
+    "capacity_bytes",
+    "paid_until_at",
+    "token_index",
+    "growth_index",
+    "deposit_index",
+    "shrink_to_bytes",
+    "shrink_period",
+    "left_at",
+    "refund_msat",
+    "look_at",
+)
+MOVE = (
+    accounts.update()
+    .where(accounts.c.account == bindparam("of"))
+    .values({name: bindparam(f"new_{name}", type_=accounts.c[name].type) for name in _MOVED})
+)
+"""Writes what a rule made of an account (move_values)."""
+
+
+def move_values(key: int, after: Account) -> dict[str, Any]:
+    """The values of MOVE for the account row `key`."""
+    values = {f"new_{name}": getattr(after, name) for name in _MOVED}
+    return values | {"of": key, "new_state": int(after.state)}
 
 
 def current_row(connection: Connection, account_id: AccountId) -> AnyRow | None:

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from lnstore.books.states import Due, due
+from lnstore.books.states import due, first_look, shrunk_for
 from lnstore.ports import Account, BooksRefused, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.prices import PriceNotAgreed
+from lnstore_protocol.stages import Due
 from lnstore_protocol.terms import Agreement, period_at, period_start, traffic_msat
 
 LIGHTNING = "lightning"
@@ -173,6 +174,8 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
         return BooksRefused(ErrorCode.LAPSED, "rent was not paid in time; open the account anew")
     if planned.purpose is InvoicePurpose.CAPACITY and account.state is AccountState.GRACE:
         return BooksRefused(ErrorCode.IN_GRACE, "rent is overdue; pay it before you rent more")
+    if planned.purpose is InvoicePurpose.CAPACITY and account.shrink_to_bytes is not None:
+        return BooksRefused(ErrorCode.SHRINK_PLANNED, "a smaller capacity is planned; take that back, then rent more")
     if planned.index != expected:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, f"the account's next {what} is {expected}, not {planned.index}")
     if planned.purpose is InvoicePurpose.RENT and (planned.token_index or 0) < account.token_index:
@@ -188,7 +191,7 @@ def plan_refusal(account: Account, planned: PlannedInvoice) -> BooksRefused | No
         return BooksRefused(ErrorCode.PRICE_NOT_AGREED, f"{exc}; sign the change first")
     # A further attempt costs what the first did: growth since then has paid for the period by itself.
     first = planned.purpose is InvoicePurpose.RENT and planned.attempt == 0
-    if first and planned.capacity_bytes != account.capacity_bytes:
+    if first and planned.capacity_bytes != shrunk_for(account, planned.index).capacity_bytes:
         return BooksRefused(ErrorCode.PERIOD_REFUSED, "the account's capacity has changed meanwhile; ask again")
     return None
 
@@ -205,6 +208,13 @@ _EXPECTED: dict[InvoicePurpose, Callable[[Account], tuple[int, str]]] = {
     InvoicePurpose.CAPACITY: lambda account: (account.growth_index, "growth"),
     InvoicePurpose.DEPOSIT: lambda account: (account.deposit_index, "deposit"),
 }
+
+
+def planned_for(account: Account, planned: PlannedInvoice) -> Account:  # RP-W4
+    """The account once this invoice is planned: rent that was charged on a smaller capacity is for no other."""
+    if planned.purpose is not InvoicePurpose.RENT or planned.attempt:
+        return account
+    return shrunk_for(account, planned.index)
 
 
 # --- credits --------------------------------------------------------------------------------------------------------
@@ -239,19 +249,29 @@ def credit(  # R-W15, R-W16
     )
     kept = received_msat if income is Ledger.DEPOSIT else received_msat - bought
     after = replace(_counted(after, planned), deposit_msat=Msat(account.deposit_msat + kept))
+    if _timing(after) != _timing(account):
+        after = replace(after, look_at=first_look(after, now))
     return Credit(after, tuple(entry for entry in entries if entry.amount_msat > 0))
+
+
+def _timing(account: Account) -> tuple[AccountState, int, bool]:
+    """What it depends on when time does something to the account."""
+    return account.state, account.paid_until_at, account.capacity_bytes > 0
 
 
 def _rent_paid(account: Account, planned: PlannedInvoice, now: int, _promised: int) -> Account | None:  # R-W20
     if account.state is AccountState.LAPSED or planned.until_at <= account.paid_until_at:
         return None
     paid = replace(account, paid_until_at=planned.until_at)
-    return replace(paid, state=AccountState.ACTIVE) if due(paid, now) in {Due.NOTHING, Due.PAID} else paid
+    overdue = due(paid, now) in {Due.OVERDUE, Due.TOO_LATE}
+    return paid if overdue else replace(paid, state=AccountState.ACTIVE)
 
 
 def _growth_paid(account: Account, planned: PlannedInvoice, _now: int, promised: int) -> Account | None:  # R-W10
     if account.state is AccountState.LAPSED or planned.index < account.growth_index:
         return None
+    if account.shrink_to_bytes is not None:
+        return None  # asked for before the shrink, which it would make worthless
     grown = replace(account, capacity_bytes=account.capacity_bytes + planned.capacity_bytes)
     if account.capacity_bytes == 0:
         return replace(grown, paid_until_at=max(account.paid_until_at, planned.until_at))

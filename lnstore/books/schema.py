@@ -104,12 +104,22 @@ accounts = Table(
     CheckConstraint("(announced_terms IS NULL) = (announced_period IS NULL)"),
     CheckConstraint("(announced_terms IS NULL) = (announced_at IS NULL)"),
     CheckConstraint("announced_period > coalesce(renewed_period, agreed_period)"),
+    Column("shrink_to_bytes", _Number, nullable=True),
+    Column("shrink_period", _Number, nullable=True),
+    Column("left_at", _Number, nullable=True),
+    Column("refund_msat", _Number, CheckConstraint("refund_msat >= 0"), nullable=True),
+    Column("look_at", _Number, nullable=True),
     CheckConstraint("period_seconds > 0"),
     _not_negative("grace_seconds", "price_msat_per_gib_month", "egress_msat_per_gib", "capacity_bytes"),
     _not_negative("used_bytes", "shares", "token_index", "growth_index", "deposit_index"),
     _not_negative("ingress_bytes", "egress_bytes", "ingress_msat_per_gib", "agreed_period"),
     _not_negative(*(f"renewed_{name}" for name in _RENEWED)),
     CheckConstraint("used_bytes <= capacity_bytes OR state = 2"),
+    CheckConstraint("shrink_to_bytes BETWEEN used_bytes AND capacity_bytes - 1"),
+    CheckConstraint("(shrink_to_bytes IS NULL) = (shrink_period IS NULL)"),
+    CheckConstraint("left_at IS NULL OR state = 2"),
+    CheckConstraint("(left_at IS NULL) = (refund_msat IS NULL)"),
+    CheckConstraint("(look_at IS NULL) = (state = 2)"),
     CheckConstraint("superseded = 0 OR state = 2"),
     CheckConstraint("paid_until_at >= anchor_at"),
     sqlite_strict=True,
@@ -117,7 +127,11 @@ accounts = Table(
 Index("accounts_by_id", accounts.c.account_id, unique=True, sqlite_where=accounts.c.superseded == 0)
 Index("accounts_by_deposit", accounts.c.deposit)
 Index("accounts_of_holder", accounts.c.account_id)
-Index("accounts_by_state", accounts.c.state, accounts.c.paid_until_at)
+Index("accounts_to_bill", accounts.c.look_at, sqlite_where=accounts.c.look_at.is_not(None))
+"""A pass of the billing touches only those that time does something to: look_at is when it next does."""
+TO_SWEEP = (accounts.c.state == literal_column("2")) & (accounts.c.shares > literal_column("0"))
+"""Lapsed, and with leases left. SQLite uses an index over some rows only where their condition stands word for word."""
+Index("accounts_to_sweep", accounts.c.account, sqlite_where=TO_SWEEP)
 
 renewals = Table(
     "renewals",

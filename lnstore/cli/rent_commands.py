@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
     human_msat,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def rent() -> None:
     """Quote, buy, pay and show rent."""
+
+
+rent.add_command(shrink)
+rent.add_command(leave)
 
 
 @rent.command()
@@ -376,7 +381,7 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
         return
     table(
         "",
-        ["node", "state", "used", "capacity", "shares", "paid until", "rent per period", "deposit", "paid in all"],
+        ["node", "stage", "used", "capacity", "shares", "paid until", "rent per period", "deposit", "paid in all"],
         [_status_row(row) for row in rows],
     )
     click.echo(f"paid in all: {human_msat(sum(row.paid_msat + row.fees_msat for row in rows))}, fees included")
@@ -391,6 +396,10 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
             )
         elif row.ours is not None and not row.agrees:
             click.echo(f"{row.node.petname}: the node's numbers differ from your own books; ask its operator", err=True)
+        if (shrinking := _shrinking_sentence(row)) is not None:
+            click.echo(shrinking)
+        if row.warning:
+            click.echo(row.warning, err=True)
         _report_audit(row.node, lost.get(row.node.node_id))
     for warning in warnings.values():
         click.echo(warning, err=True)
@@ -401,7 +410,7 @@ def _status_row(row: RentStatus) -> list[str]:
         return [row.node.petname, "no answer" if row.error else "no account", *[""] * 7]
     return [
         row.node.petname,
-        row.status.state.name.lower(),
+        row.outlook.stage.name.lower() if row.outlook else row.status.state.name.lower(),
         human_bytes(row.status.used_bytes),
         human_bytes(row.status.capacity_bytes),
         f"{row.status.shares:,}",
@@ -410,6 +419,13 @@ def _status_row(row: RentStatus) -> list[str]:
         human_msat(row.status.deposit_msat),
         human_msat(row.paid_msat + row.fees_msat),
     ]
+
+
+def _shrinking_sentence(row: RentStatus) -> str | None:
+    if row.status is None or row.status.shrink_to_bytes is None:
+        return None
+    period = row.status.shrink_period
+    return f"{row.node.petname}: {human_bytes(row.status.shrink_to_bytes)} from period {period} on"
 
 
 def _report_audit(node: NodeEntry, lost: list[LostShare] | None) -> None:
@@ -427,7 +443,14 @@ def rent_status_json(row: RentStatus, lost: list[LostShare] | None) -> dict[str,
         "node": row.node.petname,
         "node_id": row.node.node_id,
         "state": row.status.state.name.lower() if row.status else None,
+        "stage": row.outlook.stage.name.lower() if row.outlook else None,
+        "next_stage": row.outlook.coming.stage.name.lower() if row.outlook and row.outlook.coming else None,
+        "next_stage_at": row.outlook.coming.at if row.outlook and row.outlook.coming else None,
+        "warning_at": row.outlook.coming.warning_at if row.outlook and row.outlook.coming else None,
+        "warning": row.warning,
         "capacity_bytes": row.status.capacity_bytes if row.status else None,
+        "shrink_to_bytes": row.status.shrink_to_bytes if row.status else None,
+        "shrink_period": row.status.shrink_period if row.status else None,
         "used_bytes": row.status.used_bytes if row.status else None,
         "shares": row.status.shares if row.status else None,
         "deposit_msat": row.status.deposit_msat if row.status else None,

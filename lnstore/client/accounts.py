@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.delegation_store import delegation_for
 from lnstore.client.money_errors import AccountMissing, NodeUntrusted, NotCredited, TermsRefused
@@ -170,6 +171,7 @@ async def standing(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountSta
             f"the account at {node.petname} {'has lapsed' if status else 'is not known there'}, and the shares there "
             f"are gone; rent anew with: lnstore rent buy {node.petname} SIZE"
         )
+    await purse.write(find_out, purse.catalog, node.node_id, agreement, status)
     return agreement, status
 
 

@@ -14,7 +14,9 @@ from lnstore.client.accounts import (
     open_account,
     wait_until_credited,
 )
+from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.ending import shrink
 from lnstore.client.given import accept
 from lnstore.client.money_errors import CapacityUnfit, InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.client.node_channels import channel_as_agreed
@@ -123,6 +125,10 @@ async def buy(  # R-R25
     deal = _Deal(purse, node, agreement)
     payments: list[PaymentEntry] = []
     await deal.regain(status, capacity_bytes)
+    await purse.write(find_out, purse.catalog, node.node_id, agreement, status)
+    if status.shrink_to_bytes is not None and status.shrink_to_bytes < capacity_bytes:
+        tell(f"taking back the smaller capacity that is planned at {node.petname}")
+        await shrink(purse, node, min(capacity_bytes, status.capacity_bytes))
     for _ in range(ROUNDS):
         if status.capacity_bytes >= capacity_bytes:
             break
@@ -200,7 +206,7 @@ class _Deal:
         """Write down a growth at no price whose answer was lost: the node has it, our own books do not."""
         ours = self.purse.wallet.standing(self.node.node_id, anchor_at=self.agreement.anchor_at)
         price = 0 if status.free else self.agreement.terms.terms.price_msat_per_gib_month
-        if price or not ours.capacity_bytes < status.capacity_bytes <= wanted_bytes or not status.growth_index:
+        if price or not ours.rented.in_the_end < status.capacity_bytes <= wanted_bytes or not status.growth_index:
             return
         index = status.growth_index - 1
         request = AddCapacity(growth_index=index, capacity_bytes=status.capacity_bytes)
@@ -210,7 +216,7 @@ class _Deal:
             if refused.code is ErrorCode.PERIOD_REFUSED:
                 return  # that growth was paid for, or another agreement's
             raise
-        if not reply.amount_msat and reply.capacity_bytes == status.capacity_bytes - ours.capacity_bytes:
+        if not reply.amount_msat and reply.capacity_bytes == status.capacity_bytes - ours.rented.in_the_end:
             await accept(self.purse, self.node, self._offer(InvoicePurpose.CAPACITY, index, reply), reply)
 
     async def _begun(self, purpose: InvoicePurpose, index: int) -> PaymentEntry | None:

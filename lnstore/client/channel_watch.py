@@ -143,7 +143,7 @@ def agreement_at(node: NodeEntry) -> Agreement | None:
 def rented_bytes(purse: Purse, node: NodeEntry) -> int:
     """What is rented at the node by our own books."""
     agreed = agreement_at(node)
-    return 0 if agreed is None else purse.wallet.standing(node.node_id, anchor_at=agreed.anchor_at).capacity_bytes
+    return 0 if agreed is None else purse.wallet.standing(node.node_id, anchor_at=agreed.anchor_at).rented.in_the_end
 
 
 def next_rents(purse: Purse, node: NodeEntry) -> list[Msat]:

@@ -43,6 +43,7 @@ from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
 from lnstore_protocol.proofs import audit_key, audit_nonce, select_sample, token_key
 from lnstore_protocol.receipts import NO_SAMPLE
+from lnstore_protocol.stages import due_seconds
 from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 NODES_AT_ONCE = 8
@@ -103,11 +104,13 @@ class RentOutcome:
 
 
 def rent_due(agreement: Agreement, status: AccountStatusReply, *, now: int, ahead: int) -> bool:  # R-R7
-    """Whether the account's next period is to be paid or proven: it has begun, or begins within `ahead` periods."""
+    """Whether the account's next period is to be paid or proven: it begins soon (DUE), or within `ahead` periods."""
     terms = agreement.terms.terms
+    soon = now + due_seconds(terms.period_seconds)
     # At no price there is still something to prove.
     return status.capacity_bytes > 0 and (
-        status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, now) + ahead
+        status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, soon)
+        or status.next_period <= period_at(agreement.anchor_at, terms.period_seconds, now) + ahead
     )
 
 
@@ -303,7 +306,7 @@ async def _judge(
     if reply.amount_msat:
         await refuse_replay(purse, node, reply, t)
     limit = check_rent(
-        reply, agreement=agreement, period=period, capacity_bytes=ours.capacity_bytes, petname=node.petname
+        reply, agreement=agreement, period=period, capacity_bytes=ours.rented.in_period(period), petname=node.petname
     )
     failed = Verdict.FAILED if reply.amount_msat else Verdict.FAILED_AT_NO_PRICE
     secret = purse.account_secret

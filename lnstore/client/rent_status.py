@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnstore.client.accounts import account_status, agreement_of
+from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import each
 from lnstore.client.wallet import Standing
+from lnstore.client.warnings import Outlook, outlook, sentence
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import AccountState, AccountStatusReply
-from lnstore_protocol.terms import Agreement, rent_msat
+from lnstore_protocol.terms import Agreement, period_at, rent_msat
 
 NODES_AT_ONCE = 8
 
@@ -37,6 +39,12 @@ class RentStatus:
     proofs_passed: int
     proofs_failed: int
     error: str
+    outlook: Outlook | None
+
+    @property
+    def warning(self) -> str:  # R-R7, RP-R1
+        """What a person is to be warned of, empty when it is nothing."""
+        return "" if self.outlook is None else sentence(self.node.petname, self.outlook)
 
     @property
     def at_no_price(self) -> bool:
@@ -57,7 +65,8 @@ class RentStatus:
             else status.paid_until_at == ours.paid_until_at
         )
         held = {
-            "capacity": status.capacity_bytes == ours.capacity_bytes,
+            "capacity": status.capacity_bytes in (ours.rented.capacity_bytes, ours.rented.in_the_end)
+            and will_have(status) == ours.rented.in_the_end,
             "paid until": paid_until,
             "proof index": ours.next_proof <= status.token_index <= ours.latest_proof,
             # It may hold more: interrupted uploads.
@@ -80,6 +89,8 @@ async def rent_status(purse: Purse, nodes: Sequence[NodeEntry] | None = None) ->
     async def look(node: NodeEntry) -> RentStatus:
         try:
             status, error = await account_status(purse, node), ""
+            if status is not None and node.agreement is not None:
+                await purse.write(find_out, purse.catalog, node.node_id, agreement_of(purse, node), status)
         except LnstoreError as exc:
             status, error = None, str(exc)
         return _status(purse, node, status, error)
@@ -97,7 +108,8 @@ def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, er
     if agreement is not None and ours is not None:
         terms = agreement.terms.terms
         price = 0 if status is not None and status.free else terms.price_msat_per_gib_month
-        rent = rent_msat(ours.capacity_bytes, terms.period_seconds, price)
+        unpaid = period_at(agreement.anchor_at, terms.period_seconds, ours.paid_until_at)
+        rent = rent_msat(ours.rented.in_period(unpaid), terms.period_seconds, price)
         lapsed = status is not None and status.state is AccountState.LAPSED
         due_at = None if lapsed or rent == 0 else ours.paid_until_at
     return RentStatus(
@@ -115,4 +127,10 @@ def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, er
         proofs_passed=passed,
         proofs_failed=failed,
         error=error,
+        outlook=outlook(agreement, ours, status, purse.clock.now()) if agreement and ours else None,
     )
+
+
+def will_have(status: AccountStatusReply) -> int:
+    """The capacity that the node says an account will have once a planned shrink has begun."""
+    return status.capacity_bytes if status.shrink_to_bytes is None else status.shrink_to_bytes

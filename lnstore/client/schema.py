@@ -142,6 +142,15 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (node_id, number),
         CHECK (acknowledged = 0 OR acknowledgement IS NOT NULL)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE shrinks (
+        shrink_id INTEGER PRIMARY KEY,
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        capacity_bytes INTEGER NOT NULL CHECK (capacity_bytes > 0),
+        growths INTEGER NOT NULL CHECK (growths >= 0),
+        from_period INTEGER CHECK (from_period >= 0),
+        asked_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX shrinks_by_node ON shrinks (node_id);
     CREATE TABLE challenges (
         node_id BLOB NOT NULL CHECK (length(node_id) = 32),
         token_index INTEGER NOT NULL,

@@ -74,12 +74,12 @@ async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fi
         else:
             reason = _BLOCKED if status.blocked else _UNFIT_STATES.get(status.state)  # RA-R1
             if reason is None:
-                most = status.capacity_bytes
-                if status.quota_bytes is not None:
-                    most = min(most, status.quota_bytes)
+                # What is planned for the next period bounds what is written in this one (05d).
+                capacity = status.capacity_bytes if status.shrink_to_bytes is None else status.shrink_to_bytes
+                most = capacity if status.quota_bytes is None else min(capacity, status.quota_bytes)
                 free = max(0, most - status.used_bytes)
                 delegated = pool.is_delegate_at(node.node_id)
-                fit.append(Fit(node, free, status.capacity_bytes, status.token_index, delegated))
+                fit.append(Fit(node, free, capacity, status.token_index, delegated))
             elif pool.is_delegate_at(node.node_id):
                 unfit.append(Unfit(node, "the account's rent is overdue; ask its holder"))
             else:

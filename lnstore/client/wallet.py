@@ -18,6 +18,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any
 
+from lnstore.client.capacity import Rented, rented, shrinks_at
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.ports import Outcome, Payment, Posting
@@ -98,17 +99,20 @@ class Spending:
 class Standing:
     """What our own books say of an account since its agreement began.
 
-    `capacity_bytes` and `paid_until_at` (the anchor before any payment) are what settled payments bought. The next
+    `rented` and `paid_until_at` (the anchor before any payment) are what settled payments bought. The next
     proof has the index `latest_proof`: the first that was never paid, `next_proof`, unless it was revealed in vain.
     That is so for a nonce of an agreement that lapsed, for one of a period that another proof paid, for one that was
     abandoned, and for one that was answered wrongly at no price. The node may not have heard of it, and count from
-    `next_proof` on.
+    `next_proof` on. `growths` is the number of the next growth, `asked_until` the first period whose rent was never
+    asked for.
     """
 
-    capacity_bytes: int
+    rented: Rented
+    growths: int
     paid_until_at: int
     next_proof: int
     latest_proof: int
+    asked_until: int
 
 
 class Verdict(Enum):
@@ -268,10 +272,15 @@ class Wallet:
             if Verdict(state) in _SPENT or at < anchor_at or period in periods
         ]
         return Standing(
-            capacity_bytes=sum(entry.capacity_bytes for entry in growths),
+            rented=rented(
+                [(entry.index, entry.capacity_bytes) for entry in growths],
+                shrinks_at(self._catalog, node_id, since_at=anchor_at),
+            ),
+            growths=max((entry.index + 1 for entry in growths), default=0),
             paid_until_at=max((entry.until_at for entry in whole), default=anchor_at),
             next_proof=next_proof,
             latest_proof=max([next_proof, *in_vain]),
+            asked_until=max((period + 1 for _, period, at, _ in revealed if at >= anchor_at), default=0),
         )
 
     # --- challenges -------------------------------------------------------------------------------------------------

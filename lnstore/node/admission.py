@@ -35,6 +35,7 @@ from lnstore_protocol.messages import (
     PutShare,
     RenewAgreement,
     RequestInvoice,
+    ShrinkCapacity,
 )
 
 _log = get_logger("lnstore.node.admission")
@@ -47,6 +48,7 @@ WORK_OF: dict[type, Work] = {
     GetReceipts: Work.RECORD,
     PutReceipts: Work.RECORD,
     AddCapacity: Work.INVOICE,
+    ShrinkCapacity: Work.INVOICE,
     RequestInvoice: Work.INVOICE,
     OpenAccount: Work.OPEN,
     RenewAgreement: Work.OPEN,

@@ -13,7 +13,8 @@ from lnstore.node.collector import Collector
 from lnstore.node.context import NodeContext
 from lnstore.node.directory import write_seen
 from lnstore.node.limits import BILLING_SECONDS, HEARTBEAT_SECONDS
-from lnstore_protocol.messages import AccountState
+from lnstore.ports import Look
+from lnstore_protocol.messages import AccountStage
 
 _log = get_logger("lnstore.node.billing")
 
@@ -46,16 +47,24 @@ class Billing:
             await self.heartbeat()
         if now < self._not_before_at:
             return
-        for account in await self._node.books.advance(now):
-            _log.info(
-                "account changed its state",
-                account=account.account_id,
-                state=account.state.name,
-                paid_until_at=account.paid_until_at,
-                grace_until_at=account.paid_until_at + account.grace_seconds,
-            )
-            if account.state is AccountState.LAPSED:
-                self._node.sweep_wanted.set()
+        for look in await self._node.books.advance(now):
+            self._tell(look)
+
+    def _tell(self, look: Look) -> None:  # RP-W2
+        """What is new about an account, in the log: each stage that begins, and each that is warned of, once."""
+        account = look.account
+        about = {
+            "account": account.account_id,
+            "stage": look.stage.name,
+            "paid_until_at": account.paid_until_at,
+            "grace_until_at": account.paid_until_at + account.grace_seconds,
+        }
+        if look.entered:
+            _log.info("account entered a stage", **about)
+        if look.warned_of is not None:
+            _log.info("account nears a stage", next_stage=look.warned_of.name, **about)
+        if look.stage is AccountStage.LAPSED:
+            self._node.sweep_wanted.set()
 
     async def heartbeat(self) -> None:
         """Write down that the node is there and can be paid.

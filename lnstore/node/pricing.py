@@ -66,6 +66,7 @@ class PriceSheet:
             valid_from_at=now,
             valid_until_at=now + config.terms_valid,
             price_periods=config.price_periods,
+            refund_permille=config.refund_permille,
         )
 
     @property

@@ -11,9 +11,9 @@ from lnstore.ports.lightning import Invoice
 from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, CertificateId, Digest, InvitationId, Msat, PaymentHash, ShareId
-from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.messages import AccountStage, AccountState, InvoicePurpose
 from lnstore_protocol.prices import Prices, PriceStep
-from lnstore_protocol.terms import Agreement, Record, period_at
+from lnstore_protocol.terms import Agreement, Record, period_at, period_start
 from lnstore_protocol.usages import Usage
 
 
@@ -48,6 +48,8 @@ class Account:
 
     The prices are what the account pays: 0 where the operator made it free, whatever its agreement says.
     The prices in it are those of `agreement`, which holds from `agreed_period` on; ask `prices` for those of a period.
+    `look_at` is when time next does something to it (None: never). `left_at` and `refund_msat` are set once its client
+    has left.
     """
 
     account_id: AccountId
@@ -78,6 +80,11 @@ class Account:
     agreed_period: int = 0
     renewal: Renewal | None = None
     announcement: Announcement | None = None
+    shrink_to_bytes: int | None = None
+    shrink_period: int | None = None
+    left_at: int | None = None
+    refund_msat: Msat | None = None
+    look_at: int | None = field(default=None, compare=False)
 
     @property
     def prices(self) -> Prices:
@@ -117,6 +124,31 @@ class Account:
     def next_period(self) -> int:
         """The first period that is not paid."""
         return period_at(self.anchor_at, self.period_seconds, self.paid_until_at)
+
+    @property
+    def shrink_at(self) -> int | None:
+        """When a planned smaller capacity begins at the latest."""
+        if self.shrink_period is None:
+            return None
+        return period_start(self.anchor_at, self.period_seconds, self.shrink_period)
+
+    @property
+    def writable_bytes(self) -> int:
+        """What its shares must fit into: the capacity, or the smaller one that is planned."""
+        return self.capacity_bytes if self.shrink_to_bytes is None else self.shrink_to_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a look at an account found: that it entered a stage, or that a stage to come is warned of, or both.
+
+    Each is found once. `warned_of` is the stage that its client is warned of since.
+    """
+
+    account: Account
+    stage: AccountStage
+    entered: bool
+    warned_of: AccountStage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,8 +357,8 @@ class AccountBooks(Protocol):
         """All of them, oldest first."""
         ...
 
-    async def advance(self, now: int) -> list[Account]:
-        """Move every account that is due to the state its table says for `now`; those whose state changed.
+    async def advance(self, now: int) -> list[Look]:
+        """Move every account that is due to the stage its table says for `now`; what is new about them.
 
         Accounts that owe nothing (no capacity, or price 0) simply move on to the current period.
         """
@@ -341,6 +373,13 @@ class AccountBooks(Protocol):
 
         BooksRefused when that is not announced (any more). ValueError when the node has not signed it.
         """
+
+    async def shrink(self, account_id: AccountId, capacity_bytes: int, now: int) -> Account:
+        """Plan a smaller capacity for the next period, or, with the present one, none any more; the account then."""
+        ...
+
+    async def leave(self, account_id: AccountId, now: int, *, refund_permille: int) -> Account:
+        """End the account at its client's wish, give back what is said, post that; again, nothing more happens."""
         ...
 
     async def rented_bytes(self, now: int) -> int:

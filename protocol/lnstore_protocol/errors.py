@@ -49,6 +49,8 @@ class ErrorCode(IntEnum):
     LIGHTNING_UNAVAILABLE = 32
     RATE_LIMITED = 33
     PRICE_NOT_AGREED = 36
+    SHRINK_PLANNED = 38
+    CAPACITY_IN_USE = 39
     RECORD_STALE = 40
     RECORD_UNKNOWN = 41
     SHUTTING_DOWN = 50
@@ -108,6 +110,12 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.RATE_LIMITED: ErrorRule(Retry.LATER, "Too many requests of this kind; slow down."),
     ErrorCode.PRICE_NOT_AGREED: ErrorRule(
         Retry.AFTER_ACTION, "The price of that period is announced to change; sign the new terms, then pay."
+    ),
+    ErrorCode.SHRINK_PLANNED: ErrorRule(
+        Retry.AFTER_ACTION, "A smaller capacity is planned; take that back, then rent more."
+    ),
+    ErrorCode.CAPACITY_IN_USE: ErrorRule(
+        Retry.AFTER_ACTION, "More is stored than that capacity holds; remove files first."
     ),
     ErrorCode.RECORD_STALE: ErrorRule(Retry.NEVER, "The node holds a newer record."),
     ErrorCode.RECORD_UNKNOWN: ErrorRule(Retry.NEVER, "The node holds no such record."),

@@ -62,6 +62,20 @@ class AccountState(IntEnum):
     LAPSED = 2
 
 
+class AccountStage(IntEnum):
+    """The stages of an account that rents: finer than its state, from which and the time it follows (stages.py)."""
+
+    ACTIVE = 0
+    """Paid, and nothing to do."""
+    DUE = 1
+    """Still paid; the next period's rent is to be paid now."""
+    GRACE = 2
+    LAPSED = 3
+    """Its shares are being deleted."""
+    SWEPT = 4
+    """Nothing of it is left."""
+
+
 class InvoicePurpose(IntEnum):
     """What an invoice pays for."""
 
@@ -152,6 +166,8 @@ class AccountStatusReply:
     `removed_at` is when an account that never paid anything may be removed.
     `agreement` is the last but one that was signed if there are several, `renewed_agreement` then the last. A change of
     prices that is not signed yet is told with all three of the announced fields.
+    `next_stage` comes at `next_stage_at` unless something is paid, which its client is warned of from `warning_at` on;
+    all three are None when nothing is to come. From period `shrink_period` on the capacity is `shrink_to_bytes`.
     """
 
     TYPE: ClassVar[int] = 8 + REPLY
@@ -182,6 +198,11 @@ class AccountStatusReply:
     announced_period: int | None = wire(23, default=None)
     announced_at: int | None = wire(25, default=None)
     renewed_agreement: bytes | None = wire(27, max_len=8 * KIB, default=None)
+    next_stage: AccountStage | None = wire(31, default=None)
+    next_stage_at: int | None = wire(33, default=None)
+    warning_at: int | None = wire(35, default=None)
+    shrink_to_bytes: int | None = wire(37, default=None)
+    shrink_period: int | None = wire(39, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +270,41 @@ class AddCapacityReply(InvoiceReply):
     """As InvoiceReply."""
 
     TYPE: ClassVar[int] = 10 + REPLY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkCapacity:
+    """Rent only `capacity_bytes` from the next period on; the present capacity takes a former request back."""
+
+    TYPE: ClassVar[int] = 36
+    capacity_bytes: int = wire(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkCapacityReply:
+    """The capacity now, what it will be, and from which period on."""
+
+    TYPE: ClassVar[int] = 36 + REPLY
+    capacity_bytes: int = wire(2)
+    next_capacity_bytes: int = wire(4)
+    from_period: int = wire(6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """End the account: its leases, its capacity, and what is paid ahead, of which the terms may give some back."""
+
+    TYPE: ClassVar[int] = 38
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveReply:
+    """When the account ended, what was given back to its deposit, and the deposit then."""
+
+    TYPE: ClassVar[int] = 38 + REPLY
+    left_at: int = wire(2)
+    refund_msat: Msat = wire(4)
+    deposit_msat: Msat = wire(6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -550,6 +606,8 @@ Request = (
     | AccountStatus
     | RenewAgreement
     | AddCapacity
+    | ShrinkCapacity
+    | Leave
     | RequestInvoice
     | PutShare
     | GetShare
@@ -575,6 +633,8 @@ Reply = (
     | AccountStatusReply
     | RenewAgreementReply
     | AddCapacityReply
+    | ShrinkCapacityReply
+    | LeaveReply
     | InvoiceReply
     | PutShareReply
     | GetShareReply

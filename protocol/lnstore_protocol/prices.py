@@ -16,6 +16,7 @@ from lnstore_protocol.ids import Msat
 from lnstore_protocol.terms import (
     GIB,
     MONTH_SECONDS,
+    WHOLE_PERMILLE,
     Agreement,
     Terms,
     period_at,
@@ -137,6 +138,21 @@ class Prices:
             exact += added_bytes * (end - at) * self.for_period(period).price_msat_per_gib_month
             at = end
         return Msat(-(-exact // (GIB * MONTH_SECONDS)))
+
+    def refund_msat(self, capacity_bytes: int, from_at: int, until_at: int, permille: int) -> Msat:  # R-W2, RP-W8
+        """What is given back of rent that was paid for times that may lie in several periods, rounded down once.
+
+        ValueError for negative bytes, or for more than the whole.
+        """
+        if capacity_bytes < 0 or not 0 <= permille <= WHOLE_PERMILLE:
+            raise ValueError("bytes must not be negative, nor the permille above 1000")
+        exact, at = 0, from_at
+        while at < until_at:
+            period = period_at(self.anchor_at, self.period_seconds, at)
+            end = min(until_at, period_start(self.anchor_at, self.period_seconds, period + 1))
+            exact += capacity_bytes * (end - at) * self.agreed_last(period).price_msat_per_gib_month * permille
+            at = end
+        return Msat(exact // (GIB * MONTH_SECONDS * WHOLE_PERMILLE))
 
 
 def earliest_change(agreement: Agreement, announced_at: int) -> int:  # R-W27

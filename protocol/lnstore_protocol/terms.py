@@ -23,6 +23,7 @@ MONTH_SECONDS = 2_592_000
 CURRENCY = re.compile("[A-Z]{3,8}")
 FIAT_AMOUNT = re.compile("[0-9]{1,9}([.][0-9]{1,9})?")
 """What a pinned amount is written like: plain digits, so that it can be shown to a person as it is."""
+WHOLE_PERMILLE = 1000
 
 MAX_RECORD_NAME_BYTES = 32
 MAX_RECORD_VALUE_BYTES = 4096
@@ -51,6 +52,17 @@ def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
     if min(traffic_bytes, price_msat_per_gib) < 0:
         raise ValueError("bytes and price must not be negative")
     return Msat(-(-traffic_bytes * price_msat_per_gib // GIB))
+
+
+def refund_msat(capacity_bytes: int, seconds: int, price_msat_per_gib_month: int, permille: int) -> Msat:  # R-W2
+    """What is given back of the rent for `capacity_bytes` over `seconds` unused ones, rounded down to a whole msat.
+
+    ValueError for negative input, or for more than the whole.
+    """
+    if min(capacity_bytes, seconds, price_msat_per_gib_month, permille) < 0 or permille > WHOLE_PERMILLE:
+        raise ValueError("capacity, seconds and price must not be negative, nor the permille above 1000")
+    exact = capacity_bytes * seconds * price_msat_per_gib_month * permille
+    return Msat(exact // (GIB * MONTH_SECONDS * WHOLE_PERMILLE))
 
 
 def period_at(anchor_at: int, period_seconds: int, at: int) -> int:
@@ -103,6 +115,7 @@ class Terms:
     fiat_per_tib_month: str = ""
     invitation: InvitationId | None = None
     """Whose bearer alone may accept these terms; None: anybody."""
+    refund_permille: int = 0
 
     def sign(self, node: Identity) -> SignedTerms:
         """These terms under the node's signature; ValueError when `node` is another node."""
@@ -133,6 +146,8 @@ class SignedTerms:
             CURRENCY.fullmatch(terms.fiat_currency) and FIAT_AMOUNT.fullmatch(terms.fiat_per_tib_month)
         ):
             raise RemoteProtocolError("terms: the pinned amount is not a currency and a number")
+        if terms.refund_permille > WHOLE_PERMILLE:
+            raise RemoteProtocolError("terms: more is given back than was paid")
         verify(terms.node_id, "terms", cbor.encode(without(body, SIGNATURE)), body[SIGNATURE])
         return cls(terms, bytes(encoded))
 
@@ -248,6 +263,7 @@ _TERMS: Table = {
     22: ("minimum_channel_sat", int),
     24: ("valid_from_at", int),
     26: ("valid_until_at", int),
+    27: ("refund_permille", int),
     28: ("price_periods", int),
     31: ("fiat_currency", str),
     33: ("fiat_per_tib_month", str),

@@ -20,9 +20,10 @@ from cases.common import (
     example_terms,
     key,
 )
-from lnstore_protocol import cbor, terms
+from lnstore_protocol import cbor, stages, terms
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat
+from lnstore_protocol.messages import AccountStage
 from lnstore_protocol.prices import Prices, PriceStep, earliest_change
 
 
@@ -86,6 +87,8 @@ def structure_cases() -> list[Case]:
         ("terms with an unknown odd key, under the signature", "terms", _signed(bare | {97: [[[0]]]}, "terms", NODE)),
         ("terms that are pinned", "terms", _signed(bare | {31: "EUR", 33: "1.25"}, "terms", NODE)),
         ("terms that are pinned to a whole number", "terms", _signed(bare | {31: "USDT", 33: "2"}, "terms", NODE)),
+        ("terms that give back half", "terms", _signed(bare | {27: 500}, "terms", NODE)),
+        ("terms that say that they give back nothing", "terms", _signed(bare | {27: 0}, "terms", NODE)),
         ("agreement, proposed", "agreement", proposed.encoded.hex()),
         ("agreement, signed by both", "agreement", agreed.encoded.hex()),
         ("agreement that renews another, signed by both", "agreement", renewed.encoded.hex()),
@@ -139,6 +142,8 @@ def structure_cases() -> list[Case]:
         ("an amount in other digits", "terms", _signed(bare | {31: "EUR", 33: "\u0661"}, "terms", NODE), "MALFORMED"),
         ("an amount that is a number", "terms", _signed(bare | {31: "EUR", 33: 1}, "terms", NODE), "MALFORMED"),
         ("nested too deeply", "terms", _signed(bare | {97: [[[[]]]]}, "terms", NODE), "MALFORMED"),
+        ("more given back than paid", "terms", _signed(bare | {27: 1001}, "terms", NODE), "MALFORMED"),
+        ("a permille that is text", "terms", _signed(bare | {27: "500"}, "terms", NODE), "MALFORMED"),
         ("no signature", "terms", cbor.encode(bare).hex(), "BAD_SIGNATURE"),
         ("a signature of 63 bytes", "terms", cbor.encode(bare | {64: body[64][:-1]}).hex(), "BAD_SIGNATURE"),
         ("another price under the signature", "terms", cbor.encode(body | {6: 1}).hex(), "BAD_SIGNATURE"),
@@ -210,6 +215,9 @@ def structure_cases() -> list[Case]:
     ]
 
 
+_RESULTS = ("msat", "error", "coming", "table")
+
+
 def rent_cases() -> list[Case]:
     """The arithmetic: rent, traffic, periods."""
     gib, month = terms.GIB, terms.MONTH_SECONDS
@@ -247,6 +255,16 @@ def rent_cases() -> list[Case]:
         cases.append(
             {"op": "traffic", "bytes": traffic, "price": price, "msat": str(terms.traffic_msat(traffic, price))}
         )
+    for capacity, seconds, price, permille in (
+        (20 * gib, month // 2, 2000, 500),
+        (20 * gib, month // 2, 2000, 0),
+        (gib - 1, month, 1, 1000),
+        (123_456_789, 86_401, 1999, 333),
+    ):
+        back = terms.refund_msat(capacity, seconds, price, permille)
+        case: Case = {"op": "refund", "capacity_bytes": capacity, "seconds": seconds, "price": price}
+        cases.append(case | {"permille": permille, "msat": str(back)})
+    cases += _stages()
     cases += [
         {
             "op": "period",
@@ -259,8 +277,7 @@ def rent_cases() -> list[Case]:
     ]
     cases += _prices()
     plain = [
-        {"name": ", ".join(f"{field} {value}" for field, value in case.items() if field not in ("msat", "error"))}
-        | case
+        {"name": ", ".join(f"{field} {value}" for field, value in case.items() if field not in _RESULTS)} | case
         for case in cases + _misuse()
     ]
     return plain + _replies()
@@ -352,9 +369,54 @@ def _prices() -> list[Case]:
     ]
 
 
+def _stages() -> list[Case]:
+    """For usual terms and very short ones: what comes when, and what the table says a second before and then."""
+    cases: list[Case] = []
+    for period, grace in ((terms.MONTH_SECONDS, 604_800), (1000, 300), (3, 0), (1, 1)):
+        to = stages.transitions(NOW, period, grace)
+        rows: list[Case] = []
+        for at in sorted({second for one in to for second in (one.at - 1, one.at)}):
+            for owes in (True, False):
+                due = stages.due(owes=owes, now=at, paid_until_at=NOW, period_seconds=period, grace_seconds=grace)
+                then = {stage.name: stages.NEXT_STAGE[stage, due].name for stage in AccountStage}
+                rows.append({"at": at, "owes": owes, "next": then})
+        cases.append(
+            {
+                "op": "stages",
+                "paid_until_at": NOW,
+                "period_seconds": period,
+                "grace_seconds": grace,
+                "coming": [{"stage": one.stage.name, "at": one.at, "warning_at": one.warning_at} for one in to],
+                "table": rows,
+            }
+        )
+    return cases
+
+
 def _misuse() -> list[Case]:
     """What nobody may compute with."""
     return [
+        *(
+            {
+                "op": "refund",
+                "capacity_bytes": capacity,
+                "seconds": seconds,
+                "price": price,
+                "permille": permille,
+                "error": "MALFORMED",
+            }
+            for capacity, seconds, price, permille in (
+                (-1, 1, 1, 1),
+                (1, -1, 1, 1),
+                (1, 1, -1, 1),
+                (1, 1, 1, -1),
+                (1, 1, 1, 1001),
+                (-1, -1, 1, 1),
+                (0, 0, 0, 1001),
+                (1 << 43, 1, 1, 1 << 63),
+                (1, -1, 0, 0),
+            )
+        ),
         *(
             {"op": "rent", "capacity_bytes": capacity, "seconds": seconds, "price": price, "error": "MALFORMED"}
             for capacity, seconds, price in ((-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1))

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from lnstore.client.capacity import Rented
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.client.wallet import Challenge, Intent, Verdict, Wallet
@@ -167,7 +168,7 @@ def test_only_the_first_growth_pays_its_period_as_a_whole(wallet: Wallet) -> Non
         growth = replace(intent(number, purpose=InvoicePurpose.CAPACITY), until_at=until_at, capacity_bytes=1000)
         wallet.record(wallet.intend(growth, NOW).payment_id, settled(1000), NOW)
     standing = wallet.standing(NODE, anchor_at=NOW)
-    assert (standing.paid_until_at, standing.capacity_bytes) == (NOW + 60, 2000)
+    assert (standing.paid_until_at, standing.rented) == (NOW + 60, Rented(2000))
 
 
 def test_only_a_proof_that_failed_and_was_not_paid_since_is_a_failed_challenge(wallet: Wallet) -> None:

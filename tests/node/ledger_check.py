@@ -39,7 +39,7 @@ async def check_ledgers(
         if account.state is not AccountState.LAPSED:
             # Both move on by themselves while the account owes nothing, the node's without a payment.
             assert account.paid_until_at >= ours.paid_until_at, told
-            assert account.capacity_bytes <= ours.capacity_bytes, told
+            assert account.capacity_bytes <= ours.rented.capacity_bytes, told
     return {
         "paid": len(complete),
         "rents paid": sum("/rent/" in label for label in paid),

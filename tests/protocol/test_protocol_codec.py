@@ -91,6 +91,8 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:  # T-W10
                 values[field.name] = ErrorCode.INTERNAL
             case "InvoicePurpose":
                 values[field.name] = m.InvoicePurpose.RENT
+            case "AccountStage | None":
+                values[field.name] = m.AccountStage.SWEPT
             case "AccountState":
                 values[field.name] = m.AccountState.ACTIVE
             case other:

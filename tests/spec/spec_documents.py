@@ -21,13 +21,14 @@ LETTERS = {
     "05a": "D",
     "05b": "RC",
     "05c": "RA",
+    "05d": "RP",
     "06": "E",
     "07": "S",
     "08": "V",
 }
 """The requirement letter of each numbered document."""
 
-REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RA|D|RC|E|S|V)-([WR])([0-9]+)\b")
+REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RA|D|RC|RP|E|S|V)-([WR])([0-9]+)\b")
 
 _FIELDS = "| key | field | type | length | presence | meaning |"
 _MESSAGE = re.compile(r"### `(\w+)` · type (\d+) · (request|reply) · head ≤ (\d+) · payload ≤ (\d+)")
@@ -72,9 +73,9 @@ def prose(number: str) -> str:
 
 @cache
 def message_tables() -> dict[str, MessageTable]:
-    """All messages of 02, 02a, 02b, 05a and 05b by name."""
+    """All messages by name: those of 02 and its parts, and those that stand beside what they are for."""
     tables = {}
-    for number in ("02", "02a", "02b", "05a", "05b"):
+    for number in ("02", "02a", "02b", "05a", "05b", "05d"):
         for match, section in _sections(documents()[number], _MESSAGE):
             name, kind, direction, head, payload = match.groups()
             tables[name] = MessageTable(name, int(kind), direction, int(head), int(payload), _rows(section))

@@ -90,7 +90,7 @@ def _value(row: Row, *, greatest: bool) -> Any:
         case "error_code":
             return int(ErrorCode.INTERNAL) if greatest else 1
         case _:
-            return 2 if greatest else 0  # the two small enumerations
+            return 2 if greatest else 0  # the three small enumerations
 
 
 def _body(table: MessageTable, *, greatest: bool) -> dict[int, Any]:
@@ -138,8 +138,8 @@ def _broken(table: MessageTable) -> list[tuple[str, dict[Any, Any]]]:
         wrong += ["text", b""] if row.type not in ("text", "bytes") else [0, b"" if row.type == "text" else "text"]
         if row.type == "integer":
             wrong.append(GREATEST + 1)
-        if row.type in ("account_state", "invoice_purpose"):
-            wrong.append(3)
+        if row.type in ("account_state", "account_stage", "invoice_purpose"):
+            wrong.append(5 if row.type == "account_stage" else 3)
         if row.length.startswith("≤"):
             most = whole[row.key]
             wrong.append([*most, ""] if isinstance(most, list) else most + most[:1])

@@ -11,7 +11,6 @@ import pytest
 import zfec
 from spec_documents import documents, prose, tables_with
 
-from lnstore.books.states import NEXT_STATE, Due
 from lnstore.node.limits import (
     ANCHOR_SKEW_SECONDS,
     GROWTH_EXPIRY_SECONDS,
@@ -21,8 +20,17 @@ from lnstore.node.limits import (
 )
 from lnstore_protocol import caps, codec, content, merkle, proofs
 from lnstore_protocol.connection import ACT_BYTES, MAX_PENDING_REQUESTS, PROLOGUE
-from lnstore_protocol.messages import LEAF_BYTES, MAX_SHARE_BYTES, SAMPLE_SHARES, AccountState
+from lnstore_protocol.messages import LEAF_BYTES, MAX_SHARE_BYTES, SAMPLE_SHARES, AccountStage, AccountState
 from lnstore_protocol.noise import PROTOCOL_NAME
+from lnstore_protocol.stages import (
+    DUE_FRACTION,
+    MAXIMUM_DUE_SECONDS,
+    MAXIMUM_WARNING_SECONDS,
+    NEXT_STAGE,
+    STATES,
+    WARNING_FRACTION,
+    Due,
+)
 from lnstore_protocol.terms import rent_msat
 
 GIB = 1 << 30
@@ -53,18 +61,19 @@ def test_sizes_in_the_documents_are_those_of_the_code() -> None:
     assert "1 to 10^12" in prose("02a")
 
 
-def test_account_states_are_those_of_the_books() -> None:
-    header = (
-        "| state | owes nothing | now < paid_until | paid_until ≤ now < paid_until + grace | now ≥ paid_until + grace |"
-    )
-    (rows,) = tables_with(header, documents()["05"])
-    columns = (Due.NOTHING, Due.PAID, Due.OVERDUE, Due.TOO_LATE)
+def test_account_stages_are_those_of_the_code() -> None:
+    header = "| stage | state | owes nothing | paid | soon | overdue | too late |"
+    (rows,) = tables_with(header, documents()["05d"])
+    assert {AccountStage[row[0]]: AccountState[row[1]] for row in rows} == STATES
     documented = {
-        (AccountState[row[0]], due): AccountState[cell]
-        for row in rows
-        for due, cell in zip(columns, row[1:], strict=True)
+        (AccountStage[row[0]], due): AccountStage[cell] for row in rows for due, cell in zip(Due, row[2:], strict=True)
     }
-    assert documented == NEXT_STATE
+    assert documented == NEXT_STAGE
+
+
+def test_times_of_the_stages_are_those_of_the_code() -> None:
+    assert f"min(floor(period_seconds / {DUE_FRACTION}), {MAXIMUM_DUE_SECONDS})" in prose("05d")
+    assert f"min(floor(length / {WARNING_FRACTION}), {MAXIMUM_WARNING_SECONDS})" in prose("05d")
 
 
 def test_examples_of_the_rent_arithmetic_are_right() -> None:

@@ -14,9 +14,14 @@ from spec_documents import MessageTable, Row, documents, message_tables, prose, 
 from lnstore_protocol import codec, delegation, invitations, receipts, structures, terms, usages
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode
 from lnstore_protocol.ids import FixedBytes
-from lnstore_protocol.messages import UNKNOWN_LIMIT, AccountState, InvoicePurpose, Reply, Request
+from lnstore_protocol.messages import UNKNOWN_LIMIT, AccountStage, AccountState, InvoicePurpose, Reply, Request
 
-_ENUMS = {"AccountState": "account_state", "InvoicePurpose": "invoice_purpose", "ErrorCode": "error_code"}
+_ENUMS = {
+    "AccountState": "account_state",
+    "AccountStage": "account_stage",
+    "InvoicePurpose": "invoice_purpose",
+    "ErrorCode": "error_code",
+}
 _PLAIN = {int: "integer", bytes: "bytes", str: "text"}
 
 
@@ -77,7 +82,7 @@ def test_required_fields_have_even_keys_and_optional_ones_odd_keys(name: str) ->
             assert (row.key % 2 == 0) is (row.presence == "required")
 
 
-@pytest.mark.parametrize("enum", [AccountState, InvoicePurpose])
+@pytest.mark.parametrize("enum", [AccountState, AccountStage, InvoicePurpose])
 def test_enumerations_are_those_of_the_code(enum: type[IntEnum]) -> None:
     listed = ", ".join(f"{member.value} {member.name}" for member in enum)
     assert f"| {_ENUMS[enum.__name__]} | unsigned integer | {listed} |" in prose("02")

@@ -19,7 +19,19 @@ from lnstore.client.rent import check_rent
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
-from lnstore_protocol import caps, codec, content, delegation, invitations, manifest, merkle, proofs, terms, trees
+from lnstore_protocol import (
+    caps,
+    codec,
+    content,
+    delegation,
+    invitations,
+    manifest,
+    merkle,
+    proofs,
+    stages,
+    terms,
+    trees,
+)
 from lnstore_protocol.bundles import BundleCheck
 from lnstore_protocol.connection import NEED_DATA, Connection, PeerClosed, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
@@ -27,7 +39,7 @@ from lnstore_protocol.events import ReplyReceived, RequestReceived
 from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId, PaymentHash, ShareId
-from lnstore_protocol.messages import SAMPLE_SHARES, InvoiceReply
+from lnstore_protocol.messages import SAMPLE_SHARES, AccountStage, InvoiceReply
 from lnstore_protocol.prices import PriceNotAgreed, earliest_change
 from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
 from lnstore_protocol.usages import check_usages, decode_usages
@@ -178,6 +190,11 @@ def _rent(case: Case) -> Case:
             return {"msat": str(terms.rent_msat(case["capacity_bytes"], case["seconds"], case["price"]))}
         case "traffic":
             return {"msat": str(terms.traffic_msat(case["bytes"], case["price"]))}
+        case "refund":
+            part = case["capacity_bytes"], case["seconds"], case["price"], case["permille"]
+            return {"msat": str(terms.refund_msat(*part))}
+        case "stages":
+            return _stages(case)
         case "period":
             return {"period": terms.period_at(case["anchor_at"], case["period_seconds"], case["at"])}
         case "rent of a period":
@@ -193,6 +210,18 @@ def _rent(case: Case) -> Case:
             return {"period": earliest_change(agreement, case["announced_at"])}
         case _:
             return _judge_reply(case)
+
+
+def _stages(case: Case) -> Case:
+    own = {name: case[name] for name in ("paid_until_at", "period_seconds", "grace_seconds")}
+    table = []
+    for row in case["table"]:
+        due = stages.due(owes=row["owes"], now=row["at"], **own)
+        table.append(row | {"next": {stage.name: stages.NEXT_STAGE[stage, due].name for stage in AccountStage}})
+    coming = [
+        {"stage": one.stage.name, "at": one.at, "warning_at": one.warning_at} for one in stages.transitions(**own)
+    ]
+    return {"coming": coming, "table": table}
 
 
 _RULES = {

@@ -257,8 +257,10 @@ class BooksMachine(RuleBasedStateMachine):
 
     def advance(self) -> None:
         before = {account.account_id: account for account in self.run(self.books.accounts)}
-        for account in self.run(lambda: self.books.advance(self.now)):
-            old = before[account.account_id]
+        for look in self.run(lambda: self.books.advance(self.now)):
+            account, old = look.account, before[look.account.account_id]
+            if account.state is old.state:
+                continue
             assert (old.state, account.state) in {
                 (AccountState.ACTIVE, AccountState.GRACE),
                 (AccountState.ACTIVE, AccountState.LAPSED),

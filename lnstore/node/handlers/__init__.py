@@ -9,6 +9,7 @@ from lnstore.node.context import RequestContext
 from lnstore.node.handlers import (
     accounts,
     delegations,
+    ending,
     growth,
     hello,
     leases,
@@ -31,6 +32,7 @@ from lnstore_protocol.messages import (
     GetTerms,
     HaveShares,
     Hello,
+    Leave,
     ListDelegations,
     ListPeers,
     ListShares,
@@ -45,6 +47,7 @@ from lnstore_protocol.messages import (
     Request,
     RequestInvoice,
     RevokeDelegation,
+    ShrinkCapacity,
 )
 
 Handler = Callable[[RequestContext, Any], Awaitable[Reply]]
@@ -56,6 +59,8 @@ HANDLERS: dict[type[Request], Handler] = {
     AccountStatus: accounts.account_status,
     RenewAgreement: renewal.renew_agreement,
     AddCapacity: growth.add_capacity,
+    ShrinkCapacity: ending.shrink_capacity,
+    Leave: ending.leave,
     RequestInvoice: rent.request_invoice,
     PutShare: shares.put_share,
     GetShare: shares.get_share,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lnstore.books.states import coming
 from lnstore.config import Admission
 from lnstore.node.announcing import announce_changes
 from lnstore.node.context import RequestContext
@@ -57,7 +58,9 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     return OpenAccountReply(agreement=account.agreement)
 
 
-async def account_status(request: RequestContext, _message: AccountStatus) -> AccountStatusReply:  # MA-R8, MA-W7
+async def account_status(  # MA-R8, MA-W7, RP-W2
+    request: RequestContext, _message: AccountStatus
+) -> AccountStatusReply:
     """How the account stands, lapsed or not."""
     account = await request.account(even_lapsed=True)
     if request.authority is not None:
@@ -68,6 +71,8 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
     delegated_bytes, delegated_shares = await request.node.books.delegated(request.account_id)
     unpaid_since_at = account.unpaid_since_at
     figures = (await request.node.books.figures(request.account_id))[request.account_id]
+    now = request.node.clock.now()
+    nearing = coming(account, now)
     return AccountStatusReply(
         state=account.state,
         capacity_bytes=account.capacity_bytes,
@@ -82,7 +87,7 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         deposit_index=account.deposit_index,
         ingress_bytes=account.ingress_bytes,
         egress_bytes=account.egress_bytes,
-        now_at=request.node.clock.now(),
+        now_at=now,
         agreement=account.agreement,
         delegated_bytes=delegated_bytes,
         delegated_shares=delegated_shares,
@@ -96,4 +101,9 @@ async def account_status(request: RequestContext, _message: AccountStatus) -> Ac
         free=int(account.free),  # RA-W1
         proofs_passed=figures.proofs_passed,
         proofs_failed=figures.proofs_failed,
+        next_stage=nearing.stage if nearing else None,
+        next_stage_at=nearing.at if nearing else None,
+        warning_at=nearing.warning_at if nearing else None,
+        shrink_to_bytes=account.shrink_to_bytes,
+        shrink_period=account.shrink_period,
     )

@@ -100,6 +100,12 @@ def _check_growth(account: Account, message: AddCapacity, now: int) -> None:
             ErrorCode.PERIOD_REFUSED,
             f"the account's next growth is {account.growth_index}, not {message.growth_index}",
         )
+    if account.shrink_to_bytes is not None:
+        raise Refusal(
+            ErrorCode.SHRINK_PLANNED,
+            f"{account.shrink_to_bytes} bytes are planned from period {account.shrink_period} on; take that back by "
+            f"planning {account.capacity_bytes}, then rent more",
+        )
     if message.capacity_bytes <= account.capacity_bytes:
         raise Refusal(
             ErrorCode.CAPACITY_REFUSED, f"the account has {account.capacity_bytes} bytes already; ask for more in all"

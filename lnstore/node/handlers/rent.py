@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from lnstore.books.rules import blocked_refusal
+from lnstore.books.states import shrunk_for
 from lnstore.node import invoicing
 from lnstore.node.announcing import announce_changes
 from lnstore.node.context import RequestContext
@@ -125,10 +126,11 @@ def _plan(  # R-W14, R-W17, R-W30
     nonce: bytes,
 ) -> PlannedInvoice:
     starts_at = period_start(account.anchor_at, account.period_seconds, period)
-    # What the first invoice counted stays: growth since then has paid for this period by itself. At no price the
+    # What the first invoice counted stays: growth since then has paid for this period by itself, and a shrink since
+    # then is for a later one. At no price the
     # period is not paid for at all, and what is there now is what is proven.
     free = account.prices.for_period(period).price_msat_per_gib_month == 0
-    capacity = account.capacity_bytes if former is None or free else former.capacity_bytes
+    capacity = shrunk_for(account, period).capacity_bytes if former is None or free else former.capacity_bytes
     return PlannedInvoice(
         label=invoicing.label(account.account_id, InvoicePurpose.RENT, period, token_index),
         account_id=account.account_id,

@@ -28,7 +28,7 @@ from lnstore.ports import BooksRefused
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, Msat
-from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.messages import AccountStage, AccountState, InvoicePurpose
 from lnstore_protocol.terms import Agreement
 
 
@@ -71,16 +71,23 @@ async def test_accounts_come_oldest_first(world: World) -> None:
     assert await world.books.accounts() == opened
 
 
-async def test_advancing_takes_an_unpaid_account_through_grace_to_its_lapse(world: World) -> None:
+async def test_advancing_takes_an_unpaid_account_through_every_stage_and_warns_of_each(world: World) -> None:  # RP-W2
     account = await world.renting()
     end = ANCHOR + PERIOD
-    assert await world.books.advance(end - 1) == []
-    (grace,) = await world.books.advance(end)
-    assert grace == replace(account, state=AccountState.GRACE)
-    assert await world.books.advance(end + GRACE - 1) == []
-    (lapsed,) = await world.books.advance(end + GRACE)
-    assert (lapsed.state, lapsed.capacity_bytes) == (AccountState.LAPSED, 0)
-    assert await world.books.advance(end + 10 * PERIOD) == []
+    found = []
+    for now in range(ANCHOR, end + 10 * PERIOD, 25):
+        found += [(now - end, look.stage, look.entered, look.warned_of) for look in await world.books.advance(now)]
+    active, due, grace, lapsed, swept = AccountStage
+    assert found == [
+        (-PERIOD // 4 - 375, active, False, due),
+        (-PERIOD // 4, due, True, None),
+        (-PERIOD // 8, due, False, grace),
+        (0, grace, True, None),
+        (GRACE // 2, grace, False, lapsed),
+        (GRACE, swept, True, None),
+    ], "each once, and of no share there is nothing to sweep"
+    after = await world.now_is(account)
+    assert (after.state, after.capacity_bytes, after.look_at) == (AccountState.LAPSED, 0, None)
 
 
 async def test_who_owes_nothing_moves_on_without_a_change_of_state(world: World) -> None:

@@ -133,8 +133,8 @@ async def test_books_of_schema_1_migrate_to_what_new_books_are(tmp_path: Path) -
         "INSERT INTO accounts (account, account_id, superseded, deposit, agreement, opened_at, state, anchor_at,"
         " period_seconds, grace_seconds, price_msat_per_gib_month, egress_msat_per_gib, capacity_bytes, used_bytes,"
         " shares, paid_until_at, token_index, growth_index, deposit_index, ingress_bytes, egress_bytes,"
-        " ingress_msat_per_gib, agreed_period)"
-        " VALUES (1, zeroblob(32), 0, 2, x'00', 10, 0, 10, 100, 50, 1, 1, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0);"
+        " ingress_msat_per_gib, agreed_period, look_at)"
+        " VALUES (1, zeroblob(32), 0, 2, x'00', 10, 0, 10, 100, 50, 1, 1, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0, 110);"
         "INSERT INTO postings VALUES (1, 10, 'deposit', 1, 2, 77, 'label');"
     )
     connection.close()

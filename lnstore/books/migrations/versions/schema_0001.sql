@@ -159,6 +159,11 @@ CREATE TABLE accounts (
     announced_terms BLOB,
     announced_period INTEGER,
     announced_at INTEGER,
+    shrink_to_bytes INTEGER,
+    shrink_period INTEGER,
+    left_at INTEGER,
+    refund_msat INTEGER CHECK (refund_msat >= 0),
+    look_at INTEGER,
     PRIMARY KEY (account),
     CHECK ((renewed_agreement IS NULL) = (renewed_period IS NULL)),
     CHECK ((renewed_agreement IS NULL) = (renewed_price_msat_per_gib_month IS NULL)),
@@ -174,6 +179,11 @@ CREATE TABLE accounts (
     CHECK (ingress_bytes >= 0 AND egress_bytes >= 0 AND ingress_msat_per_gib >= 0 AND agreed_period >= 0),
     CHECK (renewed_period >= 0 AND renewed_price_msat_per_gib_month >= 0 AND renewed_egress_msat_per_gib >= 0 AND renewed_ingress_msat_per_gib >= 0),
     CHECK (used_bytes <= capacity_bytes OR state = 2),
+    CHECK (shrink_to_bytes BETWEEN used_bytes AND capacity_bytes - 1),
+    CHECK ((shrink_to_bytes IS NULL) = (shrink_period IS NULL)),
+    CHECK (left_at IS NULL OR state = 2),
+    CHECK ((left_at IS NULL) = (refund_msat IS NULL)),
+    CHECK ((look_at IS NULL) = (state = 2)),
     CHECK (superseded = 0 OR state = 2),
     CHECK (paid_until_at >= anchor_at),
     FOREIGN KEY(account_id) REFERENCES holders (account_id),
@@ -181,13 +191,15 @@ CREATE TABLE accounts (
 )
  STRICT;
 
-CREATE INDEX accounts_of_holder ON accounts (account_id);
+CREATE INDEX accounts_by_deposit ON accounts (deposit);
 
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
-CREATE INDEX accounts_by_state ON accounts (state, paid_until_at);
+CREATE INDEX accounts_of_holder ON accounts (account_id);
 
-CREATE INDEX accounts_by_deposit ON accounts (deposit);
+CREATE INDEX accounts_to_bill ON accounts (look_at) WHERE look_at IS NOT NULL;
+
+CREATE INDEX accounts_to_sweep ON accounts (account) WHERE state = 2 AND shares > 0;
 
 CREATE TABLE postings (
     posting INTEGER NOT NULL,
