@@ -10,11 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, or_, select, text
 
 from lnstore.books import SqlBooks
 from lnstore.books.rows import ACCOUNTS
-from lnstore.books.schema import accounts, leases
+from lnstore.books.schema import accounts, certificates, leases
 from lnstore.ports import Account, Invoice, InvoiceStatus, NewLease, PlannedInvoice
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId, ShareId
@@ -217,6 +217,20 @@ def check(connection: Connection) -> None:
     for row in connection.execute(counted):
         assert (row.used_bytes, row.shares) == (row.sum, row.count)
         assert row.used_bytes <= row.capacity_bytes or row.state == AccountState.LAPSED
+    of = certificates.alias()
+    below = or_(of.c.certificate == certificates.c.certificate, of.c.parent == certificates.c.certificate)
+    stored = (
+        select(
+            certificates.c.used_bytes,
+            certificates.c.shares,
+            func.coalesce(func.sum(leases.c.size_bytes), 0).label("size"),
+            func.count(leases.c.lease).label("number"),
+        )
+        .select_from(certificates.join(of, below).outerjoin(leases, leases.c.certificate == of.c.certificate))
+        .group_by(certificates.c.certificate)
+    )
+    for found in connection.execute(stored):
+        assert (found.used_bytes, found.shares) == (found.size, found.number)
     assert connection.execute(text("PRAGMA foreign_key_check")).first() is None
     for closing in connection.execute(text("SELECT * FROM closings")):
         total = connection.execute(
