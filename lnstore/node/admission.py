@@ -30,11 +30,13 @@ from lnstore_protocol.messages import (
     GetReceipts,
     GetShare,
     OpenAccount,
+    PresentDelegation,
     PutReceipts,
     PutRecord,
     PutShare,
     RenewAgreement,
     RequestInvoice,
+    RevokeDelegation,
     ShrinkCapacity,
 )
 
@@ -45,6 +47,8 @@ WORK_OF: dict[type, Work] = {
     GetShare: Work.MOVE,
     AuditShare: Work.AUDIT,
     PutRecord: Work.RECORD,
+    PresentDelegation: Work.RECORD,
+    RevokeDelegation: Work.RECORD,
     GetReceipts: Work.RECORD,
     PutReceipts: Work.RECORD,
     AddCapacity: Work.INVOICE,
