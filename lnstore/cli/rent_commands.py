@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnstore.cli.agree_command import agree, change_json, change_sentence
 from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
@@ -43,6 +44,7 @@ def rent() -> None:
 
 rent.add_command(shrink)
 rent.add_command(leave)
+rent.add_command(agree)
 
 
 @rent.command()
@@ -77,7 +79,7 @@ def quote(size: str, months: int, profile: Path | None, as_json: bool) -> None:
             return
         table(
             f"{human_bytes(capacity_bytes)} for {months} month{'s' if months > 1 else ''} of 30 days",
-            ["node", "rent", "per period", "reading it once", "channel", ""],
+            ["node", "rent", "per period", "reading it once", "channel", "prices hold for", "pinned to", ""],
             [
                 [
                     row.petname,
@@ -85,6 +87,8 @@ def quote(size: str, months: int, profile: Path | None, as_json: bool) -> None:
                     human_msat(row.rent_msat_per_period),
                     human_msat(-(-capacity_bytes * row.egress_msat_per_gib // (1 << 30))),
                     f"{row.channel_sat:,} sat",
+                    f"{row.price_periods} periods",
+                    f"{row.fiat_per_tib_month} {row.fiat_currency}/TiB" if row.fiat_currency else "",
                     "" if row.fits else "does not rent out this much or little",
                 ]
                 for row in result.rows
@@ -400,6 +404,8 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
             click.echo(shrinking)
         if row.warning:
             click.echo(row.warning, err=True)
+        if row.change is not None:
+            click.echo(change_sentence(row.change), err=True)
         _report_audit(row.node, lost.get(row.node.node_id))
     for warning in warnings.values():
         click.echo(warning, err=True)
@@ -465,6 +471,7 @@ def rent_status_json(row: RentStatus, lost: list[LostShare] | None) -> dict[str,
         "paid_msat": row.paid_msat,
         "fees_msat": row.fees_msat,
         "agrees": row.agrees,
+        "change": change_json(row.change),
         "error": row.error,
     }
     if lost is not None:

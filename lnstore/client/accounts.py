@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, check_agreement, held_from, learn
 from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.delegation_store import delegation_for
@@ -15,7 +16,7 @@ from lnstore.client.purse import Purse
 from lnstore.client.wallet import PaymentEntry
 from lnstore.config import ClientConfig
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError, Retry
-from lnstore_protocol.ids import AccountId, LightningId, NodeId
+from lnstore_protocol.ids import LightningId, NodeId
 from lnstore_protocol.invitations import Invitation
 from lnstore_protocol.messages import (
     AccountState,
@@ -26,10 +27,7 @@ from lnstore_protocol.messages import (
     OpenAccountReply,
     TermsReply,
 )
-from lnstore_protocol.terms import Agreement, SignedTerms, Terms
-
-CLOCK_TOLERANCE_SECONDS = 600
-"""How far our clock and a node's may be apart."""
+from lnstore_protocol.terms import Agreement, SignedTerms, Terms, period_at
 
 CREDIT_SECONDS = 30.0
 """How long a node may take to credit a payment that settled."""
@@ -107,22 +105,6 @@ def _check_invited(terms: Terms, invitation: Invitation | None, petname: str) ->
         raise NodeUntrusted(f"the terms of {petname} are worse than its invitation says; ask its operator")
 
 
-def check_agreement(
-    encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str
-) -> Agreement:  # MA-R7, MA-R26, MA-R29
-    """An agreement between us and this node, signed by both; NodeUntrusted says what is wrong with it.
-
-    Nobody else can sign for our account, so what holds here is something that we once proposed.
-    """
-    try:
-        agreement = Agreement.decode(encoded)
-    except RemoteProtocolError as exc:
-        raise NodeUntrusted(f"the agreement that {petname} sent cannot be used: {exc}; use another node") from exc
-    if agreement.account_id != account_id or agreement.terms.terms.node_id != node_id or not agreement.countersigned:
-        raise NodeUntrusted(f"the agreement that {petname} sent is not one between us and it; use another node")
-    return agreement
-
-
 # --- asking the node ------------------------------------------------------------------------------------------------
 
 
@@ -172,12 +154,11 @@ async def standing(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountSta
             f"are gone; rent anew with: lnstore rent buy {node.petname} SIZE"
         )
     await purse.write(find_out, purse.catalog, node.node_id, agreement, status)
+    await learn(purse, node, agreement, status)
     return agreement, status
 
 
-async def open_account(
-    purse: Purse, node: NodeEntry
-) -> tuple[Agreement, AccountStatusReply, bool]:  # MA-W2, MA-W8, R-R28
+async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, AccountStatusReply, bool]:  # MA-W2
     """Our agreement with the node, how the account stands, and whether it was opened just now.
 
     TermsRefused names the setting when the prices are beyond the profile's limits; NodeUntrusted when the node's
@@ -194,9 +175,15 @@ async def open_account(
         agreement = check_agreement(
             status.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname
         )
-        check_prices(agreement.terms.terms, purse.config, node.petname)
-        if node.agreement != agreement.encoded:
+        ours = None if node.agreement is None else agreement_of(purse, node)
+        if ours is None or ours.anchor_at != agreement.anchor_at:
             await purse.write(_remember, purse, node, agreement)
+        else:
+            agreement = ours
+        await learn(purse, node, agreement, status)
+        period = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, purse.clock.now())
+        for held in held_from(agreements_of(purse, node, agreement), max(period, 0)):
+            check_prices(held.terms.terms, purse.config, node.petname)
         return agreement, status, False
     terms = await fetch_terms(purse, node)
     check_prices(terms.terms, purse.config, node.petname)

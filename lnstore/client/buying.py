@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lnstore.client.accounts import (
-    CLOCK_TOLERANCE_SECONDS,
-    check_prices,
     open_account,
     wait_until_credited,
 )
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, prices_of, unsigned
 from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.ending import shrink
@@ -35,7 +34,8 @@ from lnstore_protocol.messages import (
     InvoiceReply,
     RequestInvoice,
 )
-from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
+from lnstore_protocol.prices import PriceNotAgreed, Prices
+from lnstore_protocol.terms import Agreement, period_at, period_start
 
 GROWTH_INVOICE_SECONDS = 3600
 """A node repeats its reply to the same request for as long as the invoice in it stands."""
@@ -66,14 +66,13 @@ class Purchase:
 
 
 def check_growth(  # MA-R15, R-R8, R-R9
-    reply: InvoiceReply, *, agreement: Agreement, current_bytes: int, wanted_bytes: int, now: int, petname: str
+    reply: InvoiceReply, *, prices: Prices, current_bytes: int, wanted_bytes: int, now: int, petname: str
 ) -> Msat:
     """The most that this growth may cost, computed by ourselves; InvoiceRefused when it is not what was asked for.
 
     It must cover exactly the added bytes, from about now (a repeated reply: from when it was first asked for) until no
     later than the end of the next period.
     """
-    terms = agreement.terms.terms
     added = wanted_bytes - current_bytes
     if reply.capacity_bytes != added:
         raise InvoiceRefused(
@@ -81,18 +80,19 @@ def check_growth(  # MA-R15, R-R8, R-R9
             f"{petname} wants to be paid for {reply.capacity_bytes} bytes where {added} were asked for; nothing was "
             "paid. Ask its operator",
         )
-    current = max(period_at(agreement.anchor_at, terms.period_seconds, now), 0)
-    latest = period_start(agreement.anchor_at, terms.period_seconds, current + 2)
-    earliest = max(
-        now - GROWTH_INVOICE_SECONDS - CLOCK_TOLERANCE_SECONDS, agreement.anchor_at - CLOCK_TOLERANCE_SECONDS
-    )
+    current = max(period_at(prices.anchor_at, prices.period_seconds, now), 0)
+    latest = period_start(prices.anchor_at, prices.period_seconds, current + 2)
+    earliest = max(now - GROWTH_INVOICE_SECONDS - CLOCK_TOLERANCE_SECONDS, prices.anchor_at - CLOCK_TOLERANCE_SECONDS)
     if not earliest <= reply.from_at <= now + CLOCK_TOLERANCE_SECONDS or not reply.from_at < reply.until_at <= latest:
         raise InvoiceRefused(
             InvoiceFault.WRONG_PERIOD,
             f"{petname} wants to be paid for other times than from now to the end of the period; nothing was paid. "
             "Check that this machine's clock is right, else ask the node's operator",
         )
-    rent = rent_msat(added, reply.until_at - reply.from_at, terms.price_msat_per_gib_month)
+    try:
+        rent = prices.growth_msat(added, reply.from_at, reply.until_at)
+    except PriceNotAgreed as exc:
+        raise unsigned(exc, petname) from exc
     return Msat(max(rent, SMALLEST_INVOICE_MSAT))
 
 
@@ -114,7 +114,7 @@ async def buy(  # R-R25
     await resolve_open(purse)
     agreement, status, opened = await open_account(purse, node)
     node = purse.catalog.node(node.node_id)
-    terms = agreement.terms.terms
+    terms = agreements_of(purse, node, agreement)[-1].terms.terms
     if not terms.minimum_capacity_bytes <= capacity_bytes <= terms.maximum_capacity_bytes:
         raise CapacityUnfit(
             f"{node.petname} rents out {terms.minimum_capacity_bytes} to {terms.maximum_capacity_bytes} bytes to an "
@@ -170,12 +170,11 @@ class _Deal:
         index = status.growth_index
         paid = await self._begun(InvoicePurpose.CAPACITY, index)
         if paid is None:
-            check_prices(self.agreement.terms.terms, self.purse.config, self.node.petname)
             request = AddCapacity(growth_index=index, capacity_bytes=wanted_bytes)
             reply = await self.purse.ask(self.node, request, AddCapacityReply)
             limit = check_growth(
                 reply,
-                agreement=self.agreement,
+                prices=prices_of(self.purse, self.node, self.agreement, status),
                 current_bytes=status.capacity_bytes,
                 wanted_bytes=wanted_bytes,
                 now=self.purse.clock.now(),
@@ -205,7 +204,8 @@ class _Deal:
     async def regain(self, status: AccountStatusReply, wanted_bytes: int) -> None:  # RA-R7
         """Write down a growth at no price whose answer was lost: the node has it, our own books do not."""
         ours = self.purse.wallet.standing(self.node.node_id, anchor_at=self.agreement.anchor_at)
-        price = 0 if status.free else self.agreement.terms.terms.price_msat_per_gib_month
+        prices = prices_of(self.purse, self.node, self.agreement)
+        price = 0 if status.free else prices.for_traffic(self.purse.clock.now()).price_msat_per_gib_month
         if price or not ours.rented.in_the_end < status.capacity_bytes <= wanted_bytes or not status.growth_index:
             return
         index = status.growth_index - 1

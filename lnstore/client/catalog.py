@@ -26,6 +26,7 @@ from lnstore.client.schema import STEPS, statements
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.ids import LightningId, NodeAddress, NodeId, ShareId
 from lnstore_protocol.receipts import agreement_hash
+from lnstore_protocol.terms import Agreement
 
 CATALOG_FILE = "catalog.db"
 BUSY_SECONDS = 5
@@ -195,6 +196,24 @@ class Catalog:
                 raise CatalogError(f"another node is already called {petname!r}; choose another name") from None
         return self.node(address.node_id)
 
+    def keep_agreement(self, node_id: NodeId, agreement: Agreement) -> None:
+        """Keep an agreement beside the one that the account was opened with; one that is there already stays."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO renewals (node_id, anchor_at, from_period, agreement) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                (bytes(node_id), agreement.anchor_at, agreement.from_period, agreement.encoded),
+            )
+            _note_agreement(db, node_id, agreement.encoded)
+
+    def kept_agreements(self, node_id: NodeId, anchor_at: int) -> list[bytes]:
+        """What keep_agreement kept for the account of that anchor, by first period."""
+        rows = self.rows(
+            "SELECT agreement FROM renewals WHERE node_id = ? AND anchor_at = ? ORDER BY from_period",
+            (bytes(node_id), anchor_at),
+        )
+        return [encoded for (encoded,) in rows]
+
     def set_agreement(self, node_id: NodeId, *, terms: bytes, agreement: bytes | None) -> None:
         """Remember a node's signed terms, and the agreement with it where there is one."""
         with self.transaction() as db:
@@ -202,11 +221,8 @@ class Catalog:
                 "UPDATE nodes SET terms = ?, agreement = coalesce(?, agreement) WHERE node_id = ?",
                 (terms, agreement, bytes(node_id)),
             )
-            if agreement is not None:  # all there ever were: receipts of before are judged by them
-                db.execute(
-                    "INSERT INTO agreements (agreement_hash, node_id, encoded) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (bytes(agreement_hash(agreement)), bytes(node_id), agreement),
-                )
+            if agreement is not None:
+                _note_agreement(db, node_id, agreement)
 
     def set_invitation(self, node_id: NodeId, invitation: bytes | None) -> None:
         """Remember the invitation to open an account with, or forget the one there is."""
@@ -446,3 +462,11 @@ def _share(row: tuple[Any, ...]) -> ShareEntry:
 
 def _blob(value: bytes | None) -> bytes | None:
     return None if value is None else bytes(value)
+
+
+def _note_agreement(db: sqlite3.Connection, node_id: NodeId, agreement: bytes) -> None:
+    """Keep it with all there ever were: receipts of before are judged by them."""
+    db.execute(
+        "INSERT INTO agreements (agreement_hash, node_id, encoded) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (bytes(agreement_hash(agreement)), bytes(node_id), agreement),
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from lnstore.client.agreements import prices_of
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.purse import Purse
 from lnstore.lightning.supply import PERIODS_WATCHED, Phase, Supply, phase, spendable_msat, supply
 from lnstore.ports import Channel, LightningError
 from lnstore_protocol.ids import Msat, NodeId
-from lnstore_protocol.terms import Agreement, ChannelPolicy, rent_msat
+from lnstore_protocol.terms import Agreement, ChannelPolicy, period_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def next_rents(purse: Purse, node: NodeEntry) -> list[Msat]:
     agreed = agreement_at(node)
     if agreed is None:
         return [Msat(0)] * PERIODS_WATCHED
-    terms = agreed.terms.terms
-    rent = rent_msat(rented_bytes(purse, node), terms.period_seconds, terms.price_msat_per_gib_month)
-    return [rent] * PERIODS_WATCHED
+    prices = prices_of(purse, node, agreed)
+    ours = purse.wallet.standing(node.node_id, anchor_at=agreed.anchor_at)
+    first = period_at(agreed.anchor_at, prices.period_seconds, ours.paid_until_at)
+    return [prices.rent_msat(ours.rented.in_period(first + ahead), first + ahead) for ahead in range(PERIODS_WATCHED)]

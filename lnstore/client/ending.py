@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lnstore.client.accounts import CLOCK_TOLERANCE_SECONDS, agreement_of, standing
+from lnstore.client.accounts import agreement_of, standing
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, prices_of
 from lnstore.client.capacity import ask_shrink, confirm_shrink, forget_shrink
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import CapacityUnfit, NodeUntrusted, PaymentOpen
@@ -21,7 +22,8 @@ from lnstore_protocol.messages import (
     ShrinkCapacity,
     ShrinkCapacityReply,
 )
-from lnstore_protocol.terms import Agreement, period_at, period_start, refund_msat, rent_msat
+from lnstore_protocol.prices import Prices
+from lnstore_protocol.terms import Agreement, period_at, period_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ async def shrink(purse: Purse, node: NodeEntry, capacity_bytes: int) -> Shrunk:
         next_capacity_bytes=reply.next_capacity_bytes,
         from_period=reply.from_period,
         from_at=period_start(agreement.anchor_at, terms.period_seconds, reply.from_period),
-        rent_msat=rent_msat(reply.next_capacity_bytes, terms.period_seconds, terms.price_msat_per_gib_month),
+        rent_msat=prices_of(purse, node, agreement).rent_msat(reply.next_capacity_bytes, reply.from_period),
     )
 
 
@@ -138,13 +140,14 @@ async def plan_leave(purse: Purse, node: NodeEntry) -> Parting:  # RP-R6
     """What leaving the node now would mean, from our own books; nothing is asked for."""
     agreement = agreement_of(purse, node)
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
+    last = agreements_of(purse, node, agreement)[-1]
     now = purse.clock.now()
     return Parting(
         node=node,
         capacity_bytes=capacity_at(agreement, ours, now),
         paid_until_at=ours.paid_until_at,
-        refund_permille=agreement.terms.terms.refund_permille,
-        refund_msat=refund_due(agreement, ours, now),
+        refund_permille=last.terms.terms.refund_permille,
+        refund_msat=refund_due(last, prices_of(purse, node, agreement), ours, now),
         shares=len({share.share_id for share in purse.catalog.shares_at(node.node_id)}),
     )
 
@@ -159,11 +162,12 @@ async def leave(purse: Purse, node: NodeEntry) -> Left:
     reply = await purse.ask(node, Leave(), LeaveReply)
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     await purse.write(_forget, purse, node)
+    last = agreements_of(purse, node, agreement)[-1]
     left = Left(
         node=node,
         left_at=reply.left_at,
         refund_msat=reply.refund_msat,
-        due_msat=refund_due(agreement, ours, reply.left_at),
+        due_msat=refund_due(last, prices_of(purse, node, agreement), ours, reply.left_at),
         deposit_msat=reply.deposit_msat,
     )
     if left.refund_msat < left.due_msat or left.left_at > purse.clock.now() + CLOCK_TOLERANCE_SECONDS:
@@ -180,12 +184,11 @@ def capacity_at(agreement: Agreement, ours: Standing, at: int) -> int:
     return ours.rented.in_period(max(present, ours.asked_until - 1))
 
 
-def refund_due(agreement: Agreement, ours: Standing, at: int) -> Msat:
-    """What the agreement's terms give back to who leaves at `at`, by our own books."""
-    terms = agreement.terms.terms
-    unused_seconds = max(ours.paid_until_at - at, 0)
+def refund_due(agreement: Agreement, prices: Prices, ours: Standing, at: int) -> Msat:
+    """What the terms of the last agreement give back to who leaves at `at`, by our own books."""
     capacity_bytes = capacity_at(agreement, ours, at)
-    return refund_msat(capacity_bytes, unused_seconds, terms.price_msat_per_gib_month, terms.refund_permille)
+    until_at = max(ours.paid_until_at, at)
+    return prices.refund_msat(capacity_bytes, at, until_at, agreement.terms.terms.refund_permille)
 
 
 async def _nothing_open(purse: Purse, node: NodeEntry, *purposes: InvoicePurpose) -> None:  # RP-W6, RP-W9

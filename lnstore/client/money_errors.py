@@ -27,6 +27,12 @@ class TermsRefused(LnstoreError):
     exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
 
 
+class PriceUnsigned(LnstoreError):
+    """The price of a period is announced to change, and you have not signed the change."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
+
+
 class AccountMissing(LnstoreError):
     """There is no usable account at the node: none opened yet, or it lapsed."""
 

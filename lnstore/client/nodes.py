@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import trio
 
-from lnstore.client.accounts import CLOCK_TOLERANCE_SECONDS, account_status, check_prices, check_terms
+from lnstore.client.accounts import account_status, check_prices, check_terms
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import NodeUntrusted, TermsRefused
 from lnstore.client.purse import Purse

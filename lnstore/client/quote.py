@@ -29,6 +29,9 @@ class QuoteRow:
     rent_msat: Msat
     channel_sat: int
     fits: bool
+    price_periods: int
+    fiat_currency: str
+    fiat_per_tib_month: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,4 +79,7 @@ def _row(capacity_bytes: int, months: int, node: NodeEntry, terms: Terms, channe
         rent_msat=Msat(periods * per_period),
         channel_sat=channel_size_sat(per_period, channel_periods, terms.minimum_channel_sat),
         fits=terms.minimum_capacity_bytes <= capacity_bytes <= terms.maximum_capacity_bytes,
+        price_periods=terms.price_periods,
+        fiat_currency=terms.fiat_currency,
+        fiat_per_tib_month=terms.fiat_per_tib_month,
     )

@@ -12,11 +12,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from lnstore.client.accounts import (
-    CLOCK_TOLERANCE_SECONDS,
     check_prices,
     standing,
     wait_until_credited,
 )
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, held_from, price_for, prices_of, unsigned
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.faults import Fault
 from lnstore.client.given import accept, check_given
@@ -41,10 +41,11 @@ from lnstore.errors import LnstoreError
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import AccountStatusReply, InvoicePurpose, InvoiceReply, RequestInvoice
+from lnstore_protocol.prices import PriceNotAgreed, Prices
 from lnstore_protocol.proofs import audit_key, audit_nonce, select_sample, token_key
 from lnstore_protocol.receipts import NO_SAMPLE
 from lnstore_protocol.stages import due_seconds
-from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
+from lnstore_protocol.terms import Agreement, period_at, period_start
 
 NODES_AT_ONCE = 8
 MAXIMUM_AHEAD = 1
@@ -131,11 +132,10 @@ def check_indices(agreement: Agreement, status: AccountStatusReply, ours: Standi
 
 
 # MA-R9, R-R19, R-R29
-def check_rent(reply: InvoiceReply, *, agreement: Agreement, period: int, capacity_bytes: int, petname: str) -> Msat:
+def check_rent(reply: InvoiceReply, *, prices: Prices, period: int, capacity_bytes: int, petname: str) -> Msat:
     """The most that this period may cost by our own books; InvoiceRefused when it is for other times or bytes."""
-    terms = agreement.terms.terms
-    starts = period_start(agreement.anchor_at, terms.period_seconds, period)
-    if (reply.from_at, reply.until_at) != (starts, starts + terms.period_seconds):
+    starts = period_start(prices.anchor_at, prices.period_seconds, period)
+    if (reply.from_at, reply.until_at) != (starts, starts + prices.period_seconds):
         raise InvoiceRefused(
             InvoiceFault.WRONG_PERIOD,
             f"{petname} wants to be paid for other times than period {period}; nothing was paid. Ask its operator",
@@ -146,7 +146,10 @@ def check_rent(reply: InvoiceReply, *, agreement: Agreement, period: int, capaci
             f"{petname} wants rent for {reply.capacity_bytes} bytes, you rented {capacity_bytes} there; nothing was "
             "paid. Ask its operator",
         )
-    return rent_msat(capacity_bytes, terms.period_seconds, terms.price_msat_per_gib_month)
+    try:
+        return prices.rent_msat(capacity_bytes, period)
+    except PriceNotAgreed as exc:
+        raise unsigned(exc, petname) from exc
 
 
 # --- paying ---------------------------------------------------------------------------------------------------------
@@ -227,7 +230,9 @@ async def _paid(purse: Purse, node: NodeEntry, agreement: Agreement, status: Acc
 # MA-W4, MA-W5, MA-R21
 async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
-    check_prices(agreement.terms.terms, purse.config, node.petname)
+    price_for(prices_of(purse, node, agreement, status), status.next_period, node.petname)
+    held = held_from(agreements_of(purse, node, agreement), status.next_period)
+    check_prices(held[0].terms.terms, purse.config, node.petname)
     if status.token_index > ours.latest_proof:
         # The node may have credited what our own daemon has not told us of yet.
         for entry in purse.wallet.open_payments():
@@ -306,7 +311,11 @@ async def _judge(
     if reply.amount_msat:
         await refuse_replay(purse, node, reply, t)
     limit = check_rent(
-        reply, agreement=agreement, period=period, capacity_bytes=ours.rented.in_period(period), petname=node.petname
+        reply,
+        prices=prices_of(purse, node, agreement),
+        period=period,
+        capacity_bytes=ours.rented.in_period(period),
+        petname=node.petname,
     )
     failed = Verdict.FAILED if reply.amount_msat else Verdict.FAILED_AT_NO_PRICE
     secret = purse.account_secret

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnstore.client.accounts import account_status, agreement_of
+from lnstore.client.agreements import Change, announced_change, learn, prices_of
 from lnstore.client.capacity import find_out
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.payments import resolve_open
@@ -16,7 +17,7 @@ from lnstore.client.warnings import Outlook, outlook, sentence
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import AccountState, AccountStatusReply
-from lnstore_protocol.terms import Agreement, period_at, rent_msat
+from lnstore_protocol.terms import Agreement, period_at
 
 NODES_AT_ONCE = 8
 
@@ -38,6 +39,7 @@ class RentStatus:
     deposited_msat: Msat
     proofs_passed: int
     proofs_failed: int
+    change: Change | None
     error: str
     outlook: Outlook | None
 
@@ -49,8 +51,8 @@ class RentStatus:
     @property
     def at_no_price(self) -> bool:
         """Whether the account pays no rent, by its agreement or by the operator's doing."""
-        price = self.agreement.terms.terms.price_msat_per_gib_month if self.agreement is not None else 1
-        return price == 0 or (self.status is not None and bool(self.status.free))
+        owed = self.ours is None or self.ours.rented.capacity_bytes == 0 or self.rent_msat_per_period > 0
+        return not owed or (self.status is not None and bool(self.status.free))
 
     @property
     def differences(self) -> tuple[str, ...]:  # MA-R11
@@ -90,7 +92,10 @@ async def rent_status(purse: Purse, nodes: Sequence[NodeEntry] | None = None) ->
         try:
             status, error = await account_status(purse, node), ""
             if status is not None and node.agreement is not None:
-                await purse.write(find_out, purse.catalog, node.node_id, agreement_of(purse, node), status)
+                first = agreement_of(purse, node)
+                await purse.write(find_out, purse.catalog, node.node_id, first, status)
+                if status.state is not AccountState.LAPSED:
+                    await learn(purse, node, first, status)
         except LnstoreError as exc:
             status, error = None, str(exc)
         return _status(purse, node, status, error)
@@ -104,12 +109,13 @@ def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, er
     spent = [row for row in purse.wallet.spending() if row.node_id == node.node_id]
     sizes = {share.share_id: share.size_bytes for share in purse.catalog.shares_at(node.node_id)}
     passed, failed = purse.wallet.proofs(node.node_id)
-    rent, due_at = Msat(0), None
+    rent, due_at, coming = Msat(0), None, None
     if agreement is not None and ours is not None:
-        terms = agreement.terms.terms
-        price = 0 if status is not None and status.free else terms.price_msat_per_gib_month
-        unpaid = period_at(agreement.anchor_at, terms.period_seconds, ours.paid_until_at)
-        rent = rent_msat(ours.rented.in_period(unpaid), terms.period_seconds, price)
+        prices = prices_of(purse, node, agreement)
+        coming = outlook(agreement, prices_of(purse, node, agreement, status), ours, status, purse.clock.now())
+        unpaid = period_at(agreement.anchor_at, prices.period_seconds, ours.paid_until_at)
+        free = status is not None and bool(status.free)
+        rent = Msat(0) if free else prices.rent_msat(ours.rented.in_period(unpaid), unpaid)
         lapsed = status is not None and status.state is AccountState.LAPSED
         due_at = None if lapsed or rent == 0 else ours.paid_until_at
     return RentStatus(
@@ -126,8 +132,9 @@ def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, er
         deposited_msat=Msat(sum(row.deposit_msat for row in spent)),
         proofs_passed=passed,
         proofs_failed=failed,
+        change=None if agreement is None or status is None else announced_change(purse, node, agreement, status),
         error=error,
-        outlook=outlook(agreement, ours, status, purse.clock.now()) if agreement and ours else None,
+        outlook=coming,
     )
 
 

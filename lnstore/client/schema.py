@@ -18,6 +18,15 @@ STEPS: tuple[str, ...] = (
         invitation BLOB,
         added_at INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE renewals (
+        node_id BLOB NOT NULL,
+        anchor_at INTEGER NOT NULL,
+        from_period INTEGER NOT NULL CHECK (from_period >= 0),
+        agreement BLOB NOT NULL,
+        PRIMARY KEY (node_id, anchor_at, from_period)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER renewals_are_not_changed BEFORE UPDATE ON renewals
+        BEGIN SELECT RAISE(ABORT, 'renewals are append-only'); END;
     CREATE TABLE files (
         file_id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,

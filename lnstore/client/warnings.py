@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from lnstore.client.wallet import Standing
 from lnstore_protocol import stages
 from lnstore_protocol.messages import AccountStage, AccountState, AccountStatusReply
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.stages import STATES, Transition
-from lnstore_protocol.terms import Agreement, period_at, rent_msat
+from lnstore_protocol.terms import Agreement, period_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +22,26 @@ class Outlook:
     warned: bool
 
 
-def outlook(agreement: Agreement, ours: Standing, status: AccountStatusReply | None, now: int) -> Outlook:  # RP-R1
+def outlook(  # RP-R1
+    agreement: Agreement, prices: Prices, ours: Standing, status: AccountStatusReply | None, now: int
+) -> Outlook:
     """By our own books, or by the node's word where that is worse: it may have missed a payment, or have no mercy."""
-    own = _by_our_books(agreement, ours, now)
+    own = _by_our_books(agreement, prices, ours, now)
     theirs = None if status is None else _by_the_node(status)
     return own if theirs is None else max(own, theirs, key=lambda one: (one.stage, one.warned))
 
 
-def _by_our_books(agreement: Agreement, ours: Standing, now: int) -> Outlook:
+def _by_our_books(agreement: Agreement, prices: Prices, ours: Standing, now: int) -> Outlook:
     terms = agreement.terms.terms
     unpaid = period_at(agreement.anchor_at, terms.period_seconds, ours.paid_until_at)
-    rent = rent_msat(ours.rented.in_period(unpaid), terms.period_seconds, terms.price_msat_per_gib_month)
+    owes = prices.owes(ours.rented.in_period(unpaid), unpaid)
     own = {
         "paid_until_at": ours.paid_until_at,
         "period_seconds": terms.period_seconds,
         "grace_seconds": terms.grace_seconds,
     }
-    stage = stages.NEXT_STAGE[AccountStage.ACTIVE, stages.due(owes=rent > 0, now=now, **own)]
-    coming = stages.next_transition(stage, owes=rent > 0, **own)
+    stage = stages.NEXT_STAGE[AccountStage.ACTIVE, stages.due(owes=owes, now=now, **own)]
+    coming = stages.next_transition(stage, owes=owes, **own)
     return Outlook(stage, coming, coming is not None and coming.warning_at <= now)
 
 

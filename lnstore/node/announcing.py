@@ -39,7 +39,8 @@ def change_to_announce(  # R-W27
     """
     last = Agreement.decode(account.last_agreement)
     terms = replace(offered, period_seconds=account.period_seconds, grace_seconds=account.grace_seconds)
-    if account.free or account.state is AccountState.LAPSED or account.next_period < last.from_period:
+    invited = last.terms.terms.invitation is not None  # its prices are the operator's favour, not the price sheet's
+    if invited or account.free or account.state is AccountState.LAPSED or account.next_period < last.from_period:
         return None
     if not prices_differ(last.terms.terms, terms, tolerance_percent=tolerance_percent):
         return None

@@ -35,6 +35,7 @@ from lnstore.client.rent import pay_rent
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId
 from lnstore_protocol.messages import AddCapacity, AddCapacityReply, InvoiceReply
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.terms import MONTH_SECONDS, Agreement, ChannelPolicy, Terms, rent_msat
 
 
@@ -296,7 +297,7 @@ def test_no_growth_costs_more_than_its_bytes_until_the_end_of_the_next_period(
     limit = Msat(0)
     with contextlib.suppress(InvoiceRefused):
         limit = check_growth(
-            reply, agreement=agreement(period), current_bytes=0, wanted_bytes=added, now=now, petname="node"
+            reply, prices=Prices.of([agreement(period)]), current_bytes=0, wanted_bytes=added, now=now, petname="node"
         )
     if not limit:
         return

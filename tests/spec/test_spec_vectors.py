@@ -40,7 +40,7 @@ from lnstore_protocol.frames import FrameReader
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, LightningId, Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import SAMPLE_SHARES, AccountStage, InvoiceReply
-from lnstore_protocol.prices import PriceNotAgreed, earliest_change
+from lnstore_protocol.prices import PriceNotAgreed, Prices, earliest_change
 from lnstore_protocol.receipts import Acknowledgement, Receipt, receipt_faults
 from lnstore_protocol.usages import check_usages, decode_usages
 
@@ -245,7 +245,7 @@ def _judge_reply(case: Case) -> Case:
     ).sign(NODE)
     agreement = terms.Agreement.propose(sheet, ACCOUNT, terms_of["anchor_at"])
     growth = case["op"] == "growth reply"
-    own: Any = {"agreement": agreement, "petname": "n"}
+    own: Any = {"prices": Prices.of([agreement]), "petname": "n"}
     try:
         if growth:
             current, wanted = case["capacity_bytes"], case["wanted_bytes"]
