@@ -173,7 +173,9 @@ def requests_that_need_an_account(trial: Trial) -> None:
     for cls, body in SAMPLES.items():
         if cls.__name__ in _WITHOUT_ACCOUNT:
             continue
-        values = {row.name: body[row.metadata["key"]] for row in dataclasses.fields(cls) if "key" in row.metadata}
+        values = {
+            row.name: body[row.metadata["key"]] for row in dataclasses.fields(cls) if row.metadata.get("key") in body
+        }
         payload = {"payload": b"x"} if any(row.name == "payload" for row in dataclasses.fields(cls)) else {}
         reply = link.ask(cls(**values, **payload))
         good = isinstance(reply, ErrorReply) and reply.code is ErrorCode.NO_ACCOUNT
