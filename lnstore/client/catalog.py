@@ -379,6 +379,16 @@ class Catalog:
                 ],
             )
 
+    def used_up_at(self, node_id: NodeId, t: int) -> list[ShareId]:
+        """The shares at a node that have no storage token for index `t`, each once."""
+        query = "SELECT DISTINCT share_id FROM shares WHERE node_id = ? AND token_end <= ?"
+        return [ShareId(row[0]) for row in self.rows(query, (bytes(node_id), t))]
+
+    def least_token_end(self, node_id: NodeId) -> int | None:
+        """The first index for which some share at a node has no token; None when there is no share."""
+        end: int | None = self.rows("SELECT min(token_end) FROM shares WHERE node_id = ?", (bytes(node_id),))[0][0]
+        return end
+
     def tokens_renewed(self, node_id: NodeId, share_ids: Iterable[ShareId], token_end: int) -> None:  # MB-R38
         """The node has storage tokens of these shares up to `token_end` now, for whichever files need them."""
         with self.transaction() as db:

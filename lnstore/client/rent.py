@@ -367,10 +367,10 @@ async def _judge(
 
 def _challenge(purse: Purse, node: NodeEntry, nonce: bytes, period: int, t: int) -> Challenge:  # P-W4, P-R8
     """What the proof must cover: our shares as they were when this nonce was first revealed."""
-    used_up = [share.share_id for share in purse.catalog.shares_at(node.node_id) if share.token_end <= t]
+    used_up = purse.catalog.used_up_at(node.node_id, t)
     if used_up:
         raise TokensUsedUp(
-            f"{len(set(used_up))} shares at {node.petname} can be proven no more; nothing was paid. Give them new "
+            f"{len(used_up)} shares at {node.petname} can be proven no more; nothing was paid. Give them new "
             f"tokens with: lnstore rent renew {node.petname}",
             shares=used_up,
         )
@@ -385,8 +385,8 @@ def _ids_at(purse: Purse, node: NodeEntry) -> set[bytes]:
 
 
 def _proofs_left(purse: Purse, node: NodeEntry, token_index: int) -> int | None:
-    ends = [share.token_end for share in purse.catalog.shares_at(node.node_id)]
-    return max(min(ends) - token_index, 0) if ends else None
+    end = purse.catalog.least_token_end(node.node_id)
+    return None if end is None else max(end - token_index, 0)
 
 
 def _rent_paid(node: NodeEntry, entry: PaymentEntry) -> RentPaid:

@@ -48,6 +48,7 @@ def agreement(client: Identity, anchor_at: int = ANCHOR, **changes: Any) -> Agre
         "minimum_channel_sat": 0,
         "valid_from_at": 0,
         "valid_until_at": 1 << 40,
+        "price_periods": 12,
     }
     signed = Terms(**(terms | changes)).sign(NODE)
     return Agreement.propose(signed, client, anchor_at).countersign(NODE)
