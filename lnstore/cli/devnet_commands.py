@@ -110,3 +110,52 @@ def advance(time: str, directory: Path, as_json: bool) -> None:
         print_json({"ok": True, "now_at": clock.now()})
         return
     click.echo(f"it is now {human_time(clock.now())}")
+
+
+@devnet.command()
+@click.argument("what", metavar="COMMAND")
+@click.argument("parameters", metavar="NAME=VALUE…", nargs=-1)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="The network's directory.",
+)
+@json_option
+def control(what: str, parameters: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """Steer the simulated Lightning network: blocks, clocks, daemons, faults. The answer is JSON in any case.
+
+    docs/guides/lightning.md lists the commands.
+
+    \b
+    Example:
+      lnstore devnet control fault kind=hold_payment node=client --dir /tmp/net
+      lnstore devnet control release node=client --dir /tmp/net
+    """
+    import json
+
+    from lnstore.lightning.simulated.control import SimulatedNetwork
+    from lnstore.ports import LightningRefused
+
+    given = {}
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{parameter!r} is not NAME=VALUE", param_hint="NAME=VALUE")
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+
+    async def ask() -> object:
+        return await SimulatedNetwork(directory / "lightning").call(what, **given)
+
+    try:
+        answer = run(ask)
+    except LightningRefused as refused:
+        raise click.BadParameter(refused.message, param_hint="COMMAND") from None
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(json.dumps(answer, indent=2))

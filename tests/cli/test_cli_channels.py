@@ -81,6 +81,31 @@ def test_a_channel_from_its_opening_to_its_end(own_net: RunningNet) -> None:
     assert "can be received" in lnstore("node", "channels", directory).stdout.decode()
 
 
+def test_faults_on_demand(net: RunningNet) -> None:
+    """The simulated network fails as it is told to, and says what it was told."""
+    where = ["--dir", str(net.directory)]
+    home = net.profile("faults")
+    node = (net.directory / "nodes" / "node4" / "address").read_text().strip()
+    assert lnstore("nodes", "add", node, "--petname", "four", home=home).returncode == 0
+    armed = last_json(
+        lnstore("devnet", "control", "fault", "kind=peer_down", "node=client", "peer=node4", *where, "--json")
+    )
+    assert armed["fault"] > 0
+    apart = lnstore("channel", "open", "four", "--sat", "100000", home=home)
+    assert (apart.returncode, "does not answer" in apart.stderr.decode()) == (ExitCode.PAYMENT, True)
+    assert json.loads(lnstore("devnet", "control", "clear_faults", *where).stdout) == {"cleared": 1}
+    assert lnstore("channel", "open", "four", "--sat", "100000", home=home).returncode == 0
+    for words, said in [
+        (["fault", "kind=nosuch"], "there is no fault 'nosuch'"),
+        (["nosuch"], "Unknown command"),
+        (["mine", "blocks"], "NAME=VALUE"),
+        (["mine", "blocks=0"], "from 1 to 10000"),
+    ]:
+        done = lnstore("devnet", "control", *words, *where)
+        assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+        assert said in done.stderr.decode()
+
+
 def test_what_cannot_be_understood(net: RunningNet) -> None:
     """A time, a peer and an address that are none: one sentence, the documented exit code."""
     home = net.profile("misread")
@@ -89,6 +114,7 @@ def test_what_cannot_be_understood(net: RunningNet) -> None:
         (["channel", "close", "five", "--unilateral-after", "soon"], ExitCode.USAGE, "30d"),
         (["node", "channel", "open", directory, "02ab@nowhere", "--sat", "100000"], ExitCode.USAGE, "host:port"),
         (["node", "sweep", directory, "--to", "nowhere", "--dry-run"], ExitCode.PAYMENT, "valid address"),
+        (["devnet", "control", "status", "--dir", str(home)], ExitCode.PAYMENT, "start it"),
     ]:
         done = lnstore(*words, home=home)
         assert (done.returncode, done.stdout) == (code, b""), (words, done)
