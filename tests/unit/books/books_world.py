@@ -36,7 +36,6 @@ def agreement(client: Identity, anchor_at: int = ANCHOR, **changes: Any) -> Agre
         "node_id": NodeId(NODE.public_key),
         "lightning_id": LightningId(b"\x02" * 33),
         "network": "regtest",
-        "price_periods": 1,
         "price_msat_per_gib_month": PRICE,
         "egress_msat_per_gib": EGRESS,
         "ingress_msat_per_gib": Msat(0),
