@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lnstore.errors import ExitCode, LnstoreError
-from lnstore_protocol.terms import WHOLE_PERMILLE, ChannelPolicy
+from lnstore_protocol.terms import CURRENCY, FIAT_AMOUNT, WHOLE_PERMILLE, ChannelPolicy
 
 NODE_FILE = "node.toml"
 CLIENT_FILE = "client.toml"
@@ -93,6 +93,12 @@ def _admission(value: Any) -> Admission:
         return Admission(str(value))
     except ValueError:
         raise ValueError(f"{value!r} is not one of open, invited") from None
+
+
+def _decimal(value: Any) -> str:
+    if value and (not isinstance(value, str) or not FIAT_AMOUNT.fullmatch(value) or not float(value)):
+        raise ValueError(f'{value!r} is not an amount above 0 in quotes, such as "1.50"')
+    return str(value)
 
 
 def _optional_path(value: Any) -> Path | None:
@@ -180,6 +186,27 @@ class NodeConfig(_Config):
     price_msat_per_gib_month: int = _setting(_natural, 2000, "Rent per GiB and 30 days, in msat.")
     egress_msat_per_gib: int = _setting(_natural, 1000, "Reading, per GiB, paid from an account's deposit.")
     ingress_msat_per_gib: int = _setting(_natural, 0, "Writing, per GiB. Only 0 is supported by version 1.")
+    fiat_currency: str = _setting(
+        _text,
+        "",
+        "A currency, such as EUR, that new agreements' rent is pinned to in place of price_msat_per_gib_month: the\n"
+        "price is computed from the rate when terms are made. Agreements that there are never change by a rate.",
+    )
+    fiat_per_tib_month: str = _setting(_decimal, "", 'Rent for 1 TiB and 30 days in that currency, such as "1.50".')
+    fiat_per_bitcoin: str = _setting(_decimal, "", 'The rate, if you set it yourself: what 1 bitcoin costs, "95000".')
+    fiat_rate_command: tuple[str, ...] = _setting(
+        _texts, [], "Or a command, word for word, that prints such a number and nothing else; 30 seconds are its limit."
+    )
+    fiat_rate_every: int = _setting(parse_seconds, "1h", "The command is run at most this often.")
+    fiat_rate_too_old: int = _setting(
+        parse_seconds, "2d", "With no rate for so long no new terms are offered; what was agreed goes on."
+    )
+    fiat_rate_maximum_change_percent: int = _setting(
+        _natural, 20, "A rate that jumps by more is not taken, and the log says so."
+    )
+    fiat_announce_percent: int = _setting(
+        _natural, 10, "Pinned prices are announced to change when they differ by more than this from what was agreed."
+    )
     price_periods: int = _setting(
         _natural,
         12,
@@ -252,7 +279,20 @@ class NodeConfig(_Config):
             )
         if config.refund_permille > WHOLE_PERMILLE:
             raise ConfigError(f"{directory / NODE_FILE}: refund_permille is at most {WHOLE_PERMILLE}")
+        _check_pin(config, directory / NODE_FILE)
         return config
+
+
+def _check_pin(config: NodeConfig, path: Path) -> None:
+    """ConfigError unless the settings of a pinned price are all there, or none is."""
+    rates = bool(config.fiat_per_bitcoin) + bool(config.fiat_rate_command)
+    if not config.fiat_currency and not config.fiat_per_tib_month and not rates:
+        return
+    if not CURRENCY.fullmatch(config.fiat_currency) or not config.fiat_per_tib_month or rates != 1:
+        raise ConfigError(
+            f"{path}: a pinned price needs fiat_currency (3 to 8 letters A-Z), fiat_per_tib_month, and either "
+            "fiat_per_bitcoin or fiat_rate_command"
+        )
 
 
 # --- the client -------------------------------------------------------------------------------------------------

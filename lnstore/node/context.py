@@ -15,6 +15,7 @@ from lnstore.node.binding import LightningBinding
 from lnstore.node.budget import MemoryBudget
 from lnstore.node.egress import Egress, Reader
 from lnstore.node.errors import Refusal
+from lnstore.node.fiat import FiatRate
 from lnstore.node.limits import (
     MINIMUM_BUDGET_BYTES,
     POOLED_BUFFERS,
@@ -85,7 +86,8 @@ class NodeContext:
         self.clock = clock
         self.deadlines = deadlines
         self.binding = LightningBinding(config, self.node_id, lightning)
-        self.prices = PriceSheet(config, identity)
+        self.rate = FiatRate(config, clock)
+        self.prices = PriceSheet(config, identity, self.rate)
         self.egress = Egress(books, clock)
         half = max(config.memory_budget // 2, MINIMUM_BUDGET_BYTES)
         self.incoming = MemoryBudget(half)

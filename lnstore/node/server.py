@@ -98,6 +98,7 @@ class Node:
                         self.strangers.run,
                         self.channel_watch.run,
                         self.context.egress.run,
+                        self.context.rate.run,
                         self._tidy_memory,
                     ):
                         services.start_soon(_keep_running, service)

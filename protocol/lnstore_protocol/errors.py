@@ -49,6 +49,7 @@ class ErrorCode(IntEnum):
     LIGHTNING_UNAVAILABLE = 32
     RATE_LIMITED = 33
     PRICE_NOT_AGREED = 36
+    PRICE_UNAVAILABLE = 37
     SHRINK_PLANNED = 38
     CAPACITY_IN_USE = 39
     RECORD_STALE = 40
@@ -111,6 +112,7 @@ ERROR_RULES: dict[ErrorCode, ErrorRule] = {
     ErrorCode.PRICE_NOT_AGREED: ErrorRule(
         Retry.AFTER_ACTION, "The price of that period is announced to change; sign the new terms, then pay."
     ),
+    ErrorCode.PRICE_UNAVAILABLE: ErrorRule(Retry.LATER, "The node cannot say what it costs now; ask again later."),
     ErrorCode.SHRINK_PLANNED: ErrorRule(
         Retry.AFTER_ACTION, "A smaller capacity is planned; take that back, then rent more."
     ),
