@@ -103,6 +103,17 @@ _WITHDRAWING = (
     invoices.update().where(invoices.c.label == bindparam("of"), invoices.c.pay_index.is_(None)).values(bolt11=None)
 )
 _CREDITED = invoices.update().where(invoices.c.invoice == bindparam("of")).values(pay_index=bindparam("at"))
+_NEXT_RECEIPT = (
+    select(func.coalesce(func.max(invoices.c.receipt) + 1, 0))
+    .join(accounts, accounts.c.account == invoices.c.account)
+    .where(accounts.c.account_id == bindparam("id"))
+)
+"""Receipts count on when an account is opened anew."""
+_RECEIPTED = (
+    invoices.update()
+    .where(invoices.c.label == bindparam("of"))
+    .values(receipt=bindparam("counted"), credited_at=bindparam("now"))
+)
 _CURSOR = select(pay_cursor.c.pay_index)
 _PASS = pay_cursor.update().values(pay_index=bindparam("at"))
 _ACCOUNT = ACCOUNTS.where(accounts.c.account == bindparam("of"))
@@ -178,5 +189,7 @@ def _apply(
     promised_until_at = int(connection.execute(_PROMISED, {"of": key}).scalar_one())
     done = credit(account, planned, received_msat, now, promised_until_at=promised_until_at)
     post(connection, done.entries, at=now, reference=planned.label)
+    number = connection.execute(_NEXT_RECEIPT, {"id": account.account_id}).scalar_one()
+    connection.execute(_RECEIPTED, {"of": planned.label, "counted": number, "now": now})
     connection.execute(MOVE, move_values(key, done.account))
     no_stranger(connection, key)

@@ -59,7 +59,7 @@ def agreement_key(connection: Connection, encoded: bytes) -> int:
 _ENTER = insert(agreements).on_conflict_do_nothing()
 _AGREEMENT = select(agreements.c.agreement).where(agreements.c.hash == bindparam("of"))
 
-_OF = (accounts.c.account_id == bindparam("id")) & invoices.c.pay_index.is_not(None)
+_OF = (accounts.c.account_id == bindparam("id")) & invoices.c.receipt.is_not(None)
 _JOINED = invoices.join(accounts, accounts.c.account == invoices.c.account)
 
 
@@ -79,23 +79,16 @@ _PAGE = (
         acknowledgements.c.encoded.label("acknowledgement"),
         _sum(BUYING).label("bought_msat"),
         _sum(DEPOSITING).label("deposited_msat"),
-        select(func.min(postings.c.at))
-        .where(postings.c.reference == invoices.c.label, postings.c.kind.in_(BUYING + DEPOSITING))
-        .scalar_subquery()
-        .label("credited_at"),
     )
     .select_from(
         _JOINED.join(agreements, agreements.c.agreement == invoices.c.agreement).outerjoin(
             acknowledgements, acknowledgements.c.invoice == invoices.c.invoice
         )
     )
-    .where(_OF)
-    .order_by(invoices.c.pay_index)
+    .where(_OF, invoices.c.receipt >= bindparam("first"))
+    .order_by(invoices.c.receipt)
     .limit(bindparam("limit"))
-    .offset(bindparam("first"))
 )
-"""Credited is what has a pay index, and pay indices only grow: the order in which an account's payments were credited,
-whichever of its openings they were for, never changes."""
 _MADE_UNDER = (
     select(agreements.c.encoded)
     .join(invoices, invoices.c.agreement == agreements.c.agreement)
@@ -119,15 +112,13 @@ def _credited(
     connection: Connection, account_id: AccountId, first_number: int, limit: int
 ) -> tuple[int, list[Credited]]:
     total = int(connection.execute(_COUNT, {"id": account_id}).scalar_one())
-    if first_number >= total:
-        return total, []
     rows = connection.execute(_PAGE, {"id": account_id, "limit": limit, "first": first_number}).all()
-    return total, [_one(row, account_id, number) for number, row in enumerate(rows, first_number)]
+    return total, [_one(row, account_id) for row in rows]
 
 
-def _one(row: AnyRow, account_id: AccountId, number: int) -> Credited:
+def _one(row: AnyRow, account_id: AccountId) -> Credited:
     return Credited(
-        number=number,
+        number=row.receipt,
         planned=planned_of(row, account_id),
         agreement_hash=Digest(row.agreement_hash),
         received_msat=Msat(row.bought_msat + row.deposited_msat),

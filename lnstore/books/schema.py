@@ -245,6 +245,10 @@ invoices = Table(
     Column("lost", LargeBinary, nullable=False),
     Column("bolt11", Text, nullable=True),
     Column("pay_index", _Number, nullable=True, unique=True),
+    Column("receipt", _Number, CheckConstraint("receipt >= 0"), nullable=True),
+    Column("credited_at", _Number, nullable=True),
+    CheckConstraint("(receipt IS NULL) = (credited_at IS NULL)"),
+    CheckConstraint("receipt IS NOT NULL OR pay_index IS NULL"),
     CheckConstraint("amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0"),
     CheckConstraint("amount_msat > 0 OR (bolt11 IS NULL AND pay_index IS NULL)"),
     UniqueConstraint("account", "purpose", "number", "attempt"),
@@ -258,7 +262,7 @@ Index(
     sqlite_where=(invoices.c.purpose == 1) & invoices.c.pay_index.is_(None),
 )
 
-Index("invoices_credited", invoices.c.account, invoices.c.pay_index, sqlite_where=invoices.c.pay_index.is_not(None))
+Index("invoices_receipted", invoices.c.account, invoices.c.receipt, unique=True)
 
 acknowledgements = Table(
     "acknowledgements",

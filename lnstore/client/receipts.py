@@ -102,6 +102,8 @@ def kept(catalog: Catalog, node_id: NodeId) -> list[Kept]:
 
 def own_faults(receipt: Receipt, payment: PaymentEntry | None) -> list[str]:  # RC-R7
     """How a receipt differs from our own record of the payment, a sentence each."""
+    if payment is None and receipt.given:
+        return []  # a proof at no price whose answer never arrived, or failed: never acknowledged
     if payment is None:
         return ["it is for a payment that your own books do not have"]
     if payment.open:
@@ -150,7 +152,7 @@ def lacking(catalog: Catalog, node_id: NodeId, now: int) -> list[PaymentEntry]:
 def something_to_do(catalog: Catalog, node_id: NodeId) -> bool:
     """Whether the node may have receipts that we have not, or has not taken an acknowledgement of one."""
     ((settled,),) = catalog.rows(
-        "SELECT count(*) FROM payments WHERE node_id = ? AND state = ? AND amount_msat > 0",
+        "SELECT count(*) FROM payments WHERE node_id = ? AND state = ?",
         (bytes(node_id), Outcome.SETTLED.value),
     )
     ((have, acknowledged),) = catalog.rows(
@@ -183,7 +185,7 @@ def _sign(purse: Purse, node_id: NodeId, now: int) -> list[Kept]:  # RC-W3
     """Those that are right and not acknowledged at the node yet, signed: written down before they are sent."""
     with purse.catalog.transaction() as db:
         for one in kept(purse.catalog, node_id):
-            if one.acknowledgement is None and not one.faults and not one.open:
+            if one.acknowledgement is None and one.payment is not None and not one.faults and not one.open:
                 db.execute(
                     "UPDATE receipts SET acknowledgement = ? WHERE node_id = ? AND number = ?",
                     (

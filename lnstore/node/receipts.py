@@ -17,7 +17,7 @@ _ENTRY = ShareId.SIZE + TOKEN_BYTES
 PAGE = 256
 
 
-def receipt_of(credited: Credited, node_id: NodeId) -> Receipt:  # RC-W1
+def receipt_of(credited: Credited, node_id: NodeId) -> Receipt:  # RC-W1, RC-W6
     """What the receipt for a credited invoice says."""
     planned = credited.planned
     sample = [ShareId(planned.sample[at : at + ShareId.SIZE]) for at in range(0, len(planned.sample), _ENTRY)]

@@ -273,7 +273,10 @@ class Posting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credited:
-    """A credited invoice, as its receipt tells of it (receipts.Receipt); `number` counts the account's from 0."""
+    """A credited invoice, or what was given at no price, as its receipt tells of it (receipts.Receipt).
+
+    `number` counts the account's from 0.
+    """
 
     number: int
     planned: PlannedInvoice

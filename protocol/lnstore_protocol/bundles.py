@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import AccountId, NodeId
 from lnstore_protocol.messages import InvoicePurpose
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.receipts import (
     Acknowledgement,
     Receipt,
@@ -22,7 +24,7 @@ from lnstore_protocol.receipts import (
     agreement_hash,
     receipt_faults,
 )
-from lnstore_protocol.terms import Agreement
+from lnstore_protocol.terms import GIB, Agreement, period_at
 
 HEADER = '{"lnstore_receipts": 1}'
 MAX_LINE_CHARACTERS = 32_768
@@ -171,7 +173,9 @@ class BundleCheck:
         yield from receipt_faults(receipt, list(self._agreements.values()))
         agreement = self._agreements.get(receipt.agreement_hash)
         if agreement is not None:
-            yield from _coverage_faults(series, receipt, agreement)
+            under = [one for one in self._agreements.values() if one.anchor_at == agreement.anchor_at]
+            with suppress(ValueError):  # agreements that exclude each other: receipt_faults says so
+                yield from _coverage_faults(series, receipt, agreement, Prices.of(under))
         preimage = values.get("preimage")
         if preimage is not None and sha256(preimage).digest() != receipt.payment_hash:
             yield "the preimage is not that of its payment hash"
@@ -184,7 +188,7 @@ class BundleCheck:
                 yield from acknowledgement_faults(acknowledgement, receipt, values["receipt"])
 
 
-def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement) -> Iterator[str]:
+def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement, prices: Prices) -> Iterator[str]:
     if receipt.purpose is InvoicePurpose.DEPOSIT or not receipt.served:
         return
     if series.anchor_at != agreement.anchor_at:  # opened anew after a lapse: the time between was not rented
@@ -199,8 +203,10 @@ def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement) -> 
         if until_at is not None and receipt.from_at < until_at:
             yield f"period {receipt.index} is paid twice"
         elif until_at is not None and receipt.from_at > until_at:
-            missed = -(-(receipt.from_at - until_at) // agreement.terms.terms.period_seconds)
-            yield f"no receipt covers the {missed} period{'s' if missed > 1 else ''} before period {receipt.index}"
+            first = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, until_at)
+            owed = prices.first_owed(GIB, first)
+            if owed is not None and owed < receipt.index:
+                yield f"no receipt covers period {owed}, nor any after it before period {receipt.index}"
     if covers:
         if series.covered_from_at is None:
             series.covered_from_at = receipt.from_at

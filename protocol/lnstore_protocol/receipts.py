@@ -70,7 +70,12 @@ class Receipt:
     @property
     def served(self) -> bool:
         """Whether the payment bought what its invoice was for; what came too late became deposit as a whole."""
-        return self.purpose is InvoicePurpose.DEPOSIT or self.deposited_msat < self.received_msat
+        return self.purpose is InvoicePurpose.DEPOSIT or self.deposited_msat < self.received_msat or self.given
+
+    @property
+    def given(self) -> bool:
+        """Whether it is for what the node gave at no price: no payment, but the proof is there."""
+        return self.amount_msat == 0 == self.received_msat
 
     def sign(self, node: Identity) -> bytes:  # RC-W2
         """The signed receipt: the same bytes each time. ValueError when `node` is another node."""
@@ -199,7 +204,7 @@ def _due(receipt: Receipt, agreements: Sequence[Agreement]) -> Msat:
 
 def _money_faults(receipt: Receipt, agreements: Sequence[Agreement]) -> list[str]:
     faults: list[str] = []
-    if receipt.purpose is not InvoicePurpose.DEPOSIT:
+    if receipt.purpose is not InvoicePurpose.DEPOSIT and not receipt.given:
         try:
             due = _due(receipt, agreements)
         except ValueError as exc:

@@ -148,3 +148,22 @@ async def test_acknowledgements_of_anything_else_are_refused_as_a_whole(world: W
             assert await client.refused(PutReceipts(payload=payload)) is code
         assert await client.refused(PutReceipts(payload=b"\0\5abc")) is ErrorCode.MALFORMED
         assert (await client.ask(PutReceipts(payload=b""), PutReceiptsReply)).acknowledged == 0
+
+
+async def test_what_is_given_at_no_price_has_receipts_too(world: World) -> None:  # RC-W6
+    """All amounts are 0, and the proof is there; a payment after that counts on."""
+    async with world.running() as node, world.client(node) as client:
+        agreement = await client.open_account()
+        await node.books.set_free(client.account_id, world.clock.now(), free=True)
+        given = await client.ask(AddCapacity(growth_index=0, capacity_bytes=8 * MIB), AddCapacityReply)
+        assert given.amount_msat == 0
+        data = some_bytes(20_000)
+        await client.put(data, tokens=client.tokens(node.address, data))
+        world.clock.time += PERIOD
+        proof = await client.ask(client.rent_request(node.address, await client.status()), InvoiceReply)
+        await client.deposit(5000)
+        growth, rent, deposit = receipts = await _receipts(client)
+        assert [one.given for one in receipts] == [True, True, False]
+        assert [receipt_faults(one, [agreement]) for one in receipts] == [[], [], []]
+        assert (rent.sampled, rent.payment_hash) == (1, payment_hash(proof.preimage or b""))
+        assert (growth.capacity_bytes, deposit.number) == (8 * MIB, 2)

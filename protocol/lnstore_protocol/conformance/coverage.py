@@ -19,7 +19,7 @@ _NODE_REASONS: dict[str, str] = {
     "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 S-W4 E-W4",
     "would need the node to have lost a share": "P-W9",
     "would need a period to end while nobody pays": "RP-W1 RP-W2 RP-W3 RP-W4 RP-W5 RP-W7 RP-W8 RP-R2 RP-R3 RP-R5",
-    _PERMISSION: "T-W8 M-W5 MA-R6 R-W25 R-R21 V-W1 V-W2",
+    _PERMISSION: "RC-W6 T-W8 M-W5 MA-R6 R-W25 R-R21 V-W1 V-W2",
     _CLIENT: "T-W2 T-W4 T-R3 T-W11 T-W12 T-R17 T-R21 M-R6 M-W6 M-R19 C-R10 MB-W1 F-R5 F-R7",
     _CLIENT_STATE: (
         "M-R20 MA-R2 MA-W2 MA-R9 MA-R10 MA-R11 MA-W3 MA-R15 MA-W4 MA-W5 MB-R7 MB-R17 MB-W4 MB-R24 MB-R30 MB-R32 P-W3 "

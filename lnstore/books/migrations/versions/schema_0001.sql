@@ -191,13 +191,13 @@ CREATE TABLE accounts (
 )
  STRICT;
 
-CREATE INDEX accounts_by_deposit ON accounts (deposit);
+CREATE INDEX accounts_to_bill ON accounts (look_at) WHERE look_at IS NOT NULL;
 
 CREATE UNIQUE INDEX accounts_by_id ON accounts (account_id) WHERE superseded = 0;
 
 CREATE INDEX accounts_of_holder ON accounts (account_id);
 
-CREATE INDEX accounts_to_bill ON accounts (look_at) WHERE look_at IS NOT NULL;
+CREATE INDEX accounts_by_deposit ON accounts (deposit);
 
 CREATE INDEX accounts_to_sweep ON accounts (account) WHERE state = 2 AND shares > 0;
 
@@ -217,9 +217,9 @@ CREATE TABLE postings (
 )
  STRICT;
 
-CREATE INDEX postings_by_credit ON postings (credit, posting, amount_msat);
-
 CREATE INDEX postings_by_debit ON postings (debit, posting, amount_msat);
+
+CREATE INDEX postings_by_credit ON postings (credit, posting, amount_msat);
 
 CREATE TRIGGER postings_no_update BEFORE UPDATE ON postings BEGIN SELECT RAISE(ABORT, 'postings are append-only'); END;
 
@@ -279,7 +279,11 @@ CREATE TABLE invoices (
     lost BLOB NOT NULL,
     bolt11 TEXT,
     pay_index INTEGER,
+    receipt INTEGER CHECK (receipt >= 0),
+    credited_at INTEGER,
     PRIMARY KEY (invoice),
+    CHECK ((receipt IS NULL) = (credited_at IS NULL)),
+    CHECK (receipt IS NOT NULL OR pay_index IS NULL),
     CHECK (amount_msat >= 0 AND until_at >= from_at AND capacity_bytes >= 0),
     CHECK (amount_msat > 0 OR (bolt11 IS NULL AND pay_index IS NULL)),
     UNIQUE (account, purpose, number, attempt),
@@ -292,9 +296,9 @@ CREATE TABLE invoices (
 
 CREATE INDEX invoices_by_agreement ON invoices (agreement);
 
-CREATE INDEX invoices_credited ON invoices (account, pay_index) WHERE pay_index IS NOT NULL;
-
 CREATE INDEX invoices_growing ON invoices (expires_at) WHERE purpose = 1 AND pay_index IS NULL;
+
+CREATE UNIQUE INDEX invoices_receipted ON invoices (account, receipt);
 
 CREATE TABLE holds (
     hold INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
