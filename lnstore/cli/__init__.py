@@ -68,6 +68,8 @@ class LazyGroup(click.Group):
         "repair": ("repair_commands:repair", "Store what nodes have lost elsewhere."),
         "cap": ("cap_commands:cap", "Show the capabilities of a file."),
         "delegate": ("delegate_commands:delegate", "Let others store and read on your account, within limits."),
+        "backup": ("backup_commands:backup", "Store the catalog on your nodes."),
+        "recover": ("backup_commands:recover", "Bring everything back from twelve words and a node."),
         "node": ("node_commands:node", "Set up and run a storage node."),
         "devnet": ("devnet_commands:devnet", "Run a whole network on this machine, to try things out."),
     },

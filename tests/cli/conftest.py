@@ -50,3 +50,10 @@ def own_net() -> Iterator[RunningNet]:
     """One node that nobody else has an account at or a channel to."""
     with running(1) as alone:
         yield alone
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[RunningNet]:
+    """Three nodes for one module, which may move their clock."""
+    with running(3) as three:
+        yield three

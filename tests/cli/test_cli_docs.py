@@ -62,7 +62,7 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     (tmp_path / "photos" / "one").write_bytes(os.urandom(50_000))
     run = run_shell("tar cf photos.tar photos", tmp_path)
     assert run.returncode == 0
-    first, rent, files, channels = blocks("docs/guides/client.md")
+    first, back_up, rent, files, channels = blocks("docs/guides/client.md")
     first = first.replace("~/.lightning/bitcoin/lightning-rpc", str(net.lightning_rpc))
     coding = "--needed 1 --happy 2 --total 2"
     done = run_shell(f"{first.strip()} --clock-file {net.clock_file} {coding}", tmp_path, LNSTORE_HOME=str(home))
