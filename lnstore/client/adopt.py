@@ -29,7 +29,7 @@ from lnstore_protocol.messages import (
 )
 from lnstore_protocol.receipts import NO_SAMPLE
 from lnstore_protocol.replies import read_share_list
-from lnstore_protocol.terms import period_start
+from lnstore_protocol.terms import period_at, period_start
 
 NONCES_PER_PERIOD = 4
 """How many nonces a client reveals for one period at the most: as many as a node answers (MA-R25)."""
@@ -74,6 +74,7 @@ def _enter(
     with purse.catalog.transaction() as db:
         ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
         seconds = agreement.terms.terms.period_seconds
+        rented_bytes = ours.rented.in_period(period_at(agreement.anchor_at, seconds, now))
         if status.paid_until_at > ours.paid_until_at or status.token_index > ours.next_proof:
             told.append(f"paid until {status.paid_until_at}, the backup knows of {ours.paid_until_at}")
             before = status.token_index - ours.next_proof
@@ -90,9 +91,9 @@ def _enter(
                     sampled=min(status.shares, SAMPLE_SHARES) if before > 0 else 0,
                     now=now,
                 )
-        if status.capacity_bytes != ours.capacity_bytes:
-            told.append(f"{status.capacity_bytes} bytes are rented, the backup knows of {ours.capacity_bytes}")
-        if status.capacity_bytes > ours.capacity_bytes:
+        if status.capacity_bytes != rented_bytes:
+            told.append(f"{status.capacity_bytes} bytes are rented, the backup knows of {rented_bytes}")
+        if status.capacity_bytes > rented_bytes:
             _nothing_paid(
                 db,
                 node.node_id,
@@ -100,7 +101,7 @@ def _enter(
                 index=status.growth_index - 1,
                 token_index=None,
                 times=(now, status.paid_until_at),
-                capacity_bytes=status.capacity_bytes - ours.capacity_bytes,
+                capacity_bytes=status.capacity_bytes - rented_bytes,
                 now=now,
             )
         # An abandoned challenge uses its index up; the next proof has the one after it.

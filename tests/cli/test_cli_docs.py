@@ -89,6 +89,10 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "n0: there is enough to spend already; nothing was added" in done.stdout
     assert "n0: closed together by " in done.stdout
+    backup, recovery = back_up.splitlines()
+    assert recovery.startswith("lnstore recover lnstore://")  # run by test_recovery.py, with words
+    done = run_shell(backup, tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
     original = (tmp_path / "photos.tar").read_bytes()
     assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "again.tar").read_bytes() == original
 
