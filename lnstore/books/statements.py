@@ -8,7 +8,7 @@ from lnstore.books.database import Database
 from lnstore.books.ledger import make_ledger_accounts, post
 from lnstore.books.rows import AnySelect, account_of, needed_row
 from lnstore.books.rules import EARNING, WRITE_OFF, write_off_entry
-from lnstore.books.schema import ledger_accounts, postings
+from lnstore.books.schema import holders, ledger_accounts, postings
 from lnstore.ports import Income, Posting
 from lnstore_protocol.ids import AccountId, Msat
 
@@ -61,6 +61,11 @@ class SqlLedger:
             for row in rows
         ]
 
+    async def petnames(self) -> dict[str, str]:
+        """What the operator calls accounts, by their id in hex: those that have a petname."""
+        rows = await self._database.read(lambda connection: connection.execute(_PETNAMES).all())
+        return {row.account_id.hex(): row.petname for row in rows}
+
     async def write_off(self, account_id: AccountId, now: int, *, after_seconds: int, reason: str) -> Msat:  # RC-W5
         """Take the deposit of an account that lapsed at least `after_seconds` ago as income; how much it was.
 
@@ -77,6 +82,9 @@ class SqlLedger:
             return Msat(entry.amount_msat)
 
         return await self._database.writer.write(work)
+
+
+_PETNAMES = select(holders.c.account_id, holders.c.petname).where(holders.c.petname.is_not(None))
 
 
 def _write_off_reference(account_id: AccountId) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from lnstore.cli.ledger_commands import pages
 from lnstore.ports import Books, Posting
 from lnstore_protocol.ids import Msat
 
-_COLUMNS = ("posting", "time", "kind", "debit", "credit", "amount_msat", "reference")
+_COLUMNS = ("posting", "time", "kind", "debit", "credit", "amount_msat", "reference", "petname")
 
 _PLACES = {
     "lightning": "Assets:Lightning",
@@ -41,10 +41,13 @@ async def json_lines(books: Books, from_at: int | None, until_at: int | None) ->
 async def csv_lines(books: Books, from_at: int | None, until_at: int | None) -> AsyncIterator[str]:
     """A line for each posting, after one with the columns' names; times are UTC."""
     yield _csv(_COLUMNS)
+    petnames = await books.petnames()
     async for page in pages(books, from_at, until_at):
         for one in page:
             time = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            yield _csv((one.posting_id, time, one.kind, one.debit, one.credit, one.amount_msat, one.reference))
+            sides = (side.partition(":")[2] for side in (one.debit, one.credit))
+            name = next((petnames[side] for side in sides if side in petnames), "")
+            yield _csv((one.posting_id, time, one.kind, one.debit, one.credit, one.amount_msat, one.reference, name))
 
 
 def _csv(values: Sequence[object]) -> str:
@@ -58,6 +61,7 @@ async def beancount_lines(books: Books, from_at: int | None, until_at: int | Non
     yield 'option "title" "lnstore node"'
     yield 'option "operating_currency" "SAT"'
     opened: set[str] = set()
+    petnames = await books.petnames()
     start = day(from_at) if from_at is not None else None
     before: dict[str, Msat] = {} if from_at is None else await books.balances(until_at=from_at)
     yield "1970-01-01 commodity SAT"
@@ -71,7 +75,8 @@ async def beancount_lines(books: Books, from_at: int | None, until_at: int | Non
         yield ""
         opened.update(legs)
         for place in legs:
-            yield f"1970-01-01 open {place} SAT"
+            for line in _open(place, petnames):
+                yield line
         yield f'{start} * "opening balances"'
         for place, total in legs.items():
             yield f"  {place}  {_sat(total)} SAT"
@@ -81,9 +86,16 @@ async def beancount_lines(books: Books, from_at: int | None, until_at: int | Non
             for place in (_place(one.debit), _place(one.credit)):
                 if place not in opened:
                     opened.add(place)
-                    yield f"1970-01-01 open {place} SAT"
+                    for line in _open(place, petnames):
+                        yield line
             for line in _transaction(one):
                 yield line
+
+
+def _open(place: str, petnames: Mapping[str, str]) -> list[str]:
+    petname = petnames.get(place.rpartition(":")[2].lower())
+    lines = [f"1970-01-01 open {place} SAT"]
+    return lines if petname is None else [*lines, f'  petname: "{_quoted(petname)}"']
 
 
 def _transaction(one: Posting) -> list[str]:

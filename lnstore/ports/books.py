@@ -660,6 +660,10 @@ class LedgerBooks(Protocol):
         """What was earned in each month, by kind and, with `by_account`, by account."""
         ...
 
+    async def petnames(self) -> dict[str, str]:
+        """What the operator calls accounts, by their id in hex: those that have a petname."""
+        ...
+
     async def write_off(self, account_id: AccountId, now: int, *, after_seconds: int, reason: str) -> Msat:
         """Take the deposit of an account that lapsed at least `after_seconds` ago as income; how much it was.
 

@@ -95,6 +95,7 @@ async def _fill(books: SqlBooks) -> None:
             received_msat=planned.amount_msat,
         )
         assert await books.credit(invoice, at) is not None
+    await books.name_account(ACCOUNT, 'al"ice')
     hold = await books.hold_egress(ACCOUNT, GIB, JANUARY)
     await books.settle_egress(hold, GIB // 2, JANUARY)
 
@@ -175,7 +176,7 @@ def test_income_is_by_month_kind_and_account(node: Path) -> None:
 
 def test_csv_has_a_line_for_each_posting(node: Path) -> None:
     head, *rows = csv.reader(io.StringIO(ledger("export", node).stdout))
-    assert head == ["posting", "time", "kind", "debit", "credit", "amount_msat", "reference"]
+    assert head == ["posting", "time", "kind", "debit", "credit", "amount_msat", "reference", "petname"]
     assert rows[0][1:] == [
         "2026-12-10T00:00:00Z",
         "growth",
@@ -183,6 +184,7 @@ def test_csv_has_a_line_for_each_posting(node: Path) -> None:
         f"growth:{ACCOUNT.hex()}",
         "40000",
         f"lnstore/{ACCOUNT.hex()}/capacity/0/0",
+        'al"ice',
     ]
     assert len(rows) == 7
     assert len(lines_of("export", node, "--json", "--from", "2027")) == 5
@@ -218,7 +220,9 @@ class Beancount:
                 transactions += 1
                 assert legs == 0
             else:
-                assert re.fullmatch(r'|option "\w+" "[\w ]+"|1970-01-01 commodity SAT|  posting: \d+', line), line
+                assert re.fullmatch(
+                    r'|option "\w+" "[\w ]+"|1970-01-01 commodity SAT|  petname: "al\\"ice"|  posting: \d+', line
+                ), line
         assert legs == 0
         return cls(balances, transactions)
 
