@@ -186,6 +186,8 @@ class TreeReader:
                     return self._object(body)
                 case _Item.ENTRY:
                     return self._entry(body)
+                case _:
+                    pass
         except ValueError as exc:
             raise RemoteProtocolError(f"tree: {exc}") from exc
         raise RemoteProtocolError(f"tree: an item of kind {which}")
