@@ -40,7 +40,10 @@ def change_to_announce(  # R-W27
     last = Agreement.decode(account.last_agreement)
     terms = replace(offered, period_seconds=account.period_seconds, grace_seconds=account.grace_seconds)
     invited = last.terms.terms.invitation is not None  # its prices are the operator's favour, not the price sheet's
-    if invited or account.free or account.state is AccountState.LAPSED or account.next_period < last.from_period:
+    # The books have the last two agreements at hand: both may still hold for a period that is present or unpaid.
+    present = max(period_at(account.anchor_at, account.period_seconds, now), 0)
+    waiting = min(present, account.next_period) < last.from_period
+    if invited or waiting or account.free or account.state is AccountState.LAPSED:
         return None
     if not prices_differ(last.terms.terms, terms, tolerance_percent=tolerance_percent):
         return None
@@ -50,7 +53,7 @@ def change_to_announce(  # R-W27
         if same and not prices_differ(told, terms, tolerance_percent=tolerance_percent):
             return told, account.announcement.from_period
     first = earliest_change(last, now)
-    if first > max(period_at(account.anchor_at, account.period_seconds, now), 0) + NOTICE_PERIODS:
+    if first > present + NOTICE_PERIODS:
         return None
     ends_at = period_start(account.anchor_at, account.period_seconds, first) + account.grace_seconds
     return replace(terms, valid_from_at=now, valid_until_at=ends_at), first

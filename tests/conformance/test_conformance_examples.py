@@ -18,7 +18,7 @@ from lnstore.client.profile import init_profile
 from lnstore_protocol.conformance import NodeTools, check_node
 from lnstore_protocol.conformance.curve import public_key, sign_message
 from lnstore_protocol.ids import NodeAddress
-from lnstore_protocol.terms import rent_msat
+from lnstore_protocol.prices import Prices
 
 SHIM = Path(__file__).parent / "lightning_cli.py"
 
@@ -60,7 +60,8 @@ async def test_the_example_client_does_not_overpay(
     world: NodeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that charges more than its terms gets nothing from it."""
-    monkeypatch.setattr("lnstore.node.handlers.growth.rent_msat", lambda *args: rent_msat(*args) + 1)
+    exact = Prices.growth_msat
+    monkeypatch.setattr(Prices, "growth_msat", lambda *args: exact(*args) + 1)
     file = tmp_path / "file"
     file.write_bytes(b"x")
     async with world.running() as address:

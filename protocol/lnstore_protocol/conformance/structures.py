@@ -161,7 +161,7 @@ def opening_an_account(trial: Trial) -> None:
         trial.require("MA-R3", same, "opening an account that exists gave another agreement")
 
 
-@CHECKS.on("MA-R27", "MA-W7")
+@CHECKS.on("MA-R27", "MA-W7", "R-W27")
 def renewals_that_nobody_announced(trial: Trial) -> None:
     """Where no change is announced none can be signed; a broken agreement or another account's is no renewal either."""
     tenant = open_account(trial)
