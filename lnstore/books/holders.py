@@ -13,7 +13,7 @@ from lnstore.books.database import Database
 from lnstore.books.inviting import add_holder
 from lnstore.books.ledger import balance
 from lnstore.books.rows import MOVE, account_of, current_row, move_values, needed_row
-from lnstore.books.rules import Ledger
+from lnstore.books.rules import EARNING
 from lnstore.books.schema import accounts, holders, invoices, ledger_accounts
 from lnstore.books.states import bill, first_look, owes_nothing
 from lnstore.books.strangers import no_stranger
@@ -21,9 +21,6 @@ from lnstore.ports import Account, Figures, PetnameTaken
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import period_at, period_start
-
-INCOME = (Ledger.RENT, Ledger.GROWTH, Ledger.EGRESS)
-"""The ledger accounts that together are what was earned with an account."""
 
 
 class SqlHolders:
@@ -61,6 +58,19 @@ class SqlHolders:
         """Take no writes and no money from the account any more, so that it lapses in time; or take them again."""
         return await self._change(account_id, now, blocked=int(blocked))
 
+    async def carry_on(self, account_id: AccountId, now: int) -> Account:  # R-W4
+        """Move an account that owes nothing up to the present period, as `advance` will; others stay as they are."""
+
+        def carry(connection: Connection) -> Account:
+            row = needed_row(connection, account_id)
+            account = account_of(row)
+            after = bill(account, now).account
+            # What may end in arrears is billing's: it knows whether the account could have paid.
+            carries = owes_nothing(account) and after.state is AccountState.ACTIVE
+            return _written(connection, row.account, after) if carries else account
+
+        return await self._database.writer.write(carry)
+
     async def figures(self, account_id: AccountId | None = None) -> dict[AccountId, Figures]:
         """What is added up for every account, or for one."""
         return await self._database.read(lambda connection: _figures(connection, account_id))
@@ -77,9 +87,7 @@ class SqlHolders:
             after = account_of(row)
             if now is None:
                 return after
-            moved = _after_change(before, after, now)
-            connection.execute(MOVE, move_values(row.account, moved))
-            return moved
+            return _written(connection, row.account, _after_change(before, after, now))
 
         return await self._database.writer.write(change)
 
@@ -97,15 +105,19 @@ def _moved(before: Account, after: Account, now: int) -> Account:
         current = max(0, period_at(after.anchor_at, after.period_seconds, now))
         ends_at = period_start(after.anchor_at, after.period_seconds, current + 1)
         return replace(after, paid_until_at=max(after.paid_until_at, ends_at))
-    if owes_nothing(after):
-        return bill(after, now).account
-    return after
+    return bill(after, now).account if owes_nothing(after) else after
+
+
+def _written(connection: Connection, key: int, account: Account) -> Account:
+    """The account, its state and time written down."""
+    connection.execute(MOVE, move_values(key, account))
+    return account
 
 
 _KEYS = select(ledger_accounts.c.name, (-balance(ledger_accounts.c.ledger_account)).label("earned_msat"))
 _NAMED = _KEYS.where(ledger_accounts.c.name.in_(bindparam("names", expanding=True)))
 _EVERY_INCOME = _KEYS.where(
-    func.substr(ledger_accounts.c.name, 1, func.instr(ledger_accounts.c.name, ":") - 1).in_([x.value for x in INCOME])
+    func.substr(ledger_accounts.c.name, 1, func.instr(ledger_accounts.c.name, ":") - 1).in_([x.value for x in EARNING])
 )
 
 _later = invoices.alias()
@@ -145,7 +157,7 @@ def _figures(connection: Connection, account_id: AccountId | None) -> dict[Accou
         proofs = connection.execute(_PROOFS).all()
     else:
         ids = [account_id]
-        income = _income(connection.execute(_NAMED, {"names": [ledger.of(account_id) for ledger in INCOME]}))
+        income = _income(connection.execute(_NAMED, {"names": [ledger.of(account_id) for ledger in EARNING]}))
         proofs = connection.execute(_PROOFS_OF, {"id": account_id}).all()
     counted = {row.account_id: (row.passed, row.failed) for row in proofs}
     return {of: Figures(Msat(income.get(of.hex(), 0)), *counted.get(bytes(of), (0, 0))) for of in ids}

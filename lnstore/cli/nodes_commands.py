@@ -25,33 +25,41 @@ def nodes() -> None:
 @profile_option
 @json_option
 def add(addresses: tuple[str, ...], petname: str | None, profile: Path | None, as_json: bool) -> None:
-    """Get to know the nodes at these addresses (lnstore://<node id>@host:port).
+    """Get to know the nodes at these addresses (lnstore://<node id>@host:port), or that invite you (lnsi1…).
 
     The node must hold the key in its address, prove that its Lightning key is its own, and be on your Lightning
-    daemon's network. Run it again with a new address when a node has moved.
+    daemon's network. Run it again with a new address when a node has moved. An invitation is used up by the account
+    that `lnstore rent buy` opens; it is forgotten when the node is added again without it.
 
     \b
     Example:
       lnstore nodes add lnstore://5f0c…e1@node.example.org:7460 --petname alice
+      lnstore nodes add lnsi1q…
     """
-    from lnstore.client.nodes import add_node
+    from lnstore.client.nodes import add_invited, add_node
     from lnstore_protocol.ids import NodeAddress
+    from lnstore_protocol.invitations import Invitation, is_invitation, parse_invitation
 
     if petname is not None and len(addresses) > 1:
         raise click.UsageError("--petname names one node; give one address with it")
     try:
-        parsed = [NodeAddress.parse(text) for text in addresses]
+        parsed = [parse_invitation(text) if is_invitation(text) else NodeAddress.parse(text) for text in addresses]
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="ADDRESS") from exc
 
     async def work() -> None:
         async with open_purse(profile) as purse:
-            for address in parsed:
-                node = await add_node(purse, address, petname)
-                if as_json:
-                    print_json({"ok": True, "node_id": node.node_id, "petname": node.petname, "address": str(address)})
+            for one in parsed:
+                if isinstance(one, Invitation):
+                    node = await add_invited(purse, one, petname)
                 else:
-                    click.echo(f"added {node.petname} at {address}")
+                    node = await add_node(purse, one, petname)
+                if as_json:
+                    told = {"node_id": node.node_id, "petname": node.petname, "address": str(node.address)}
+                    print_json({"ok": True, **told, "invited": isinstance(one, Invitation)})
+                else:
+                    invited = ", with its invitation" if isinstance(one, Invitation) else ""
+                    click.echo(f"added {node.petname} at {node.address}{invited}")
 
     run(work)
 

@@ -21,6 +21,7 @@ from lnstore.cli.output import (
     size_argument,
     table,
 )
+from lnstore.cli.rent_status_table import difference_sentence, print_table, status_json
 from lnstore.cli.repair_commands import carry_out_repair, diagnosis_json, diagnosis_sentence, report_repairs
 from lnstore.cli.session import chosen_nodes, load_profile, open_purse, open_session
 
@@ -357,7 +358,9 @@ def renew(nodes: tuple[str, ...], *, below: int, dry_run: bool, profile: Path | 
 @profile_option
 @json_option
 def status(audit: bool, profile: Path | None, as_json: bool) -> None:
-    """How your accounts stand, in the nodes' numbers and in your own.
+    """How your accounts stand, in the nodes' numbers, held against your own books: (!) marks where they differ.
+
+    The last line adds them up; its time is the first at which some node is to be paid.
 
     \b
     Example:
@@ -383,11 +386,7 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
             shown = rent_status_json(row, lost.get(row.node.node_id) if audit else None)
             print_json({**shown, "channel_warning": warnings.get(row.node.node_id, "")})
         return
-    table(
-        "",
-        ["node", "stage", "used", "capacity", "shares", "paid until", "rent per period", "deposit", "paid in all"],
-        [_status_row(row) for row in rows],
-    )
+    print_table(rows)
     click.echo(f"paid in all: {human_msat(sum(row.paid_msat + row.fees_msat for row in rows))}, fees included")
     for row in rows:
         if row.error:
@@ -398,8 +397,8 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
                 f"{human_time(row.status.removed_at)}; rent with: lnstore rent buy {row.node.petname} SIZE",
                 err=True,
             )
-        elif row.ours is not None and not row.agrees:
-            click.echo(f"{row.node.petname}: the node's numbers differ from your own books; ask its operator", err=True)
+        elif sentence := difference_sentence(row):
+            click.echo(sentence, err=True)
         if (shrinking := _shrinking_sentence(row)) is not None:
             click.echo(shrinking)
         if row.warning:
@@ -409,22 +408,6 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
         _report_audit(row.node, lost.get(row.node.node_id))
     for warning in warnings.values():
         click.echo(warning, err=True)
-
-
-def _status_row(row: RentStatus) -> list[str]:
-    if row.status is None:
-        return [row.node.petname, "no answer" if row.error else "no account", *[""] * 7]
-    return [
-        row.node.petname,
-        row.outlook.stage.name.lower() if row.outlook else row.status.state.name.lower(),
-        human_bytes(row.status.used_bytes),
-        human_bytes(row.status.capacity_bytes),
-        f"{row.status.shares:,}",
-        human_time(row.status.paid_until_at),
-        human_msat(row.rent_msat_per_period),
-        human_msat(row.status.deposit_msat),
-        human_msat(row.paid_msat + row.fees_msat),
-    ]
 
 
 def _shrinking_sentence(row: RentStatus) -> str | None:
@@ -445,35 +428,7 @@ def _report_audit(node: NodeEntry, lost: list[LostShare] | None) -> None:
 
 def rent_status_json(row: RentStatus, lost: list[LostShare] | None) -> dict[str, Any]:
     """What `rent status --json` prints for a node; `lost` only with --audit."""
-    shown: dict[str, Any] = {
-        "node": row.node.petname,
-        "node_id": row.node.node_id,
-        "state": row.status.state.name.lower() if row.status else None,
-        "stage": row.outlook.stage.name.lower() if row.outlook else None,
-        "next_stage": row.outlook.coming.stage.name.lower() if row.outlook and row.outlook.coming else None,
-        "next_stage_at": row.outlook.coming.at if row.outlook and row.outlook.coming else None,
-        "warning_at": row.outlook.coming.warning_at if row.outlook and row.outlook.coming else None,
-        "warning": row.warning,
-        "capacity_bytes": row.status.capacity_bytes if row.status else None,
-        "shrink_to_bytes": row.status.shrink_to_bytes if row.status else None,
-        "shrink_period": row.status.shrink_period if row.status else None,
-        "used_bytes": row.status.used_bytes if row.status else None,
-        "shares": row.status.shares if row.status else None,
-        "deposit_msat": row.status.deposit_msat if row.status else None,
-        "paid_until_at": row.status.paid_until_at if row.status else None,
-        "ingress_bytes": row.status.ingress_bytes if row.status else None,
-        "egress_bytes": row.status.egress_bytes if row.status else None,
-        "removed_at": row.status.removed_at if row.status else None,
-        "shares_in_catalog": row.shares_in_catalog,
-        "bytes_in_catalog": row.bytes_in_catalog,
-        "rent_msat_per_period": row.rent_msat_per_period,
-        "next_due_at": row.next_due_at,
-        "paid_msat": row.paid_msat,
-        "fees_msat": row.fees_msat,
-        "agrees": row.agrees,
-        "change": change_json(row.change),
-        "error": row.error,
-    }
+    shown = {**status_json(row), "change": change_json(row.change)}
     if lost is not None:
         shown["lost"] = [{"share_id": share.share_id, "why": share.why.value} for share in lost]
     return shown

@@ -101,6 +101,7 @@ def _check_invited(terms: Terms, invitation: Invitation | None, petname: str) ->
         (price is not None and terms.price_msat_per_gib_month > price)
         or (egress is not None and terms.egress_msat_per_gib > egress)
         or (most is not None and terms.maximum_capacity_bytes < most)
+        or (invitation.price_periods or 0) > terms.price_periods
     ):
         raise NodeUntrusted(f"the terms of {petname} are worse than its invitation says; ask its operator")
 

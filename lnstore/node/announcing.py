@@ -31,15 +31,17 @@ def prices_differ(before: Terms, after: Terms, *, tolerance_percent: int) -> boo
 
 
 def change_to_announce(  # R-W27
-    account: Account, offered: Terms, now: int, *, tolerance_percent: int
+    account: Account, offered: Terms, now: int, *, tolerance_percent: int, invited_for_good: bool = True
 ) -> tuple[Terms, int] | None:
     """The terms and the first period of the change that the account is to be told of; None for none.
 
+    The prices of an invitation stay for good, unless it was made for a number of periods (`invited_for_good` False).
     What it was told of already stays as it is while the prices are still within the tolerance of that.
     """
     last = Agreement.decode(account.last_agreement)
     terms = replace(offered, period_seconds=account.period_seconds, grace_seconds=account.grace_seconds)
-    invited = last.terms.terms.invitation is not None  # its prices are the operator's favour, not the price sheet's
+    # Its prices are the operator's favour, not the price sheet's.
+    invited = invited_for_good and last.terms.terms.invitation is not None
     # The books have the last two agreements at hand: both may still hold for a period that is present or unpaid.
     present = max(period_at(account.anchor_at, account.period_seconds, now), 0)
     waiting = min(present, account.next_period) < last.from_period
@@ -69,7 +71,13 @@ async def announce_changes(node: NodeContext, account: Account) -> Account:  # R
         offered = node.prices.current(node.binding.require(), now).terms
     except Refusal:
         return account
-    change = change_to_announce(account, offered, now, tolerance_percent=node.prices.tolerance_percent)
+    change = change_to_announce(
+        account,
+        offered,
+        now,
+        tolerance_percent=node.prices.tolerance_percent,
+        invited_for_good=await _invited_for_good(node, account),
+    )
     told = account.announcement
     if change is None:
         return account if told is None else await node.books.announce(account.account_id, None)
@@ -87,3 +95,10 @@ async def announce_changes(node: NodeContext, account: Account) -> Account:  # R
     return await node.books.announce(
         account.account_id, Announcement(terms=signed.encoded, from_period=first, announced_at=now)
     )
+
+
+async def _invited_for_good(node: NodeContext, account: Account) -> bool:
+    """Whether the account's prices are those of an invitation that says nothing of periods."""
+    invited_by = Agreement.decode(account.last_agreement).terms.terms.invitation
+    invitation = None if invited_by is None else await node.books.invitation(invited_by)
+    return invitation is None or invitation.price_periods is None

@@ -49,6 +49,7 @@ class PriceSheet:
             egress_msat_per_gib=terms.egress_msat_per_gib if egress is None else egress,
             fiat_currency=terms.fiat_currency if price is None else "",
             fiat_per_tib_month=terms.fiat_per_tib_month if price is None else "",
+            price_periods=invitation.price_periods or terms.price_periods,
             minimum_capacity_bytes=min(terms.minimum_capacity_bytes, most),
             maximum_capacity_bytes=most,
         ).sign(self._identity)

@@ -230,6 +230,7 @@ class Invitation:
     maximum_capacity_bytes: int | None = None
     price_msat_per_gib_month: Msat | None = None
     egress_msat_per_gib: Msat | None = None
+    price_periods: int | None = None
     revoked_at: int | None = None
     used_at: int | None = None
     used_by: AccountId | None = None
@@ -411,6 +412,10 @@ class AccountAdmin(Protocol):
 
     async def set_blocked(self, account_id: AccountId, now: int, *, blocked: bool) -> Account:
         """Take no writes and no money from the account any more, so that it lapses in time; or take them again."""
+        ...
+
+    async def carry_on(self, account_id: AccountId, now: int) -> Account:
+        """Move an account that owes nothing up to the present period, as `advance` will; others stay as they are."""
         ...
 
     async def figures(self, account_id: AccountId | None = None) -> dict[AccountId, Figures]:

@@ -33,6 +33,7 @@ class Invitation:
     maximum_capacity_bytes: int | None = None
     price_msat_per_gib_month: Msat | None = None
     egress_msat_per_gib: Msat | None = None
+    price_periods: int | None = None
     encoded: bytes = field(default=b"", repr=False, compare=False)
     """The signed map, once it is signed."""
 
@@ -78,6 +79,11 @@ class Invitation:
         return invitation
 
 
+def is_invitation(text: str) -> bool:
+    """Whether the text is meant as an invitation, right or wrong."""
+    return text.strip().lower().startswith(f"{PREFIX}1")
+
+
 def parse_invitation(text: str) -> Invitation:  # RA-R2
     """The invitation in `text`; ValueError says what is wrong, without the text."""
     _, encoded = bech32m.decode(text, (PREFIX,), what="invitation", version=VERSION)
@@ -95,4 +101,5 @@ _INVITATION: Table = {
     4: ("secret", InvitationSecret),
     5: ("egress_msat_per_gib", int),
     6: ("expires_at", int),
+    7: ("price_periods", int),
 }

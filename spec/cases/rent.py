@@ -81,7 +81,7 @@ def structure_cases() -> list[Case]:
         4: key("secret")[:16],
         6: NOW + 604_800,
     }
-    granted = {1: 20 << 30, 3: 0, 5: 0}
+    granted = {1: 20 << 30, 3: 0, 5: 0, 7: 12}
     valid: list[tuple[str, str, str]] = [
         ("terms", "terms", signed.encoded.hex()),
         ("terms with an unknown odd key, under the signature", "terms", _signed(bare | {97: [[[0]]]}, "terms", NODE)),

@@ -216,6 +216,7 @@ def _structures() -> dict[str, list[bytes]]:
         maximum_capacity_bytes=1 << 34,
         price_msat_per_gib_month=Msat(0),
         egress_msat_per_gib=Msat(1000),
+        price_periods=12,
     )
     return {
         "terms": [terms.encoded, replace(terms.terms, invitation=invitation.invitation_id).sign(NODE).encoded],
@@ -225,7 +226,7 @@ def _structures() -> dict[str, list[bytes]]:
         "receipt": [_receipt(proposed)],
         "acknowledgement": [Acknowledgement.of(_receipt(proposed), 1_700_000_300).sign(ACCOUNT)],
         "invitation": [
-            replace(invitation, price_msat_per_gib_month=None, egress_msat_per_gib=None).sign(NODE).encoded,
+            replace(invitation, price_msat_per_gib_month=None, price_periods=None).sign(NODE).encoded,
             invitation.sign(NODE).encoded,
         ],
     }

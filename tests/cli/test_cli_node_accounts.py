@@ -1,0 +1,119 @@
+"""`lnstore node accounts`, `node invite`, `node invitations`: called in this process, on a node's directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from books_world import GIB, World, growth
+from click.testing import CliRunner
+
+from lnstore.books import SqlBooks
+from lnstore.cli import cli
+from lnstore.node.accounting import AccountUnfit, AccountUnknown
+from lnstore.node.directory import init_node
+from lnstore_protocol.invitations import parse_invitation
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """A node with one account that has rented a GiB and one that has nothing."""
+    directory = tmp_path / "node"
+    init_node(directory, listen_port=7460)
+
+    async def fill() -> None:
+        async with SqlBooks.open(directory / "books.db") as books:
+            world = World(books)
+            account = await world.opened()
+            await world.pay(growth(account, GIB, account.anchor_at, account.anchor_at + account.period_seconds))
+            await world.opened()
+
+    trio.run(fill)
+    return directory
+
+
+def said(*words: object) -> str:
+    """What a command prints; its error is raised."""
+    result = CliRunner().invoke(cli, ["node", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def told(*words: object) -> list[Any]:
+    return [json.loads(line) for line in said(*words, "--json").splitlines()]
+
+
+def test_accounts_are_listed_without_a_word_more(node: Path) -> None:
+    printed = said("accounts", node)
+    assert "1.0 GiB" in printed
+    assert printed == said("accounts", "list", node)
+    first, second = told("accounts", node)
+    assert (first["capacity_bytes"], first["income_msat"], first["state"]) == (GIB, 1000, "active")
+    assert (second["capacity_bytes"], second["free"], second["blocked"]) == (0, False, False)
+
+
+def test_an_account_is_named_limited_freed_and_blocked(node: Path) -> None:
+    account_id = told("accounts", node)[0]["account_id"]
+    assert said("accounts", "name", node, account_id[:8], "alice").startswith("alice: active")
+    assert "at most 5.0 MiB" in said("accounts", "quota", node, "alice", "5MiB")
+    assert told("accounts", "free", node, "alice")[0]["free"] is True
+    assert "blocked, free" in said("accounts", "block", node, "alice")
+    shown = said("accounts", "show", node, "alice")
+    for line in ("quota:", "5.0 MiB", "blocked, free", "0 passed, 0 failed", account_id):
+        assert line in shown
+    (one,) = told("accounts", "show", node, account_id[:4])
+    assert (one["petname"], one["quota_bytes"], one["price_msat_per_gib_month"]) == ("alice", 5 << 20, 0)
+    said("accounts", "unblock", node, "alice")
+    said("accounts", "free", node, "alice", "--off")
+    said("accounts", "quota", node, "alice")
+    (one,) = told("accounts", "show", node, "alice")
+    assert (one["quota_bytes"], one["free"], one["blocked"]) == (None, False, False)
+    other = told("accounts", node)[1]["account_id"]
+    with pytest.raises(AccountUnfit, match="another account"):
+        said("accounts", "name", node, other[:8], "alice")
+    with pytest.raises(AccountUnknown):
+        said("accounts", "block", node, "bob")
+    said("accounts", "name", node, "alice")
+    assert told("accounts", node)[0]["petname"] is None
+
+
+def test_a_key_is_allowed(node: Path) -> None:
+    assert said("accounts", "allow", node, "ab" * 32) == "allowed\n"
+    assert told("accounts", "allow", node, "ab" * 32) == [{"ok": True, "account_id": "ab" * 32, "new": False}]
+    assert "already" in said("accounts", "allow", node, "ab" * 32)
+    with pytest.raises(AccountUnfit):
+        said("accounts", "allow", node, "alice")
+
+
+def test_all_is_exported_for_programs(node: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(said("accounts", "export", node))))
+    exported = json.loads(said("accounts", "export", node, "--format", "json"))
+    assert exported == json.loads(said("accounts", "export", node, "--json"))
+    assert [row["account_id"] for row in rows] == [row["account_id"] for row in exported]
+    assert (rows[0]["capacity_bytes"], rows[0]["petname"]) == (str(GIB), "")
+
+
+def test_invitations_are_made_listed_and_taken_back(node: Path) -> None:
+    assert "nobody was invited" in said("invitations", node)
+    text = said("invite", node, "--free", "--capacity", "50GiB", "--name", "alice", "--periods", "12").strip()
+    invitation = parse_invitation(text)
+    assert (invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib) == (0, 0)
+    assert (invitation.maximum_capacity_bytes, invitation.price_periods) == (50 << 30, 12)
+    (made,) = told("invite", node, "--price", "5", "--expires", "1h")
+    assert parse_invitation(made["invitation"]).price_msat_per_gib_month == 5
+    printed = said("invitations", node)
+    assert "alice" in printed
+    assert printed.count("open") == 2
+    assert invitation.secret.hex() not in printed
+    (withdrawn,) = told("invitations", node, "--revoke", invitation.invitation_id.hex()[:16])
+    assert withdrawn["revoked_at"] is not None
+    assert "withdrawn" in said("invitations", node)
+    assert text not in (node / "books.db").read_bytes().decode("latin-1")
+    result = CliRunner().invoke(cli, ["node", "invite", str(node), "--free", "--price", "1"])
+    assert "--free names both prices" in result.output
+    assert result.exit_code == 2
