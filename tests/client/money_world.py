@@ -68,6 +68,8 @@ from lnstore_protocol.messages import (
     OpenAccountReply,
     PutReceipts,
     PutReceiptsReply,
+    RenewAgreement,
+    RenewAgreementReply,
     Request,
     RequestInvoice,
     TermsReply,
@@ -456,6 +458,9 @@ class HonestNode:
                 reply = OpenAccountReply(agreement=self.account.agreement.encoded)
             case AccountStatus():
                 reply = self._status()
+            case RenewAgreement(agreement=encoded):
+                signed = Agreement.decode(encoded).countersign(self.identity)
+                reply = RenewAgreementReply(agreement=signed.encoded)
             case AddCapacity():
                 reply = await self._grow(message)
             case RequestInvoice(purpose=InvoicePurpose.DEPOSIT):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from money_town import CLIENT, GRACE, MIB, PERIOD, Life, Town
 from node_world import World
 
+from lnstore.cli import cli
 from lnstore.client.agreements import prices_of
 from lnstore.client.money_errors import TermsRefused
+from lnstore.client.profile import init_profile
 from lnstore.client.purse import Purse
 from lnstore.client.renewing import Comparison, find_change, sign_change
 from lnstore.client.rent_status import RentStatus, rent_status
@@ -204,6 +208,43 @@ def test_a_price_beyond_the_limits_is_not_signed(market: Market) -> None:  # R-R
     assert market.run("agree") == TermsRefused.__name__
     assert "maximum_msat_per_gib_month" in market.last.said
     assert market.look().change is not None
+
+
+def test_the_command_line_shows_and_signs(market: Market, tmp_path: Path) -> None:  # R-R28
+    """A profile of its own at the same node: shown, refused at the prompt and with --json, signed with --yes, once."""
+    profile = tmp_path / "profile"
+    init_profile(
+        profile,
+        lightning_rpc=str(market.simulation.path("client")),
+        maximum_msat_per_gib_month=10**12,
+        channel_periods=1,
+    )
+
+    def lnstore(*words: str, answer: str = "") -> Result:
+        result = CliRunner().invoke(cli, [*words, "--profile", str(profile)], input=answer)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result
+
+    lnstore("nodes", "add", str(market.address), "--petname", "shop")
+    quoted = lnstore("rent", "quote", "2MiB")
+    assert "2 periods" in quoted.output
+    lnstore("rent", "buy", "shop", "2MiB")
+    assert "nothing to sign" in lnstore("rent", "agree", "shop").output
+    assert json.loads(lnstore("rent", "agree", "shop", "--json").output) == {
+        "node": "shop",
+        "change": None,
+        "signed": False,
+    }
+    market.set(price_msat_per_gib_month=3 * 10**9)
+    assert "lnstore rent agree shop" in lnstore("rent", "status").output
+    assert json.loads(lnstore("rent", "status", "--json").stdout)["change"]["price_msat_per_gib_month"] == 3 * 10**9
+    refused = lnstore("rent", "agree", "shop", answer="n\n").output
+    assert "rent per GiB and 30 days" in refused
+    assert "nothing was signed" in refused
+    shown = json.loads(lnstore("rent", "agree", "shop", "--json").output)
+    assert (shown["signed"], shown["change"]["price_msat_per_gib_month_before"]) == (False, 10**9)
+    assert "signed; these prices hold" in lnstore("rent", "agree", "shop", answer="y\n").output
+    assert "nothing to sign" in lnstore("rent", "agree", "shop", "--yes").output
 
 
 # --- the node, request by request -------------------------------------------------------------------------------------
