@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from lnstore.cli import ledger_commands, node_account_commands, node_channel_commands, node_receipt_commands
+from lnstore.cli import (
+    ledger_commands,
+    node_account_commands,
+    node_channel_commands,
+    node_invitation_commands,
+    node_receipt_commands,
+)
 from lnstore.cli.output import json_option, pairs, print_json, run
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
@@ -26,8 +32,8 @@ for _command in (
     ledger_commands.ledger,
     node_receipt_commands.receipts,
     node_account_commands.accounts,
-    node_account_commands.invite,
-    node_account_commands.invitations,
+    node_invitation_commands.invite,
+    node_invitation_commands.invitations,
 ):
     node.add_command(_command)
 

@@ -15,7 +15,6 @@ from lnstore.ports import Account, Books, Figures
 from lnstore.ports import Invitation as Invited
 from lnstore_protocol.ids import AccountId, InvitationId, InvitationSecret, NodeAddress, NodeId
 from lnstore_protocol.invitations import Invitation
-from lnstore_protocol.terms import Agreement
 
 MAX_PETNAME = 64
 SHORTEST_PREFIX = 4
@@ -112,11 +111,6 @@ def check_petname(petname: str) -> str:
             f"{petname!r} cannot be a name; use 1 to {MAX_PETNAME} printable characters without blanks, / and @"
         )
     return petname
-
-
-def agreed_price(account: Account) -> int:
-    """The rent that the account's agreement says, whatever the operator takes, in msat per GiB and 30 days."""
-    return Agreement.decode(account.agreement).terms.terms.price_msat_per_gib_month
 
 
 # --- invitations ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from lnstore_protocol.ids import AccountId, InvitationSecret, Msat, ShareId
 from lnstore_protocol.invitations import Invitation, parse_invitation
 from lnstore_protocol.messages import (
     AccountState,
+    AccountStatusReply,
     AddCapacity,
     AddCapacityReply,
     DropShares,
@@ -226,3 +228,30 @@ async def test_a_node_that_does_not_run_invites_to_what_its_settings_say(tmp_pat
         nowhere = replace(world.config, listen_port=0)
         with pytest.raises(accounting.AccountUnfit, match="start it first"):
             await accounting.invite(nowhere, books, valid_seconds=60)
+
+
+def _is_past(period: int, status: AccountStatusReply) -> bool:
+    return status.next_period > period
+
+
+@pytest.mark.parametrize("periods", [None, 3])
+async def test_an_invitations_prices_stay_for_good_or_for_its_periods(world: World, periods: int | None) -> None:
+    """Then the node's usual ones are announced, and hold once they are signed."""
+    async with world.running() as node, world.client(node) as client:
+        invitation = await _invited(world, node, price_msat_per_gib_month=7, price_periods=periods)
+        signed = await _terms(client, invitation.secret)
+        await client.ask(await _open(client, signed, invitation.secret), OpenAccountReply)
+        client.daemon.pay((await _grow(client, 64 * MIB)).bolt11)
+        await client.until(lambda now: now.capacity_bytes)
+        for period in (1, 2):
+            world.clock.time += PERIOD
+            await node.bill()
+            reply = await client.ask(client.rent_request(node.address, await client.status()), InvoiceReply)
+            client.daemon.pay(reply.bolt11)
+            await client.until(partial(_is_past, period))
+        status = await client.status()
+        assert (status.announced_terms is None) is (periods is None)
+        if status.announced_terms is not None:
+            announced = SignedTerms.decode(status.announced_terms).terms
+            assert announced.price_msat_per_gib_month == world.config.price_msat_per_gib_month
+            assert announced.invitation is None

@@ -20,13 +20,16 @@ _NODE_REASONS: dict[str, str] = {
     "would need the node to have lost a share": "P-W9",
     "would need a period to end while nobody pays": "RP-W1 RP-W2 RP-W3 RP-W4 RP-W5 RP-W7 RP-W8 RP-R2 RP-R3 RP-R5",
     "would need the node's operator to change prices": "R-W26 R-W28 R-W29 R-W30 MA-R28",
+    "would need the node's operator to decide about the account": (
+        "RA-W1 RA-W2 RA-W3 RA-W4 RA-W5 RA-W6 RA-W7 RA-W8 RA-W9 RA-R3 RA-R4 RA-R5 RA-R7"
+    ),
     _PERMISSION: "RC-W6 T-W8 M-W5 MA-R6 R-W25 R-R21 V-W1 V-W2",
     _CLIENT: "T-W2 T-W4 T-R3 T-W11 T-W12 T-R17 T-R21 M-R6 M-W6 M-R19 C-R10 MB-W1 F-R5 F-R7",
     _CLIENT_STATE: (
         "M-R20 MA-R2 MA-W2 MA-R9 MA-R10 MA-R11 MA-W3 MA-R15 MA-W4 MA-W5 MB-R7 MB-R17 MB-W4 MB-R24 MB-R30 MB-R32 P-W3 "
         "P-W4 P-W5 P-W6 P-R8 P-R11 P-R12 P-R15 R-W1 R-R5 R-R7 R-R15 R-W12 R-W13 R-R20 R-R22 R-R24 R-R25 E-R1 E-R2 E-R3 "
         "MB-W5 MB-R37 MB-R38 E-R4 E-R5 E-R6 V-W3 V-W4 V-W5 RC-R7 RC-W3 RP-R1 RP-R4 RP-R6 RP-W6 RP-W9 "
-        "MA-W8 MA-R26 MA-R29 R-R26 R-R27 R-R28 R-R29"
+        "MA-W8 MA-R26 MA-R29 R-R26 R-R27 R-R28 R-R29 RA-R1 RA-R2 RA-R6 RA-R8 RA-R9 RA-R10 RA-R11"
     ),
     _FILES: "F-W1 F-W2 F-R1 F-R2 F-R3 F-W3 F-W4 F-W5 F-R4 F-R6 F-W6 F-W7 F-R8 F-R9 F-R10 F-R11 F-R12 F-W8 F-R13 F-R14 "
     "F-R15 F-R16 F-R17 RC-W4 RC-R8",
