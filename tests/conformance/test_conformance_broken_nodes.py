@@ -42,8 +42,9 @@ from lnstore_protocol.messages import (
     RequestInvoice,
     TermsReply,
 )
+from lnstore_protocol.prices import Prices
 from lnstore_protocol.proofs import fold
-from lnstore_protocol.terms import SignedTerms, rent_msat
+from lnstore_protocol.terms import SignedTerms
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 Break = Callable[[NodeWorld, pytest.MonkeyPatch], None]
@@ -169,12 +170,14 @@ def forgets_a_put_after_a_restart(world: NodeWorld, _patch: pytest.MonkeyPatch) 
 
 @defect("R-W8")
 def charges_a_growth_over_its_terms(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("lnstore.node.handlers.growth.rent_msat", lambda *args: rent_msat(*args) + 1)
+    right = Prices.growth_msat
+    patch.setattr(Prices, "growth_msat", lambda *args: Msat(right(*args) + 1))
 
 
 @defect("R-W17")
 def charges_rent_over_its_terms(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("lnstore.node.handlers.rent.rent_msat", lambda *args: rent_msat(*args) * 2)
+    right = Prices.rent_msat
+    patch.setattr(Prices, "rent_msat", lambda *args: Msat(right(*args) * 2))
 
 
 @defect("R-W15")
