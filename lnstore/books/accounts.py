@@ -211,6 +211,7 @@ def _leave(connection: Connection, account_id: AccountId, now: int, refund_permi
     if account.left_at is not None:
         return account
     done = leaving(account, now, refund_permille)
+    make_ledger_accounts(connection, [name for entry in done.entries for name in (entry.debit, entry.credit)])
     post(connection, done.entries, at=now, reference=f"leave/{row.account}")
     connection.execute(MOVE, move_values(row.account, done.account))
     return done.account

@@ -24,15 +24,20 @@ from lnstore.books.database import Database
 from lnstore.books.rows import ACCOUNTS
 from lnstore.books.rules import growth_window
 from lnstore.books.schema import leases, unleased
+from lnstore.books.states import shrunk_for
+from lnstore.client.capacity import Shrink, rented
 from lnstore.ports import Account, BooksRefused, Invoice, NewLease, PlannedInvoice
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, ShareId
+from lnstore_protocol.ids import AccountId, Msat, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.terms import refund_msat
 
 Result = TypeVar("Result")
 
 START = 1_000_000
+PRICE = Msat(2_592_000 * GIB // 100)
+"""A byte and 100 seconds cost 1 msat."""
 CLIENTS = [Identity(bytes(31) + bytes([seed])) for seed in (10, 11)]
 SHARES = range(5)
 clients = st.sampled_from(range(len(CLIENTS)))
@@ -61,6 +66,10 @@ class BooksMachine(RuleBasedStateMachine):
         self.bought: dict[AccountId, int] = {}  # byte seconds, since the account was last opened
         self.consumed: dict[AccountId, int] = {}
         self.lapsed: set[AccountId] = set()
+        self.growths: dict[AccountId, list[tuple[int, int]]] = {}  # what the client paid for, as its own books have it
+        self.shrinks: dict[AccountId, list[Shrink]] = {}
+        self.openings: dict[AccountId, int] = {}
+        self.opening_of: dict[str, int] = {}
 
     @initialize(furnished=st.sampled_from([2, 2, 1, 0]))
     def start(self, furnished: int) -> None:
@@ -127,21 +136,33 @@ class BooksMachine(RuleBasedStateMachine):
     @rule(client=clients)
     def open_account(self, client: int) -> None:
         before = self.account(client)
-        account = self.run(lambda: self.books.open_account(agreement(CLIENTS[client], self.now), self.now))
+        account = self.run(
+            lambda: self.books.open_account(
+                agreement(CLIENTS[client], self.now, price_msat_per_gib_month=PRICE), self.now
+            )
+        )
         if before is None or before.state is AccountState.LAPSED:
             assert (account.state, account.capacity_bytes, account.anchor_at) == (AccountState.ACTIVE, 0, self.now)
             assert before is None or account.deposit_msat == before.deposit_msat
             self.leases[account.account_id] = set()
             self.bought[account.account_id] = self.consumed[account.account_id] = 0
             self.lapsed.discard(account.account_id)
+            self.growths[account.account_id], self.shrinks[account.account_id] = [], []
+            self.openings[account.account_id] = self.openings.get(account.account_id, 0) + 1
         else:
             assert account == before
 
     def plan(self, planned: PlannedInvoice) -> None:
         try:
             self.plans.append(self.run(lambda: self.books.plan_invoice(planned)))
+            self.opening_of[planned.label] = self.openings[planned.account_id]
         except BooksRefused as exc:
-            assert exc.code in {ErrorCode.LAPSED, ErrorCode.IN_GRACE, ErrorCode.PERIOD_REFUSED}  # noqa: PT017
+            assert exc.code in {  # noqa: PT017
+                ErrorCode.LAPSED,
+                ErrorCode.IN_GRACE,
+                ErrorCode.PERIOD_REFUSED,
+                ErrorCode.SHRINK_PLANNED,
+            }
 
     @precondition(lambda self: self.bought)
     @rule(client=clients, purpose=st.sampled_from(InvoicePurpose), amount=st.integers(1, 3_000))
@@ -171,7 +192,10 @@ class BooksMachine(RuleBasedStateMachine):
         if account is not None and account.capacity_bytes:
             label = f"rent/{client}/{account.anchor_at}/{account.next_period}"
             if all(plan.label != label for plan in self.plans):
-                self.plan(rent(account, label=label))
+                planned = rent(shrunk_for(account, account.next_period), label=label)
+                ours = rented(self.growths[account.account_id], self.shrinks[account.account_id])
+                assert planned.capacity_bytes <= ours.in_period(planned.index), "no client pays more than it computes"
+                self.plan(planned)
 
     def ask_for_a_deposit(self, client: int, amount: int) -> None:
         if (account := self.account(client)) is None:
@@ -196,7 +220,13 @@ class BooksMachine(RuleBasedStateMachine):
     def pay(self, data: st.DataObject, over: int, gap: int) -> None:
         planned = data.draw(st.sampled_from(self.payable()))
         index = (self.daemon[-1].pay_index or 0) + gap if self.daemon else gap
+        self.pays(planned, index, over)
+
+    def pays(self, planned: PlannedInvoice, index: int, over: int) -> None:
         self.daemon.append(paid(planned, index, received_msat=planned.amount_msat + over, now=self.now))
+        of = planned.account_id
+        if planned.purpose is InvoicePurpose.CAPACITY and self.opening_of[planned.label] == self.openings[of]:
+            self.growths[of].append((planned.index, planned.capacity_bytes))
 
     def payable(self) -> list[PlannedInvoice]:
         """What the daemon takes money for: it takes no second payment of an invoice."""
@@ -209,7 +239,7 @@ class BooksMachine(RuleBasedStateMachine):
         """Everything that is owed is paid and collected."""
         for planned in self.payable():
             index = (self.daemon[-1].pay_index or 0) + 1 if self.daemon else 1
-            self.daemon.append(paid(planned, index, received_msat=planned.amount_msat + over, now=self.now))
+            self.pays(planned, index, over)
         while self.collected < len(self.daemon):
             self.collect(None)
 
@@ -246,19 +276,23 @@ class BooksMachine(RuleBasedStateMachine):
     @rule(
         seconds=st.sampled_from([1, 50, 50, 50, GRACE - 1, GRACE - 1, GRACE, PERIOD - 1, PERIOD, PERIOD + GRACE]),
         advancing=st.sampled_from([True, True, False]),
+        statement=cuts,
     )
-    def time_passes(self, seconds: int, *, advancing: bool) -> None:
+    def time_passes(self, seconds: int, *, advancing: bool, statement: int | None) -> None:
         for account in self.run(self.books.accounts):
             until = min(self.now + seconds, account.paid_until_at)
             self.consumed[account.account_id] += account.capacity_bytes * max(0, until - self.now)
         self.now += seconds
         if advancing:
-            self.advance()
+            self.advance(statement)
 
-    def advance(self) -> None:
+    def advance(self, statement: int | None) -> None:
+        """Bill; a power cut in the middle of it leaves everything to the next pass."""
         before = {account.account_id: account for account in self.run(self.books.accounts)}
-        for look in self.run(lambda: self.books.advance(self.now)):
-            account, old = look.account, before[look.account.account_id]
+        if statement is None or not self.cut_during(lambda: self.books.advance(self.now), statement):
+            self.run(lambda: self.books.advance(self.now))
+        for account in self.run(self.books.accounts):
+            old = before[account.account_id]
             if account.state is old.state:
                 continue
             assert (old.state, account.state) in {
@@ -269,8 +303,66 @@ class BooksMachine(RuleBasedStateMachine):
             assert self.now >= old.paid_until_at, "nobody who has paid is touched"
             if account.state is AccountState.LAPSED:
                 assert self.now >= old.paid_until_at + GRACE, "nobody lapses within grace"
-                self.leases[account.account_id] = set()
-                self.lapsed.add(account.account_id)
+                self.ended(account.account_id)
+
+    def ended(self, of: AccountId) -> None:
+        self.leases[of] = set()
+        self.lapsed.add(of)
+
+    @precondition(lambda self: self.bought)
+    @rule(client=clients, kept=st.integers(0, 8), statement=cuts)
+    def shrink(self, client: int, kept: int, statement: int | None) -> None:
+        """As node and client do it: unpaid growth is withdrawn first, none that is paid is uncollected."""
+        before = self.account(client)
+        if before is None:
+            return
+        of, wanted = before.account_id, before.capacity_bytes * kept // 8
+        growing = self.run(lambda: self.books.planned_invoice(of, InvoicePurpose.CAPACITY, before.growth_index))
+        if not self.withdrawn(growing):
+            return
+        if statement is not None and self.cut_during(lambda: self.books.shrink(of, wanted, self.now), statement):
+            return
+        try:
+            after = self.run(lambda: self.books.shrink(of, wanted, self.now))
+        except BooksRefused as exc:
+            lapsed = before.state is AccountState.LAPSED
+            assert exc.code is (ErrorCode.LAPSED if lapsed else ErrorCode.CAPACITY_IN_USE)  # noqa: PT017
+            assert lapsed or wanted < before.used_bytes
+            return
+        assert (after.writable_bytes, after.capacity_bytes) == (wanted, before.capacity_bytes)
+        if (period := after.shrink_period) is not None:
+            begins = after.anchor_at + period * PERIOD
+            assert begins > self.now, "only for a period to come"
+            assert begins >= after.paid_until_at, "and one that is not paid"
+        seen = after.next_period if after.shrink_period is None else after.shrink_period
+        self.shrinks[of].append(Shrink(len(self.shrinks[of]), wanted, before.growth_index, seen))
+
+    @precondition(lambda self: self.bought)
+    @rule(client=clients, permille=st.sampled_from([0, 500, 1000]), statement=cuts)
+    def leave(self, client: int, permille: int, statement: int | None) -> None:
+        before = self.account(client)
+        if before is None:
+            return
+        of = before.account_id
+
+        async def go() -> Account:
+            return await self.books.leave(of, self.now, refund_permille=permille)
+
+        if statement is not None and self.cut_during(go, statement):
+            return
+        try:
+            after = self.run(go)
+        except BooksRefused as exc:
+            assert exc.code is ErrorCode.LAPSED  # noqa: PT017
+            assert before.state is AccountState.LAPSED
+            return
+        assert (after.state, after.capacity_bytes) == (AccountState.LAPSED, 0)
+        assert self.run(go) == after, "again, nothing more happens"
+        if before.left_at is None:
+            unused = max(0, before.paid_until_at - self.now)
+            due = refund_msat(before.capacity_bytes, unused, PRICE, permille)
+            assert (after.refund_msat, after.deposit_msat) == (due, before.deposit_msat + due)
+            self.ended(of)
 
     @precondition(lambda self: self.bought)
     @rule(client=clients, number=shares, statement=cuts)
@@ -386,6 +478,8 @@ class BooksMachine(RuleBasedStateMachine):
             if row.state != AccountState.LAPSED:
                 assert ids == self.leases[of]
                 assert ids <= self.disk, "nothing that is leased is swept"
+            earned = -sum(balances[f"{kind}:{of.hex()}"] for kind in ("rent", "growth"))
+            assert balances.get(f"refund:{of.hex()}", 0) <= earned, "no more comes back than was paid"
             ahead = row.capacity_bytes * max(0, row.paid_until_at - self.now)
             assert self.consumed[of] + ahead <= self.bought[of], "nobody has capacity that was not paid for"
         noted = set(connection.execute(select(unleased.c.share_id)).scalars())
