@@ -211,7 +211,8 @@ def _leave(connection: Connection, account_id: AccountId, now: int, refund_permi
     if account.left_at is not None:
         return account
     done = leaving(account, now, refund_permille)
-    make_ledger_accounts(connection, [name for entry in done.entries for name in (entry.debit, entry.credit)])
+    if done.entries:  # its ledger account is made when there is something to post
+        make_ledger_accounts(connection, [Ledger.REFUND.of(account_id)])
     post(connection, done.entries, at=now, reference=f"leave/{row.account}")
     connection.execute(MOVE, move_values(row.account, done.account))
     return done.account

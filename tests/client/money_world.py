@@ -62,6 +62,8 @@ from lnstore_protocol.messages import (
     HelloReply,
     InvoicePurpose,
     InvoiceReply,
+    Leave,
+    LeaveReply,
     ListShares,
     ListSharesReply,
     OpenAccount,
@@ -72,6 +74,8 @@ from lnstore_protocol.messages import (
     RenewAgreementReply,
     Request,
     RequestInvoice,
+    ShrinkCapacity,
+    ShrinkCapacityReply,
     TermsReply,
 )
 from lnstore_protocol.receipts import Receipt
@@ -82,6 +86,7 @@ from lnstore_protocol.terms import (
     binding_text,
     period_at,
     period_start,
+    refund_msat,
     rent_msat,
 )
 
@@ -383,6 +388,8 @@ class _Account:
     deposit_index: int = 0
     deposit_msat: int = 0
     state: AccountState = AccountState.ACTIVE
+    shrink: tuple[int, int] | None = None  # the capacity, and from which period on
+    left: LeaveReply | None = None
 
 
 @dataclass
@@ -467,6 +474,10 @@ class HonestNode:
                 reply = await self._deposit(message)
             case RequestInvoice():
                 reply = await self._rent(message)
+            case ShrinkCapacity(capacity_bytes=capacity_bytes):
+                reply = self._shrink(capacity_bytes)
+            case Leave():
+                reply = self._leave()
             case ChannelInfo():
                 reply = ChannelInfoReply(
                     lightning_id=self.lightning_id, addresses=self.places, minimum_sat=self._terms().minimum_channel_sat
@@ -549,7 +560,33 @@ class HonestNode:
             egress_bytes=0,
             now_at=self.clock.now(),
             agreement=account.agreement.encoded,
+            shrink_to_bytes=account.shrink[0] if account.shrink else None,
+            shrink_period=account.shrink[1] if account.shrink else None,
         )
+
+    def _shrink(self, capacity_bytes: int) -> ShrinkCapacityReply:
+        account = self.open
+        unpaid, begun = self._period(account.paid_until_at), self._period(self.clock.now())
+        invoiced = any(_is_rent(one.request) and one.request.period == unpaid for one in self.invoices)
+        account.shrink = None
+        period = begun
+        if capacity_bytes < account.capacity_bytes:
+            period = max(unpaid + invoiced, begun + 1)
+            account.shrink = capacity_bytes, period
+        return ShrinkCapacityReply(
+            capacity_bytes=account.capacity_bytes, next_capacity_bytes=capacity_bytes, from_period=period
+        )
+
+    def _leave(self) -> LeaveReply:
+        account, now = self.open, self.clock.now()
+        if account.left is None:
+            terms, unused = self.agreed, max(account.paid_until_at - now, 0)
+            back = refund_msat(account.capacity_bytes, unused, terms.price_msat_per_gib_month, terms.refund_permille)
+            account.deposit_msat += back
+            account.state, account.capacity_bytes = AccountState.LAPSED, 0
+            self.shares.clear()
+            account.left = LeaveReply(left_at=now, refund_msat=back, deposit_msat=Msat(account.deposit_msat))
+        return account.left
 
     async def _grow(self, message: AddCapacity) -> InvoiceReply:
         account, now = self.open, self.clock.now()
@@ -588,6 +625,8 @@ class HonestNode:
         assert message.token_index is not None
         if message.period != self._period(account.paid_until_at) or message.token_index < account.token_index:
             raise NodeRefused(self.address, ErrorReply(code=ErrorCode.PERIOD_REFUSED, message="period"))
+        if account.shrink is not None and account.shrink[1] <= message.period:
+            account.capacity_bytes, account.shrink = account.shrink[0], None
         amount = rent_msat(account.capacity_bytes, self.agreed.period_seconds, self.agreed.price_msat_per_gib_month)
         ids = proofs.select_sample(message.nonce, self.shares)
         held = [share_id for share_id in ids if share_id not in self.lost]

@@ -384,7 +384,7 @@ class BooksMachine(RuleBasedStateMachine):
         try:
             self.run(add)
         except BooksRefused as exc:
-            full = before is not None and before.used_bytes + size_of(number) > before.capacity_bytes
+            full = before is not None and before.used_bytes + size_of(number) > before.writable_bytes
             expected = {
                 None: ErrorCode.NO_ACCOUNT,
                 AccountState.ACTIVE: ErrorCode.CAPACITY_EXCEEDED,
