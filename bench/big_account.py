@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sqlite3
 import tempfile
@@ -61,13 +60,14 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[f"{name}, best"] = min(took, seconds.get(f"{name}, best", took))
 
 
-def _sparse(shares: FileShares, ids: list[ShareId]) -> None:
+def _sparse(directory: Path, ids: list[ShareId]) -> None:
     """Files of the size that a share and its leaf hashes have."""
     size = MAX_SHARE_BYTES + MAX_SHARE_BYTES // (16 * 1024) * 32
     for share_id in ids:
-        folder, path = shares._place(share_id)  # noqa: SLF001 - where a share lies is the store's own affair; this fills it
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - a string
-        with open(path, "wb") as file:  # noqa: PTH123 - a string
+        name = share_id.hex()
+        folder = directory / name[:2] / name[2]
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("wb") as file:
             file.truncate(size)
 
 
@@ -76,7 +76,7 @@ async def measure(directory: Path, count: int) -> dict[str, Any]:
     ids = sorted(ShareId(blake3(b"big %d" % number).digest()) for number in range(count))
     init_node(directory / "node")
     shares = FileShares(directory / "node" / "shares")
-    _sparse(shares, ids)
+    _sparse(directory / "node" / "shares", ids)
     client = Identity(b"c" * 32)
     account_id = AccountId(client.public_key)
     seconds: dict[str, float] = {}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cheats import CHEATS, Cheat, Scene
+from money_world import Killed
 from node_street import PERIOD, Street, open_street
 from transfer_fixtures import content, read_back
 
 from lnstore.client.checking import check
 from lnstore.client.diagnosis import diagnose
+from lnstore.client.faults import Fault
 from lnstore.client.losses import Losses
 from lnstore.client.purse import Purse
 from lnstore.client.rent import RentOutcome, pay_rent
@@ -19,6 +22,8 @@ from lnstore.client.repair import repair
 from lnstore.client.scores import Happening, Scores, fault_of
 from lnstore.client.standing import standings, trusted
 from lnstore_protocol.caps import ReadCap
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.messages import PutShare
 
 FILES = 5
 
@@ -110,3 +115,77 @@ async def test_after_repair_the_node_is_paid_for_what_it_still_holds(tmp_path: P
             assert all(one.error is None for one in (await next_period(street, purse)).values())
             for cap, data in files.items():
                 assert await read_back(client, cap) == data
+
+
+@pytest.mark.parametrize("where", ["before the share is sent", "before the catalog knows", "after the catalog knows"])
+async def test_a_repair_that_is_killed_goes_on_and_sends_no_share_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Two shares are lost; the process dies at one. What is acknowledged and not known is found by asking."""
+    async with open_street(tmp_path, 4, needed=2, total=3) as street:
+        files = await stored(street)
+        sent: list[ShareId] = []
+
+        async def count(true: Any, request: Any, message: PutShare) -> Any:
+            sent.append(message.share_id)
+            return await true(request, message)
+
+        async with street.client() as (purse, client):
+            segments = [share for share in purse.catalog.shares_of(1) if share.segment == 0]
+            segments += [share for share in purse.catalog.shares_of(2) if share.segment == 0]
+            lost = [segments[0], segments[3]]
+            for share in lost:
+                Losses(purse.catalog).note(share.node_id, [share.share_id], Fault.SHARE_GONE, street.clock.now())
+            for house in street.houses:
+                street.cheat(monkeypatch, house, PutShare, count)
+            moves = 0
+            moved = Losses.moved
+
+            def dies(self: Losses, *args: Any) -> None:
+                nonlocal moves
+                moves += 1
+                if moves == 2 and where == "before the catalog knows":
+                    raise Killed
+                moved(self, *args)
+                if moves == 2 and where == "after the catalog knows":
+                    raise Killed
+                if where == "before the share is sent":
+                    raise Killed
+
+            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            with monkeypatch.context() as patch:
+                patch.setattr(Losses, "moved", dies)
+                with pytest.raises(Killed):
+                    await repair(purse, fit)
+        async with street.client() as (purse, client):
+            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            done = await repair(purse, fit)
+            left = {"before the share is sent": 1, "before the catalog knows": 1, "after the catalog knows": 0}[where]
+            assert [one.to is not None for one in done] == [True] * left
+            assert sorted(sent) == sorted(share.share_id for share in lost)
+            assert Losses(purse.catalog).all() == []
+            assert all(health.sound for health in (await check(purse)).files)
+            assert all(one.error is None for one in (await next_period(street, purse)).values())
+            for cap, data in files.items():
+                assert await read_back(client, cap) == data
+
+
+async def test_what_cannot_be_repaired_stays_a_loss_with_its_reason(tmp_path: Path) -> None:
+    """No node is left that holds nothing else of the segment; and where too little is left, nothing is made up."""
+    async with open_street(tmp_path, 3, needed=2, total=3) as street:
+        await stored(street)
+        async with street.client() as (purse, client):
+            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            segment = [share for share in purse.catalog.shares_of(1) if share.segment == 0]
+            losses = Losses(purse.catalog)
+            losses.note(segment[0].node_id, [segment[0].share_id], Fault.SHARE_GONE, street.clock.now())
+            (one,) = await repair(purse, fit, file_id=1)
+            assert one.to is None
+            assert "rent more, or add a node" in one.reason
+            losses.note(segment[1].node_id, [segment[1].share_id], Fault.SHARE_GONE, street.clock.now())
+            done = await repair(purse, fit, file_id=1)
+            assert [one.to for one in done] == [None, None]
+            assert "2 other shares are needed, 1 can be read" in done[0].reason
+            assert len(losses.all()) == 2
+            assert [health.spare for health in (await check(purse, file_id=1)).files] == [1]
+            assert losses.all() == []
