@@ -110,7 +110,7 @@ def scenarios(seeds: int) -> list[Rate]:
         (5_120, 1, "1 share", 1.0),
         (5_120, 5, "5 shares (0.1 %)", 1.0),
         (5_120, 51, "51 shares (1 %)", 1.0),
-        (100_000, 100, "0.1 % of the shares", 0.1),
+        (100_000, 100, "0.1 % of the shares", 1.0),
         (100_000, 1_000, "1 % of the shares", 0.1),
     ):
         detects = whole_shares(ids_of(shares), lost)

@@ -25,7 +25,6 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
         done = lnstore(*words, "--json", home=home)
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
 
-    assert lnstore("check", "file", home=home).stdout.decode().startswith("file: all 5 shares are there; 1 more")
     nodes = {row["node_id"]: row["petname"] for row in run("nodes", "ls")[1]}
     share = next(
         path
@@ -51,8 +50,7 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     assert (shown["score"], shown["suspended"], shown["lost"]) == (10, True, 0)
     faults = [event["fault"] for event in shown["events"] if event["fault"]]
     assert faults == ["wrong_answers", "share_damaged"]
-    assert b"suspended: no new share goes there" in lnstore("nodes", "show", failed["node"], home=home).stdout
     code, outcomes, error = run("rent", "pay", "--ahead")
     assert code == 0, error
     assert [len(row["paid"]) for row in outcomes if row["node"] == failed["node"]] == [1]
-    assert last_json(lnstore("check", "--json", home=home))["ok"]
+    assert lnstore("check", "file", home=home).stdout.decode().startswith("file: all 5 shares are there; 1 more")

@@ -151,8 +151,10 @@ _CASES: list[tuple[str, str, float]] = [
     ("5 shares (0.1 %)", "20 GiB", _found_by_shares(5120, 5)),
     ("51 shares (1 %)", "20 GiB", _found_by_shares(5120, 51)),
     ("1 share", "262,144 shares (1 TiB)", _found_by_shares(_TIB, 1)),
-    ("0.1 % of the shares", "1 TiB", _found_by_shares(_TIB, _TIB // 1000)),
-    ("1 % of the shares", "1 TiB", _found_by_shares(_TIB, _TIB // 100)),
+    ("0.1 % of the shares", "100,000 shares or more", _found_by_shares(_TIB, _TIB // 1000)),
+    ("1 % of the shares", "100,000 shares or more", _found_by_shares(_TIB, _TIB // 100)),
+    ("1 % of all sectors", "10 shares (40 MiB)", _found_by_sectors(0.01, 10)),
+    ("0.1 % of all sectors", "10 shares", _found_by_sectors(0.001, 10)),
     ("0.01 % of all sectors", "512 shares or more", _found_by_sectors(0.0001, 512)),
     ("0.1 % of all sectors", "512 shares or more", _found_by_sectors(0.001, 512)),
     ("1 sector of one sampled share", "", _found_by_sectors(1 / 8192, 1)),
@@ -169,13 +171,17 @@ def _shows(cell: str, probability: float) -> bool:
 
 
 def test_odds_of_finding_a_loss_are_as_printed() -> None:
-    (rows,) = tables_with("| loss | account | found by one payment | by 12 payments |", documents()["03"])
+    """The measured ones lie within four standard deviations of the computed ones."""
+    (rows,) = tables_with("| loss | account | found by one payment | measured | by 12 payments |", documents()["03"])
     printed = {(row[0], row[1]): row[2:] for row in rows}
     for loss, account, once in _CASES:
-        one, twelve = printed.pop((loss, account))
+        one, measured, twelve = printed.pop((loss, account))
         assert _shows(one, once), (loss, account, once)
         assert not twelve or _shows(twelve, 1 - (1 - once) ** 12), (loss, account)
-    assert list(printed) == [("any whole share", "up to 512 shares (2 GiB)")]
+        if measured:
+            found, tries = (int(number.replace(",", "")) for number in measured.split(" of "))
+            assert abs(found - once * tries) <= 4 * (once * (1 - once) * tries) ** 0.5 + 1, (loss, account)
+    assert printed == {("any whole share", "up to 512 shares (2 GiB)"): ["100 %", "2,000 of 2,000", ""]}
 
 
 def test_longest_range_proof_is_as_printed() -> None:
