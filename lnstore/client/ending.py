@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lnstore.client.accounts import agreement_of, standing
+from lnstore.client.accounts import account_status, agreement_of, standing
 from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, prices_of
 from lnstore.client.capacity import ask_shrink, confirm_shrink, forget_shrink
 from lnstore.client.catalog import NodeEntry
@@ -23,7 +23,7 @@ from lnstore_protocol.messages import (
     ShrinkCapacityReply,
 )
 from lnstore_protocol.prices import Prices
-from lnstore_protocol.terms import Agreement, period_at, period_start
+from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +87,15 @@ async def shrink(purse: Purse, node: NodeEntry, capacity_bytes: int) -> Shrunk:
         raise
     check_shrunk(reply, agreement, ours, capacity_bytes=capacity_bytes, now=purse.clock.now(), petname=node.petname)
     await purse.write(confirm_shrink, purse.catalog, asked, reply.from_period)
-    terms = agreement.terms.terms
+    terms, prices = agreement.terms.terms, prices_of(purse, node, agreement)
+    price = 0 if status.free else prices.agreed_last(reply.from_period).price_msat_per_gib_month
     return Shrunk(
         node=node,
         capacity_bytes=reply.capacity_bytes,
         next_capacity_bytes=reply.next_capacity_bytes,
         from_period=reply.from_period,
         from_at=period_start(agreement.anchor_at, terms.period_seconds, reply.from_period),
-        rent_msat=prices_of(purse, node, agreement).rent_msat(reply.next_capacity_bytes, reply.from_period),
+        rent_msat=rent_msat(reply.next_capacity_bytes, terms.period_seconds, price),
     )
 
 
@@ -159,15 +160,17 @@ async def leave(purse: Purse, node: NodeEntry) -> Left:
     """
     await _nothing_open(purse, node, *InvoicePurpose)
     agreement = agreement_of(purse, node)
+    status = await account_status(purse, node)
     reply = await purse.ask(node, Leave(), LeaveReply)
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     await purse.write(_forget, purse, node)
     last = agreements_of(purse, node, agreement)[-1]
+    due = refund_due(last, prices_of(purse, node, agreement), ours, reply.left_at)
     left = Left(
         node=node,
         left_at=reply.left_at,
         refund_msat=reply.refund_msat,
-        due_msat=refund_due(last, prices_of(purse, node, agreement), ours, reply.left_at),
+        due_msat=Msat(0) if status is not None and status.free else due,  # nothing was taken lately
         deposit_msat=reply.deposit_msat,
     )
     if left.refund_msat < left.due_msat or left.left_at > purse.clock.now() + CLOCK_TOLERANCE_SECONDS:

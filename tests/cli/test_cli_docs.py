@@ -62,7 +62,7 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     (tmp_path / "photos" / "one").write_bytes(os.urandom(50_000))
     run = run_shell("tar cf photos.tar photos", tmp_path)
     assert run.returncode == 0
-    first, back_up, rent, files, channels = blocks("docs/guides/client.md")
+    first, back_up, rent, ending, files, channels = blocks("docs/guides/client.md")
     first = first.replace("~/.lightning/bitcoin/lightning-rpc", str(net.lightning_rpc))
     coding = "--needed 1 --happy 2 --total 2"
     done = run_shell(f"{first.strip()} --clock-file {net.clock_file} {coding}", tmp_path, LNSTORE_HOME=str(home))
@@ -93,6 +93,10 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     assert recovery.startswith("lnstore recover lnstore://")  # run by test_recovery.py, with words
     done = run_shell(backup, tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr
+    done = run_shell(re.sub(r"\bNODE\b", "n1", ending), tmp_path, LNSTORE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert "n1: 10.0 GiB instead of 20.0 GiB from " in done.stdout
+    assert "n1: left; 0 sat came back" in done.stdout
     original = (tmp_path / "photos.tar").read_bytes()
     assert (tmp_path / "copy.tar").read_bytes() == (tmp_path / "again.tar").read_bytes() == original
 
