@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None, tell: Callable[[str], None] = print
     os.sync()
     with tempfile.TemporaryDirectory(prefix="lnstore-billing-") as directory:
         results = {
-            name: trio.run(lambda n=clients: measure(Path(directory), given.accounts, given.due, clients=n))
+            name: trio.run(partial(measure, Path(directory), given.accounts, given.due, clients=clients))
             for name, clients in (("alone", 0), ("beside traffic", CLIENTS))
         }
     if given.json:
