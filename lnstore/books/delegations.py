@@ -104,6 +104,8 @@ def _present(connection: Connection, authority: Authority, now: int) -> Delegate
     account = account_of(needed_row(connection, authority.account_id))
     if account.state is AccountState.LAPSED:
         raise BooksRefused(ErrorCode.LAPSED, "the account's rent was not paid in time; ask its holder")
+    if account.unpaid_since_at is not None:  # S-W3: it may be removed, and what its holder revoked with it
+        raise BooksRefused(ErrorCode.DELEGATION_REFUSED, "nothing was paid for this account yet; ask its holder")
     known = grants_of(connection, [signed.certificate_id for signed in authority.chain])
     parent: Grant | None = None
     for signed in authority.chain:
@@ -175,7 +177,11 @@ def _make_room(connection: Connection, account_id: AccountId, parent: Grant | No
 
 def _revoke(connection: Connection, account_id: AccountId, target: bytes, now: int) -> int:  # D-R14
     """The leases stay: they are the account's, and its holder's to drop."""
-    needed_row(connection, account_id)
+    if needed_row(connection, account_id).unpaid_since_at is not None:
+        raise BooksRefused(
+            ErrorCode.DELEGATION_REFUSED,
+            "nothing was paid for this account, so no certificate of it is taken here; revoke once something is paid",
+        )
     if connection.execute(_REVOCATIONS, {"id": account_id}).scalar_one() >= MAXIMUM_REVOCATIONS:
         raise BooksRefused(ErrorCode.CAPACITY_EXCEEDED, f"no more than {MAXIMUM_REVOCATIONS} revocations are kept")
     connection.execute(_REVOKE, {"account_id": account_id, "target": target, "at": now})

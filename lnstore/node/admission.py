@@ -83,8 +83,9 @@ class Admission:
         self._throttle = Throttle(RATES, factor=config.rate_limit_percent / 100, maximum=NETWORKS_REMEMBERED)
         self._connections = Counts()
         self._handshakes = Counts()
-        self._accounts = {work: Turns(of_account) for work, (of_account, _) in TURNS.items()}
-        self._networks = {work: Turns(of_network) for work, (_, of_network) in TURNS.items()}
+        turns = TURNS if config.rate_limit_percent else {}
+        self._accounts = {work: Turns(of_account) for work, (of_account, _) in turns.items()}
+        self._networks = {work: Turns(of_network) for work, (_, of_network) in turns.items()}
         self._visits: dict[Visit, None] = {}
         self._refused = 0
         self._told_at = -math.inf
@@ -151,7 +152,7 @@ class Admission:
     async def turn(self, kind: type, account_id: bytes, network: bytes) -> AsyncIterator[None]:  # S-W2
         """Work on a request of this kind: at once when it is paid for, else when the asker has few others in work."""
         work = WORK_OF.get(kind, Work.ASK)
-        if work not in TURNS:
+        if work not in self._accounts:
             yield
             return
         async with self._accounts[work].holding(account_id), self._networks[work].holding(network):

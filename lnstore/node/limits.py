@@ -119,7 +119,7 @@ RATES = {
     Work.MOVE: Limits(account=Rate(10_000, 500.0), network=Rate(20_000, 1000.0)),
     Work.AUDIT: Limits(account=Rate(1000, 100.0), network=Rate(2000, 200.0)),
     Work.RECORD: Limits(account=Rate(300, 5.0), network=Rate(1000, 10.0)),
-    Work.INVOICE: Limits(account=Rate(100, 0.1), network=Rate(1000, 1.0)),
+    Work.INVOICE: Limits(account=Rate(100, 0.1), network=Rate(300, 1.0)),
     Work.PROOF: Limits(account=Rate(3, 1 / 900), network=Rate(60, 1 / 20)),
     Work.OPEN: Limits(account=Rate(100, 0.1), network=Rate(300, 0.1)),
 }
@@ -133,8 +133,8 @@ PAUSE_SECONDS = (0.25, 1.0)
 TURNS = {
     Work.ASK: (2, 4),
     Work.AUDIT: (1, 2),
-    Work.RECORD: (2, 4),
-    Work.INVOICE: (2, 8),
+    Work.RECORD: (1, 2),
+    Work.INVOICE: (1, 2),
     Work.OPEN: (1, 2),
 }
 """How many requests of one account, and of one network, are in work at once; more wait. Few enough that those of others

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import trio
+from delegation_world import chain_of
 from node_world import MIB, RunningNode, World, eventually
 
 from lnstore.node.strangers import network_key
+from lnstore_protocol.delegation import encode_chain
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import Msat
@@ -18,7 +20,11 @@ from lnstore_protocol.messages import (
     InvoicePurpose,
     InvoiceReply,
     OpenAccount,
+    PresentDelegation,
+    PresentDelegationReply,
     RequestInvoice,
+    RevokeDelegation,
+    RevokeDelegationReply,
 )
 from lnstore_protocol.terms import Agreement
 
@@ -144,6 +150,22 @@ async def test_growth_of_a_stranger_is_refused_with_what_it_may_have(tmp_path: P
         status = await client.status()
         whole = AddCapacity(growth_index=status.growth_index, capacity_bytes=64 * MIB)
         assert isinstance(await client.receive(await client.send(whole)), AddCapacityReply)
+
+
+async def test_nothing_is_delegated_before_something_is_paid(world: World) -> None:
+    """S-W3, D-R9, D-R15: an account that may be removed has no certificates, and no revocations to forget with it."""
+    alice = Identity.generate()
+    async with world.running() as node, world.client(node) as holder:
+        await holder.open_account()
+        chain = chain_of(holder.identity, alice)
+        target = RevokeDelegation(target=alice.public_key)
+        assert await holder.refused(target) is ErrorCode.DELEGATION_REFUSED
+        async with world.client(node, alice) as delegate:
+            presented = PresentDelegation(chain=encode_chain(chain))
+            assert await delegate.refused(presented) is ErrorCode.DELEGATION_REFUSED
+            await holder.deposit(1000)
+            await delegate.ask(presented, PresentDelegationReply)
+        assert (await holder.ask(target, RevokeDelegationReply)).certificates == 1
 
 
 def test_the_books_know_an_address_only_by_the_nodes_key() -> None:
