@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -210,25 +210,34 @@ def _quantile(values: list[float], of_100: int) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """As Markdown: p50 and p99 in ms alone → beside, and the ratio."""
+    """As Markdown, for each attack the medians of its rounds: p50 and p99 in ms alone → beside, and the ratio."""
     lines = [
         f"| attack | {' | '.join(f'{name} p50 | {name} p99' for name in OPERATIONS)} | node's CPU | answers |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        cells = [row.attack]
+    for attack in dict.fromkeys(row.attack for row in rows):
+        rounds = [row for row in rows if row.attack == attack]
+        cells = [attack]
         for name in OPERATIONS:
             for of_100 in (50, 99):
-                alone, beside = (_quantile(found[name], of_100) * 1000 for found in (row.alone, row.beside))
+                alone, beside = (
+                    statistics.median(_quantile(windows[name], of_100) * 1000 for windows in found)
+                    for found in ([row.alone for row in rounds], [row.beside for row in rounds])
+                )
                 cells.append(f"{alone:.1f} → {beside:.1f} ms ({beside / alone:.1f} times)")
-        answers = ", ".join(f"{kind} {number:,}" for kind, number in sorted(row.answered.items())) or "nothing"
-        cells += [f"{row.node_cpu_share:.0%}", answers]
+        answered: Counter[str] = Counter()
+        for row in rounds:
+            answered.update(row.answered)
+        answers = ", ".join(f"{kind} {number:,}" for kind, number in sorted(answered.items())) or "nothing"
+        cells += [f"{statistics.median(row.node_cpu_share for row in rounds):.0%}", answers]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-async def run(attacks: Sequence[str], *, honest: int, seconds: float, rate_limit_percent: int) -> list[Row]:
-    """All the attacks, one after the other, on one node."""
+async def run(
+    attacks: Sequence[str], *, honest: int, seconds: float, rounds: int, rate_limit_percent: int
+) -> list[Row]:
+    """All the attacks, one after the other and so some times, on one node."""
     directory = short_directory("lnstore-attacks-")
     settings = {"log_level": "error", "rate_limit_percent": rate_limit_percent, "capacity": "1GiB"}
     try:
@@ -237,7 +246,7 @@ async def run(attacks: Sequence[str], *, honest: int, seconds: float, rate_limit
             await town.channel()
             tenants = [await stack.enter_async_context(town.tenant()) for _ in range(honest)]
             await town.window(tenants, min(seconds, 2.0))  # warm
-            rows = [await town.beside(attack, tenants, seconds) for attack in attacks]
+            rows = [await town.beside(attack, tenants, seconds) for _ in range(rounds) for attack in attacks]
             sys.stderr.write(town.books() + "\n")
             return rows
     finally:
@@ -248,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)}; all when none is named")
-    parser.add_argument("--seconds", type=float, default=15.0, help="each window, alone and beside")
+    parser.add_argument("--seconds", type=float, default=6.0, help="each window, alone and beside")
+    parser.add_argument("--rounds", type=int, default=3, help="windows of each attack; the table has their medians")
     parser.add_argument("--honest", type=int, default=4, help="accounts that work")
     parser.add_argument("--rate-limit-percent", type=int, default=100, help="0: what it would be without limits")
     parser.add_argument("--output", type=Path, help="where the table goes too")
@@ -261,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.attacks or list(ATTACKS),
             honest=given.honest,
             seconds=given.seconds,
+            rounds=given.rounds,
             rate_limit_percent=given.rate_limit_percent,
         )
     )

@@ -87,7 +87,7 @@ def test_recorded_results_can_be_shown_again_without_measuring(results_file: Pat
 def test_attacks_are_measured_beside_honest_accounts() -> None:
     """A short window alone and one beside a flood of new accounts: rows, and a node that refuses most of the flood."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.attacks", "--seconds", "0.5", "--honest", "1", "accounts"],
+        [sys.executable, "-m", "bench.attacks", "--seconds", "0.5", "--rounds", "1", "--honest", "1", "accounts"],
         cwd=ROOT,
         capture_output=True,
         text=True,
