@@ -5,6 +5,7 @@ The command line prints the text without a traceback and exits with `exit_code`.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import ClassVar
 
@@ -36,7 +37,18 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
 }
 
 
+_SECRET_TEXT = re.compile(r"(lns[rvi]1)[0-9a-z]{8,}", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """The text, with only the beginning of the capabilities and invitations in it, such as those a person mistyped."""
+    return _SECRET_TEXT.sub(r"\1…", text)
+
+
 class LnstoreError(Exception):
-    """Something a person can act on; the text says how."""
+    """Something a person can act on; the text says how, and shows no capability and no invitation."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())

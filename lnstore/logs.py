@@ -1,6 +1,7 @@
 """Logging: structlog to standard error, for people on a terminal and as one JSON object per line elsewhere.
 
-Secrets cannot slip in by accident: identifiers are written as hex, any other bytes only by their number.
+Secrets cannot slip in by accident: identifiers are written as hex, any other bytes only by their number,
+also inside lists and the like.
 
 This module is the only one that imports structlog, which imports rich when it is installed, for a kind of traceback
 that is not wanted here (it prints local variables). A node is better off without: 4 MiB and some 60 ms.
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
-from lnstore_protocol.ids import FixedBytes
+from lnstore_protocol.ids import FixedBytes, SecretBytes
 
 _had_rich = "rich" in sys.modules
 if not _had_rich:
@@ -62,9 +63,17 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 
 
 def _bytes_as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    for name, value in event.items():
-        if isinstance(value, FixedBytes):
-            event[name] = value.hex()
-        elif isinstance(value, (bytes, bytearray, memoryview)):
-            event[name] = f"({len(value)} bytes)"
-    return event
+    return {name: _as_text(value) for name, value in event.items()}
+
+
+def _as_text(value: Any) -> Any:
+    match value:
+        case FixedBytes() if not isinstance(value, SecretBytes):
+            return value.hex()
+        case bytes() | bytearray() | memoryview():
+            return f"({len(value)} bytes)"
+        case dict():
+            return {_as_text(key): _as_text(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_as_text(inner) for inner in value]
+    return value

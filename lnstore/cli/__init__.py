@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode, LnstoreError
+from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode, LnstoreError, without_secrets
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
 
@@ -85,7 +85,7 @@ def main() -> None:
         # A command that ends with an exit code of its own (ctx.exit, click.exceptions.Exit) returns it here.
         code = ExitCode(cli.main(standalone_mode=False) or ExitCode.OK)
     except click.UsageError as exc:
-        exc.show()
+        click.UsageError(without_secrets(exc.format_message()), exc.ctx).show()
         code = ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         code = _interrupted()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lnstore.cli.output import json_option, print_json, profile_option
+from lnstore.cli.output import SECRET_TEXT, json_option, print_json, profile_option
 from lnstore.cli.session import load_profile
 
 
@@ -37,11 +37,13 @@ def show(name: str, profile: Path | None, as_json: bool) -> None:
 
 
 @cap.command()
-@click.argument("given", metavar="CAP|NAME")
+@click.argument("given", metavar="CAP|NAME|-", type=SECRET_TEXT)
 @profile_option
 @json_option
 def verify(given: str, profile: Path | None, as_json: bool) -> None:
     """Print the capability that verifies and repairs a file but can not read it, for somebody who looks after it.
+
+    With - the capability that reads it is the first line of standard input.
 
     \b
     Example:

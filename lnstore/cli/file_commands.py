@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lnstore.cli.output import at_option, human_bytes, json_option, print_json, profile_option, run
+from lnstore.cli.output import SECRET_TEXT, at_option, human_bytes, json_option, print_json, profile_option, run
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def put(
 
 
 @click.command()
-@click.argument("cap", metavar="CAP|NAME")
+@click.argument("cap", metavar="CAP|NAME|-", type=SECRET_TEXT)
 @click.option(
     "-o",
     "--output",
@@ -134,6 +134,9 @@ def get(
     as_json: bool,
 ) -> None:
     """Read the file or folder of a capability (lnsr1…) or of a name in your catalog; NAME/PATH is a part of a folder.
+
+    With - the capability is the first line of standard input, so that it is not among the arguments, which others on
+    this machine can see.
 
     A file or folder appears under its name only when it is complete; a failed get leaves what was there before.
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import human_bytes, human_msat, human_time, json_option, print_json, profile_option, run, table
+from lnstore.cli.output import (
+    SECRET_TEXT,
+    human_bytes,
+    human_msat,
+    human_time,
+    json_option,
+    print_json,
+    profile_option,
+    run,
+    table,
+)
 from lnstore.cli.session import load_profile, open_purse
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ def nodes() -> None:
 
 
 @nodes.command()
-@click.argument("addresses", metavar="ADDRESS…", nargs=-1, required=True)
+@click.argument("addresses", metavar="ADDRESS…|-", nargs=-1, required=True, type=SECRET_TEXT)
 @click.option("--petname", help="What you call the node (default: the beginning of its id). For one address only.")
 @profile_option
 @json_option
@@ -29,7 +39,8 @@ def add(addresses: tuple[str, ...], petname: str | None, profile: Path | None, a
 
     The node must hold the key in its address, prove that its Lightning key is its own, and be on your Lightning
     daemon's network. Run it again with a new address when a node has moved. An invitation is used up by the account
-    that `lnstore rent buy` opens; it is forgotten when the node is added again without it.
+    that `lnstore rent buy` opens; it is forgotten when the node is added again without it. With - it is the first line
+    of standard input, so that it is not among the arguments, which others on this machine can see.
 
     \b
     Example:

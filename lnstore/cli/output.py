@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,23 @@ def profile_option(function: F) -> F:
         envvar="LNSTORE_HOME",
         help="Profile directory (default: $LNSTORE_HOME, else the XDG data directory).",
     )(function)
+
+
+class _Secret(click.ParamType[str]):
+    """A capability or an invitation: the arguments of a running command are for all on this machine to see."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "-":
+            return str(value)
+        if not (line := sys.stdin.readline().strip()):
+            self.fail("standard input has no first line", param, ctx)
+        return line
+
+
+SECRET_TEXT = _Secret()
+"""`-` stands for the first line of standard input, where nobody else sees it."""
 
 
 class _Moment(click.ParamType[int]):

@@ -8,6 +8,7 @@ argon2id of the passphrase (RFC 9106), with libsodium's limits for interactive u
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,24 +18,20 @@ from typing import Any, ClassVar
 from blake3 import blake3
 
 from lnstore.errors import ExitCode, LnstoreError
-from lnstore_protocol.ids import FixedBytes
+from lnstore_protocol.ids import SecretBytes
 
 PASSPHRASE_FILE_VARIABLE = "LNSTORE_PASSPHRASE_FILE"  # noqa: S105 - a name
 WORD_BITS = 128
 MIN_PASSPHRASE = 8
+MAX_KEY_CHARACTERS = 1024
 _SEALED = "lnstore-key-argon2id-1"
 _SALT_BYTES, _BOX_BYTES = 16, 24 + 32 + 16
 
 AskPassphrase = Callable[[], str]
 
 
-class AccountSeed(FixedBytes):
+class AccountSeed(SecretBytes):
     """The 32 secret bytes of an account key."""
-
-    def __repr__(self) -> str:
-        return "AccountSeed(…)"
-
-    __str__ = __repr__
 
 
 class ProfileError(LnstoreError):
@@ -80,7 +77,9 @@ def _bip39() -> Any:
 def read_key(path: Path, ask: AskPassphrase) -> AccountSeed:
     """The key in `path`; `ask` is called when it is under a passphrase. ProfileError says what is wrong."""
     try:
-        text = path.read_text().strip()
+        with path.open() as file:
+            others = os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+            text = file.read(MAX_KEY_CHARACTERS).strip()
     except FileNotFoundError:
         raise ProfileError(
             f"there is no {path}; restore it from a backup, or from your twelve words with lnstore recover: files "
@@ -89,7 +88,9 @@ def read_key(path: Path, ask: AskPassphrase) -> AccountSeed:
     except OSError as exc:
         raise ProfileError(f"{path} cannot be read: {exc.strerror}") from exc
     except ValueError:
-        text = ""
+        text, others = "", 0
+    if others:
+        raise ProfileError(f"{path} can be read by others; make it yours alone: chmod 600 {path}")
     with suppress(ValueError):
         if text.startswith(_SEALED):
             _, salt, box = text.split()

@@ -51,14 +51,14 @@ def init_node(directory: Path, **settings: Any) -> NodeId:
                     f"{directory} already holds a node ({name}); start it with: lnstore node run {directory}, "
                     "or choose another directory"
                 )
-        _write_new(directory / NODE_FILE, NodeConfig.template(**settings), 0o644)
+        _write_new(directory / NODE_FILE, NodeConfig.template(**settings))
         try:
             NodeConfig.load(directory)
         except ConfigError:
             (directory / NODE_FILE).unlink()
             raise
         identity = Identity.generate()
-        _write_new(directory / KEY_FILE, identity.seed.hex() + "\n", 0o600)
+        _write_new(directory / KEY_FILE, identity.seed.hex() + "\n")
     except OSError as exc:
         raise NodeSetupError(f"{directory} cannot be set up: {exc.strerror}") from exc
     return NodeId(identity.public_key)
@@ -162,8 +162,8 @@ def replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+def _write_new(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

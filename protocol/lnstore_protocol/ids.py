@@ -68,15 +68,27 @@ class InvitationId(FixedBytes):
     """SHA-256 of an invitation's secret, 32 bytes: what it may be called by in public."""
 
 
-class InvitationSecret(FixedBytes):
-    """What an invitation opens an account with, 16 bytes. Never printed."""
+class SecretBytes(FixedBytes):
+    """Secret bytes of one fixed length: no text, log or error ever shows them. `hex` is for storing them."""
 
-    SIZE: ClassVar[int] = 16
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """The secret written as hex; ValueError, without the text, for anything else."""
+        try:
+            return super().from_hex(text)
+        except ValueError:
+            raise ValueError(f"not a {cls.__name__}: {cls.SIZE * 2} hex digits are needed") from None
 
     def __repr__(self) -> str:
-        return "InvitationSecret(…)"
+        return f"{type(self).__name__}(…)"
 
     __str__ = __repr__
+
+
+class InvitationSecret(SecretBytes):
+    """What an invitation opens an account with, 16 bytes."""
+
+    SIZE: ClassVar[int] = 16
 
     @property
     def invitation_id(self) -> InvitationId:

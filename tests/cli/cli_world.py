@@ -13,9 +13,11 @@ COMMAND = [sys.executable, "-m", "lnstore"]
 PATIENCE_SECONDS = 60
 
 
-def lnstore(*words: str, home: Path | None = None, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one command to its end."""
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+def lnstore(
+    *words: str, home: Path | None = None, stdin: bytes = b"", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one command to its end; further variables of its environment may be given."""
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **variables}
     if home is not None:
         environment["LNSTORE_HOME"] = str(home)
     return subprocess.run(

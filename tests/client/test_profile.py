@@ -121,6 +121,14 @@ def test_a_passphrase_locks_the_key_and_can_be_changed_and_taken_away(
         Profile.load(tmp_path / "p")
 
 
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """As ssh does: whoever read it is this client at every node."""
+    init_profile(tmp_path)
+    (tmp_path / KEY_FILE).chmod(0o640)
+    with pytest.raises(ProfileError, match="chmod 600"):
+        Profile.load(tmp_path)
+
+
 def test_a_damaged_locked_key_asks_for_the_backup(tmp_path: Path) -> None:
     init_profile(tmp_path, passphrase="correct horse")
     whole = (tmp_path / KEY_FILE).read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import bitstring
 import coincurve
@@ -31,7 +31,7 @@ class Bolt11:
     amount_msat: int | None
     description: str | None
     description_hash: str | None
-    payment_secret: str | None
+    payment_secret: str | None = field(repr=False)
     features: str
     final_cltv: int
 
