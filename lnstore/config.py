@@ -63,6 +63,13 @@ def _natural(value: Any) -> int:
     return value
 
 
+def _budget(value: Any) -> int | None:
+    try:
+        return None if value == "none" else _natural(value)
+    except ValueError:
+        raise ValueError(f'{value!r} is neither a whole number of msat nor "none"') from None
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text in quotes")
@@ -317,6 +324,14 @@ class ClientConfig(_Config):
     happy: int = _setting(_natural, 4, "")
     maximum_msat_per_gib_month: int = _setting(_natural, 20_000, "Never pay more rent than this.")
     maximum_msat_per_gib_read: int = _setting(_natural, 10_000, "Never pay more for reading than this, per GiB.")
+    budget_msat_per_node_month: int | None = _setting(
+        _budget,
+        "none",
+        "Budgets, in msat, that all payments together never exceed, fees included: for each node and calendar month\n"
+        "(UTC), for all nodes and a month, and ever. 0: nothing may be paid.",
+    )
+    budget_msat_per_month: int | None = _setting(_budget, "none", "")
+    budget_msat_total: int | None = _setting(_budget, "none", "")
     maximum_fee_percent: int = _setting(
         _natural, 1, "Routing fees, in percent of a payment (at least 1 sat is allowed)."
     )

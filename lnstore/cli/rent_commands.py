@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnstore.cli.agree_command import agree, change_json, change_sentence
+from lnstore.cli.budget_lines import all_budgets, budgets_json, print_budgets
 from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lnstore.client.audit import LostShare
+    from lnstore.client.budgets import BudgetUse
     from lnstore.client.catalog import NodeEntry
     from lnstore.client.diagnosis import Diagnosis
     from lnstore.client.purse import Purse
@@ -360,7 +362,7 @@ def renew(nodes: tuple[str, ...], *, below: int, dry_run: bool, profile: Path | 
 def status(audit: bool, profile: Path | None, as_json: bool) -> None:
     """How your accounts stand, in the nodes' numbers, held against your own books: (!) marks where they differ.
 
-    The last line adds them up; its time is the first at which some node is to be paid.
+    The last line adds them up; its time is the first at which some node is to be paid. Below stand your budgets.
 
     \b
     Example:
@@ -370,7 +372,7 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
     from lnstore.client.channel_watch import channel_warnings
     from lnstore.client.rent_status import rent_status
 
-    async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]], dict[NodeId, str]]:
+    async def work() -> tuple[list[RentStatus], dict[bytes, list[LostShare]], dict[NodeId, str], list[BudgetUse]]:
         async with open_purse(profile) as purse:
             rows = await rent_status(purse)
             lost: dict[bytes, list[LostShare]] = {}
@@ -378,16 +380,18 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
                 for row in rows:
                     if row.status is not None:
                         lost[row.node.node_id] = await find_lost(purse, row.node)
-            return rows, lost, await channel_warnings(purse)
+            return rows, lost, await channel_warnings(purse), all_budgets(purse)
 
-    rows, lost, warnings = run(work)
+    rows, lost, warnings, budgets = run(work)
     if as_json:
         for row in rows:
             shown = rent_status_json(row, lost.get(row.node.node_id) if audit else None)
+            shown["budgets"] = budgets_json(budgets, row.node.node_id)
             print_json({**shown, "channel_warning": warnings.get(row.node.node_id, "")})
         return
     print_table(rows)
     click.echo(f"paid in all: {human_msat(sum(row.paid_msat + row.fees_msat for row in rows))}, fees included")
+    print_budgets(budgets, {row.node.node_id: row.node.petname for row in rows})
     for row in rows:
         if row.error:
             click.echo(f"{row.node.petname}: {row.error}", err=True)

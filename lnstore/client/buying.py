@@ -20,7 +20,7 @@ from lnstore.client.given import accept
 from lnstore.client.money_errors import CapacityUnfit, InvoiceFault, InvoiceRefused, PaymentOpen
 from lnstore.client.node_channels import channel_as_agreed
 from lnstore.client.node_errors import NodeRefused
-from lnstore.client.payments import pay_invoice, resolve_open, resume
+from lnstore.client.payments import check_affordable, pay_invoice, resolve_open, resume
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
 from lnstore.client.wallet import Offer, PaymentEntry
@@ -35,7 +35,7 @@ from lnstore_protocol.messages import (
     RequestInvoice,
 )
 from lnstore_protocol.prices import PriceNotAgreed, Prices
-from lnstore_protocol.terms import Agreement, period_at, period_start
+from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 GROWTH_INVOICE_SECONDS = 3600
 """A node repeats its reply to the same request for as long as the invoice in it stands."""
@@ -114,12 +114,15 @@ async def buy(  # R-R25
     await resolve_open(purse)
     agreement, status, opened = await open_account(purse, node)
     node = purse.catalog.node(node.node_id)
-    terms = agreements_of(purse, node, agreement)[-1].terms.terms
+    newest = agreements_of(purse, node, agreement)[-1]
+    terms = newest.terms.terms
     if not terms.minimum_capacity_bytes <= capacity_bytes <= terms.maximum_capacity_bytes:
         raise CapacityUnfit(
             f"{node.petname} rents out {terms.minimum_capacity_bytes} to {terms.maximum_capacity_bytes} bytes to an "
             f"account; {capacity_bytes} were asked for"
         )
+    expected = _expected_msat(status, newest, capacity_bytes, deposit_msat, now=purse.clock.now())
+    check_affordable(purse, node, expected)
     if deposit_msat or (terms.price_msat_per_gib_month and not status.free):
         await channel_as_agreed(purse, node, terms, capacity_bytes, progress=progress)
     deal = _Deal(purse, node, agreement)
@@ -154,6 +157,18 @@ async def buy(  # R-R25
         payments=tuple(payments),
         receipt_warnings=await collect_if_needed(purse, node),
     )
+
+
+def _expected_msat(
+    status: AccountStatusReply, agreement: Agreement, capacity_bytes: int, deposit_msat: int, *, now: int
+) -> int:
+    """About what is still to be paid for this purchase: the rest of the present period, and what the deposit lacks."""
+    terms = agreement.terms.terms
+    period = max(period_at(agreement.anchor_at, terms.period_seconds, now), 0)
+    left_seconds = period_start(agreement.anchor_at, terms.period_seconds, period + 1) - now
+    added = 0 if status.free else max(capacity_bytes - status.capacity_bytes, 0)
+    rent = rent_msat(added, left_seconds, terms.price_msat_per_gib_month)
+    return rent + max(deposit_msat - status.deposit_msat, 0)
 
 
 @dataclass(frozen=True, slots=True)

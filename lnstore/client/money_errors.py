@@ -81,6 +81,12 @@ class InvoiceLost(PaymentFailed):
     """Nothing left us, and our daemon will never pay this invoice: it died between recording and sending."""
 
 
+class BudgetExceeded(LnstoreError):
+    """The payment is more than a budget of the profile has left."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.PAYMENT
+
+
 class PaymentOpen(LnstoreError):
     """The payment is on its way, or its outcome is not known. Run the command again: nothing is paid twice."""
 

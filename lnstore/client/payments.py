@@ -8,7 +8,9 @@ only one that is ever paid for that node, purpose and index, and a daemon pays o
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 
+from lnstore.client.budgets import check_budgets
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import (
     InvoiceFault,
@@ -124,7 +126,8 @@ async def pay_invoice(  # M-R20, R-R15
     """Check and pay a node's invoice, once; the settled payment.
 
     `limit_msat` is the client's own computation; `payment_hash`, where there is a proof, what its preimage hashes to.
-    InvoiceRefused, PaymentFailed, InvoiceLost, PaymentOpen; LightningUnavailable only before anything was paid.
+    InvoiceRefused, BudgetExceeded, PaymentFailed, InvoiceLost, PaymentOpen; LightningUnavailable only before anything
+    was paid.
     """
     if node.lightning_id is None:
         raise NodeUntrusted(f"the Lightning key of {node.petname} is not known; run: lnstore nodes add {node.address}")
@@ -139,8 +142,23 @@ async def pay_invoice(  # M-R20, R-R15
         now=purse.invoice_clock.now(),
     )
     intent = Intent(**{f.name: getattr(offer, f.name) for f in fields(Offer)}, payment_hash=invoice.payment_hash)
-    entry = await purse.write(purse.wallet.intend, intent, purse.clock.now())
+    entry = await _intend(purse, intent)
     return await _attempt(purse, node, entry, first=True)
+
+
+def check_affordable(purse: Purse, node: NodeEntry, amount_msat: int) -> None:
+    """BudgetExceeded when a payment of so much would be refused now; told before other steps are taken for it.
+
+    Whether it is made is decided where it is written down.
+    """
+    most = amount_msat + max_fee_msat(amount_msat, purse.config.maximum_fee_percent) if amount_msat else 0
+    check_budgets(purse.catalog, purse.budgets, node.node_id, most, purse.clock.now())
+
+
+async def _intend(purse: Purse, intent: Intent) -> PaymentEntry:
+    fee_limit = max_fee_msat(intent.amount_msat, purse.config.maximum_fee_percent)
+    write = partial(purse.wallet.intend, fee_limit_msat=fee_limit, budgets=purse.budgets)
+    return await purse.write(write, intent, purse.clock.now())
 
 
 async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentEntry:
@@ -158,7 +176,7 @@ async def resume(purse: Purse, node: NodeEntry, entry: PaymentEntry) -> PaymentE
     invoice = await decode_invoice(purse, entry.bolt11)
     if entry.state is Outcome.PENDING or invoice.expires_at < purse.invoice_clock.now() + MINIMUM_LEFT_SECONDS:
         raise _still_open(node, entry, payment.reason)
-    entry = await purse.write(purse.wallet.intend, entry, purse.clock.now())
+    entry = await _intend(purse, entry)
     return await _attempt(purse, node, entry, first=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import trio
 
+from lnstore.client.budgets import Budgets
 from lnstore.client.catalog import Catalog, NodeEntry
 from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.node_errors import ConnectionLost
@@ -79,6 +80,11 @@ class Purse:
     def wallet(self) -> Wallet:
         """The books of this purse."""
         return Wallet(self.catalog)
+
+    @property
+    def budgets(self) -> Budgets:
+        """How much may leave."""
+        return Budgets.of(self.config)
 
     @property
     def account_id(self) -> AccountId:

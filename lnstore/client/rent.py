@@ -30,7 +30,7 @@ from lnstore.client.money_errors import (
     TokensUsedUp,
 )
 from lnstore.client.node_errors import NodeRefused
-from lnstore.client.payments import know, pay_invoice, resolve_open, resume
+from lnstore.client.payments import check_affordable, know, pay_invoice, resolve_open, resume
 from lnstore.client.proof import ADVICE, compute_proof, proof_differs
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
@@ -245,6 +245,9 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     latest = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, now + CLOCK_TOLERANCE_SECONDS)
     if period > latest + MAXIMUM_AHEAD:
         raise NodeUntrusted(f"{node.petname} wants rent for period {period}, which is not due; nothing was paid")
+    if not status.free:
+        due = prices_of(purse, node, agreement).rent_msat(ours.rented.in_period(period), period)
+        check_affordable(purse, node, due)
     given_up = await drop_given_up(purse, node)
     await check_listed(purse, node, _ids_at(purse, node))
     nonce = audit_nonce(audit_key(purse.account_secret), node.node_id, t)

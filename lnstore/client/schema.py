@@ -119,6 +119,7 @@ STEPS: tuple[str, ...] = (
         bolt11 TEXT NOT NULL,
         payment_hash BLOB NOT NULL CHECK (length(payment_hash) = 32),
         amount_msat INTEGER NOT NULL CHECK (amount_msat >= 0),
+        fee_limit_msat INTEGER NOT NULL DEFAULT 0 CHECK (fee_limit_msat >= 0),
         fee_msat INTEGER CHECK (fee_msat >= 0),
         state TEXT NOT NULL CHECK (state IN ('pending', 'unknown', 'settled', 'failed')),
         from_at INTEGER NOT NULL,

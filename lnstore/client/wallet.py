@@ -18,6 +18,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any
 
+from lnstore.client.budgets import Budgets, check_budgets
 from lnstore.client.capacity import Rented, rented, shrinks_at
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
@@ -152,11 +153,13 @@ class Wallet:
 
     # --- payments ---------------------------------------------------------------------------------------------------
 
-    def intend(self, intent: Intent, now: int) -> PaymentEntry:  # R-W12
+    # R-W12, R-R15
+    def intend(self, intent: Intent, now: int, *, fee_limit_msat: Msat, budgets: Budgets) -> PaymentEntry:
         """Put the intent on disk, as UNKNOWN. The same invoice again is the same payment, reopened once it FAILED.
 
         InvoiceRefused(ALREADY_PAID) when the invoice or another of the same payment hash is settled; PaymentOpen when
-        another invoice for the same node, purpose and index, or of the same payment hash, is open.
+        another invoice for the same node, purpose and index, or of the same payment hash, is open; BudgetExceeded when
+        the amount and `fee_limit_msat`, the most that routing may cost, are more than a budget has left.
         """
         with self._catalog.transaction() as db:
             for entry in self._select(
@@ -174,7 +177,15 @@ class Wallet:
                         "the node sent another invoice while the payment of the first may still succeed; nothing more "
                         "was paid. Run the command again in a few minutes"
                     )
-            _insert(db, intent, Outcome.UNKNOWN, now)
+            # An earlier attempt that is not known to have failed may still cost what it was allowed.
+            for (earlier,) in db.execute(
+                "SELECT fee_limit_msat FROM payments WHERE bolt11 = ? AND state <> ?",
+                (intent.bolt11, Outcome.FAILED.value),
+            ):
+                fee_limit_msat = max(fee_limit_msat, Msat(earlier))
+            most_msat = intent.amount_msat + fee_limit_msat
+            check_budgets(self._catalog, budgets, intent.node_id, most_msat, now, besides=intent.bolt11)
+            _insert(db, intent, Outcome.UNKNOWN, now, fee_limit_msat)
             return self._one("bolt11 = ?", (intent.bolt11,))
 
     def given(self, offer: Offer, preimage: bytes, now: int) -> PaymentEntry:
@@ -430,12 +441,13 @@ def _challenge(row: tuple[Any, ...]) -> Challenge:
     return Challenge(NodeId(node_id), index, period, ids, shares, Verdict(state))
 
 
-def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int) -> None:
+def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int, fee_limit_msat: int = 0) -> None:
     db.execute(
-        "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, state, from_at, "
-        "until_at, capacity_bytes, shares, sampled, token_index, sample_hash, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bolt11) WHERE bolt11 <> '' "
-        "DO UPDATE SET state = excluded.state, created_at = excluded.created_at",
+        "INSERT INTO payments (node_id, purpose, idx, bolt11, payment_hash, amount_msat, fee_limit_msat, state, "
+        "from_at, until_at, capacity_bytes, shares, sampled, token_index, sample_hash, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bolt11) WHERE bolt11 <> '' "
+        "DO UPDATE SET state = excluded.state, created_at = excluded.created_at, "
+        "fee_limit_msat = excluded.fee_limit_msat",
         (
             bytes(intent.node_id),
             int(intent.purpose),
@@ -443,6 +455,7 @@ def _insert(db: sqlite3.Connection, intent: Intent, state: Outcome, now: int) ->
             intent.bolt11,
             bytes(intent.payment_hash),
             intent.amount_msat,
+            fee_limit_msat,
             state.value,
             intent.from_at,
             intent.until_at,

@@ -13,10 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from lnstore.client.budgets import Budgets
 from lnstore.client.capacity import Rented
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
-from lnstore.client.wallet import Challenge, Intent, Verdict, Wallet
+from lnstore.client.wallet import Challenge, Intent, PaymentEntry, Verdict, Wallet
 from lnstore.ports import Outcome, Payment
 from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose
@@ -42,6 +43,10 @@ def intent(
     )
 
 
+def intend(wallet: Wallet, wanted: Intent, now: int) -> PaymentEntry:
+    return wallet.intend(wanted, now, fee_limit_msat=Msat(0), budgets=Budgets())
+
+
 def settled(amount: int, fee: int = 0) -> Payment:
     return Payment(Outcome.SETTLED, Msat(amount), Msat(amount + fee), bytes(32))
 
@@ -52,13 +57,13 @@ def wallet(tmp_path: Path) -> Wallet:
 
 
 def test_an_intent_is_open_until_the_daemon_has_spoken(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     assert entry.state is Outcome.UNKNOWN
     assert wallet.open_payments() == [entry]
 
 
 def test_a_settled_payment_is_posted_once_with_its_fee(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     for _ in range(2):
         wallet.record(entry.payment_id, settled(1000, 7), NOW + 5)
     assert wallet.balances() == {"fees": 7, "lightning": -1007, f"rent:{NODE.hex()}": 1000}
@@ -66,53 +71,53 @@ def test_a_settled_payment_is_posted_once_with_its_fee(wallet: Wallet) -> None:
 
 
 def test_what_does_not_hash_to_the_payment_hash_is_not_kept_as_its_preimage(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     assert wallet.record(entry.payment_id, settled(1000), NOW).preimage is None
 
 
 def test_a_settled_payment_is_not_turned_back_into_a_failed_one(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     assert wallet.record(entry.payment_id, Payment(Outcome.FAILED), NOW).state is Outcome.SETTLED
 
 
 def test_a_settled_invoice_is_not_intended_again(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     with pytest.raises(InvoiceRefused) as refused:
-        wallet.intend(intent(1), NOW)
+        intend(wallet, intent(1), NOW)
     assert refused.value.fault is InvoiceFault.ALREADY_PAID
 
 
 def test_another_invoice_for_the_same_preimage_is_a_replay(wallet: Wallet) -> None:
     """A preimage that was paid once proves nothing any more."""
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     replayed = replace(intent(2), payment_hash=intent(1).payment_hash)
     with pytest.raises(InvoiceRefused) as refused:
-        wallet.intend(replayed, NOW)
+        intend(wallet, replayed, NOW)
     assert refused.value.fault is InvoiceFault.ALREADY_PAID
 
 
 def test_a_second_invoice_for_what_is_open_is_refused(wallet: Wallet) -> None:
-    wallet.intend(intent(1, index=4), NOW)
+    intend(wallet, intent(1, index=4), NOW)
     with pytest.raises(PaymentOpen):
-        wallet.intend(intent(2, index=4), NOW)
+        intend(wallet, intent(2, index=4), NOW)
 
 
 def test_after_a_failure_the_same_invoice_or_another_may_be_paid(wallet: Wallet) -> None:
-    first = wallet.intend(intent(1, index=4), NOW)
+    first = intend(wallet, intent(1, index=4), NOW)
     wallet.record(first.payment_id, Payment(Outcome.FAILED), NOW)
-    assert wallet.intend(intent(1, index=4), NOW + 1).payment_id == first.payment_id
+    assert intend(wallet, intent(1, index=4), NOW + 1).payment_id == first.payment_id
     wallet.record(first.payment_id, Payment(Outcome.FAILED), NOW)
-    assert wallet.intend(intent(2, index=4), NOW + 1).payment_id != first.payment_id
+    assert intend(wallet, intent(2, index=4), NOW + 1).payment_id != first.payment_id
 
 
 def test_find_leaves_out_what_failed_and_what_an_older_agreement_paid(wallet: Wallet) -> None:
-    failed = wallet.intend(intent(1, index=0), NOW)
+    failed = intend(wallet, intent(1, index=0), NOW)
     wallet.record(failed.payment_id, Payment(Outcome.FAILED), NOW)
     assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW) is None
-    paid = wallet.intend(intent(2, index=0), NOW)
+    paid = intend(wallet, intent(2, index=0), NOW)
     wallet.record(paid.payment_id, settled(1000), NOW)
     assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW) is not None
     assert wallet.find(NODE, InvoicePurpose.RENT, 0, since_at=NOW + 1) is None
@@ -126,7 +131,7 @@ def test_spending_is_summed_by_node_and_month(wallet: Wallet) -> None:
             (InvoicePurpose.CAPACITY, NOW + 40 * 86_400),
         ]
     ):
-        entry = wallet.intend(intent(number, purpose=purpose), at)
+        entry = intend(wallet, intent(number, purpose=purpose), at)
         wallet.record(entry.payment_id, settled(1000, 3), at)
     rows = [(row.month, row.rent_msat, row.capacity_msat, row.deposit_msat, row.fees_msat) for row in wallet.spending()]
     assert rows == [("2027-01", 1000, 0, 1000, 6), ("2027-02", 0, 1000, 0, 3)]
@@ -143,11 +148,11 @@ def test_rent_that_can_never_be_paid_takes_its_challenge_with_it(wallet: Wallet)
     """The next proof has the next index, and a failure that can be tried again changes nothing."""
     for t in (0, 1):
         wallet.challenge(Challenge(NODE, t, 0, (), 0), NOW)
-        entry = wallet.intend(intent(t, index=0), NOW)
+        entry = intend(wallet, intent(t, index=0), NOW)
         assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t
         wallet.record(entry.payment_id, Payment(Outcome.FAILED), NOW)
         assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t
-        entry = wallet.intend(intent(t, index=0), NOW)
+        entry = intend(wallet, intent(t, index=0), NOW)
         wallet.record(entry.payment_id, Payment(Outcome.FAILED, unpayable=True), NOW)
         assert wallet.standing(NODE, anchor_at=NOW).latest_proof == t + 1
     assert wallet.standing(NODE, anchor_at=NOW).next_proof == 0
@@ -156,7 +161,7 @@ def test_rent_that_can_never_be_paid_takes_its_challenge_with_it(wallet: Wallet)
 def test_a_nonce_of_a_period_that_another_proof_paid_is_passed_over(wallet: Wallet) -> None:
     for t in (0, 1):
         wallet.challenge(Challenge(NODE, t, 0, (), 0), NOW)
-    entry = wallet.intend(intent(0, index=0), NOW)
+    entry = intend(wallet, intent(0, index=0), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     standing = wallet.standing(NODE, anchor_at=NOW)
     assert (standing.next_proof, standing.latest_proof) == (1, 2)
@@ -166,7 +171,7 @@ def test_only_the_first_growth_pays_its_period_as_a_whole(wallet: Wallet) -> Non
     """One that is bought after the next period's rent was asked for reaches to that period's end, without its rent."""
     for number, until_at in ((0, NOW + 60), (1, NOW + 120)):
         growth = replace(intent(number, purpose=InvoicePurpose.CAPACITY), until_at=until_at, capacity_bytes=1000)
-        wallet.record(wallet.intend(growth, NOW).payment_id, settled(1000), NOW)
+        wallet.record(intend(wallet, growth, NOW).payment_id, settled(1000), NOW)
     standing = wallet.standing(NODE, anchor_at=NOW)
     assert (standing.paid_until_at, standing.rented) == (NOW + 60, Rented(2000))
 
@@ -178,13 +183,13 @@ def test_only_a_proof_that_failed_and_was_not_paid_since_is_a_failed_challenge(w
     wallet.judge(NODE, 0, Verdict.FAILED)
     assert wallet.failed_challenge(NODE) == first
     assert wallet.standing(NODE, anchor_at=NOW).latest_proof == 0
-    entry = wallet.intend(intent(0), NOW)
+    entry = intend(wallet, intent(0), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     assert wallet.failed_challenge(NODE) is None
 
 
 def test_postings_cannot_be_changed(wallet: Wallet) -> None:
-    entry = wallet.intend(intent(1), NOW)
+    entry = intend(wallet, intent(1), NOW)
     wallet.record(entry.payment_id, settled(1000), NOW)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"), wallet._catalog.transaction() as db:
         db.execute("DELETE FROM postings")
@@ -192,7 +197,7 @@ def test_postings_cannot_be_changed(wallet: Wallet) -> None:
 
 def test_entries_and_intents_print_no_preimage(wallet: Wallet) -> None:  # P-R15, S-R1
     preimage = b"\xab" * 32
-    entry = wallet.intend(replace(intent(1), payment_hash=PaymentHash(sha256(preimage).digest())), NOW)
+    entry = intend(wallet, replace(intent(1), payment_hash=PaymentHash(sha256(preimage).digest())), NOW)
     entry = wallet.record(entry.payment_id, Payment(Outcome.SETTLED, Msat(1000), Msat(1000), preimage), NOW)
     assert entry.preimage == b"\xab" * 32
     assert "abab" not in repr(entry)
@@ -220,12 +225,12 @@ class WalletMachine(RuleBasedStateMachine):
         busy = [e for e in self.wallet.open_payments() if e.index == wanted.index and e.bolt11 != wanted.bolt11]
         if number in self.paid:
             with pytest.raises(InvoiceRefused):
-                self.wallet.intend(wanted, NOW)
+                intend(self.wallet, wanted, NOW)
         elif busy:
             with pytest.raises(PaymentOpen):
-                self.wallet.intend(wanted, NOW)
+                intend(self.wallet, wanted, NOW)
         else:
-            assert self.wallet.intend(wanted, NOW).open
+            assert intend(self.wallet, wanted, NOW).open
             self.known[number] = wanted
 
     @precondition(lambda self: self.known)
