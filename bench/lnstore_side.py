@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.processes import Roles, children_of
 from bench.system import BenchError, Coding, Stored
 from lnstore.client.profile import init_profile
 from lnstore.devnet import Devnet, devnet
+from lnstore.storage.shares import SMALL_FILE
 from lnstore_protocol.terms import MONTH_SECONDS
 
 READ_BYTES = 64 * 1024
@@ -125,8 +127,12 @@ class LnstoreSystem:
     def _stored_bytes(self) -> int:
         found = 0
         for node in self.net.nodes:
+            with closing(sqlite3.connect(node.directory / "shares" / SMALL_FILE, timeout=FREED_SECONDS)) as small:
+                found += small.execute("SELECT coalesce(sum(length(bytes)), 0) FROM shares").fetchone()[0]
             for folder, _, names in os.walk(node.directory / "shares"):
                 for name in names:
+                    if name.startswith(SMALL_FILE):
+                        continue
                     try:
                         found += (Path(folder) / name).stat().st_size
                     except FileNotFoundError:

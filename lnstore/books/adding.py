@@ -12,14 +12,23 @@ from lnstore.books.grants import COUNT_GRANT, Grant, grants_of
 from lnstore.books.rows import COUNT, no_account
 from lnstore.books.rules import ended_refusal, exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, holders, leased_under, leases, unleased
-from lnstore.ports import BooksRefused, NewLease
+from lnstore.ports import BooksRefused, NewLease, StoreSmall
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, ShareId
-from lnstore_protocol.messages import AccountState
+from lnstore_protocol.messages import AccountState, Buffer
 
 Present = Callable[[ShareId], bool]
-Item = tuple[NewLease, Present, int]
-"""The lease, whether its share is there, and what time it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A lease to be added at a time: of a share that should be there, or of a small one that comes with it."""
+
+    lease: NewLease
+    now: int
+    present: Present | None = None
+    data: Buffer = b""
+    store: StoreSmall | None = None
 
 
 @dataclass(slots=True)
@@ -64,16 +73,19 @@ _THERE = select(leases.c.account, leased_under.label("under"), leases.c.share_id
 )
 
 
-def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exception]:  # RP-W5
+def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[int | Exception]:  # RP-W5
     """Add the leases of many callers. What can be refused is refused before anything is written."""
-    tallies = _tallies(connection, {lease.account_id for lease, _, _ in items})
-    grants = grants_of(connection, {lease.certificate_id for lease, _, _ in items if lease.certificate_id is not None})
-    there = _there(connection, [lease.share_id for lease, _, _ in items])
+    tallies = _tallies(connection, {arrival.lease.account_id for arrival in arrivals})
+    certificate_ids = {a.lease.certificate_id for a in arrivals if a.lease.certificate_id is not None}
+    grants = grants_of(connection, certificate_ids) if certificate_ids else {}
+    there = _there(connection, [arrival.lease.share_id for arrival in arrivals])
     results: list[int | Exception] = []
     new: dict[_Key, dict[str, Any]] = {}
     again: list[dict[str, Any]] = []
     counts: list[dict[str, Any]] = []
-    for lease, present, now in items:
+    coming: dict[StoreSmall, dict[ShareId, Buffer]] = {}
+    for arrival in arrivals:
+        lease, now = arrival.lease, arrival.now
         tally = tallies.get(lease.account_id)
         if tally is None:
             results.append(no_account())
@@ -95,12 +107,14 @@ def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exce
             results.append(refusal)
             continue
         try:
-            if not present(lease.share_id):
+            if arrival.present is not None and not arrival.present(lease.share_id):
                 results.append(FileNotFoundError(f"share {lease.share_id} was swept; put it again"))
                 continue
         except OSError as exc:
             results.append(exc)
             continue
+        if arrival.store is not None:
+            coming.setdefault(arrival.store, {})[lease.share_id] = arrival.data
         if known:
             again.append(
                 {
@@ -129,6 +143,8 @@ def add_leases(connection: Connection, items: Sequence[Item]) -> list[int | Exce
         else:
             counts += _counted(grant, size, known=known, written=lease.size_bytes, now=now)
             results.append(grant.used_bytes)
+    for store, shares in coming.items():
+        store(list(shares.items()))
     _store(connection, list(new.values()), again, list(tallies.values()))
     if counts:
         connection.execute(COUNT_GRANT, counts)

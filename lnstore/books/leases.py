@@ -8,17 +8,17 @@ from itertools import islice
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from lnstore.books.adding import Present, add_leases
+from lnstore.books.adding import Arrival, Present, add_leases
 from lnstore.books.database import Database
 from lnstore.books.ending import Delete, end_leases, forget, sweep, sweepable
 from lnstore.books.grants import grants_of, needed_grant
 from lnstore.books.rows import OF_ID, AnyRow, AnySelect, account_of, needed_row
 from lnstore.books.rules import exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, leased_under, leases
-from lnstore.ports import Account, BooksRefused, Lease, NewLease
+from lnstore.ports import Account, BooksRefused, Lease, NewLease, StoreSmall
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, CertificateId, ShareId
-from lnstore_protocol.messages import TOKEN_BYTES
+from lnstore_protocol.messages import TOKEN_BYTES, Buffer
 
 IDS_PER_QUERY = 1_000
 SWEEP_STEP = 256
@@ -102,7 +102,15 @@ class SqlLeases:
         and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
         (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
         """
-        return await self._database.writer.write_together(add_leases, (lease, present, now))
+        return await self._database.writer.write_together(add_leases, Arrival(lease, now, present))
+
+    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> int:
+        """As add_lease of a share that is stored by it: `store` gets those of all callers that are not refused.
+
+        It is called inside the transaction. What it raises fails the commit, and so all the callers.
+        """
+        arrival = Arrival(lease, now, data=data, store=store)
+        return await self._database.writer.write_together(add_leases, arrival)
 
     async def drop_leases(
         self, account_id: AccountId, share_ids: Sequence[ShareId], *, certificate_id: CertificateId | None = None

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lnstore.books.errors import translated
+from lnstore.ports import StorageFull
 
 WRITES_PER_COMMIT = 512
 WRITES_WAITING = 4096
@@ -106,6 +107,9 @@ class Writer:
         except SQLAlchemyError as exc:
             for write in batch:
                 write.result = translated(exc)
+        except (OSError, StorageFull) as exc:
+            for write in batch:
+                write.result = exc
         else:
             self.commits += 1
 

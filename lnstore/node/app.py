@@ -20,7 +20,7 @@ from lnstore.node.directory import load_identity, locked
 from lnstore.node.errors import NodeSetupError
 from lnstore.node.server import Node
 from lnstore.ports import Account, Books, StorageFull
-from lnstore.storage.files import FileShares
+from lnstore.storage import NodeShares
 from lnstore_protocol.ids import Msat, NodeAddress
 
 BOOKS_FILE = "books.db"
@@ -44,12 +44,12 @@ async def run_node(
     reuse_freed_memory()
     identity = load_identity(config.directory)
     with locked(config.directory):
-        async with _books(config.directory) as books:
+        async with _books(config.directory) as books, _shares(config) as shares:
             node = Node(
                 config,
                 identity=identity,
                 lightning=CoreLightning(config.lightning_rpc),
-                shares=await _shares(config),
+                shares=shares,
                 books=books,
                 clock=clock_for(config.clock_file),
             )
@@ -111,12 +111,20 @@ async def _books(directory: Path) -> AsyncIterator[SqlBooks]:
         raise NodeSetupError(f"{directory / BOOKS_FILE}: {exc}") from exc
 
 
-async def _shares(config: NodeConfig) -> FileShares:
+@asynccontextmanager
+async def _shares(config: NodeConfig) -> AsyncIterator[NodeShares]:
     folder = config.directory / SHARES_FOLDER
     try:
-        return await trio.to_thread.run_sync(FileShares, folder)
-    except OSError as exc:
-        raise NodeSetupError(f"{folder} cannot be used: {exc.strerror}; check who owns it") from exc
+        shares = await trio.to_thread.run_sync(NodeShares, folder)
+    except (OSError, StorageFull) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise NodeSetupError(f"{folder} cannot be used: {reason}; check who owns it") from exc
+    try:
+        yield shares
+    finally:
+        # Moves the write-ahead log into the file; bounded by the database's busy timeout.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(shares.close)
 
 
 async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:

@@ -34,6 +34,7 @@ from lnstore.ports.books import (
     RecordBooks,
     Recorded,
     Renewal,
+    StoreSmall,
     StrangerBooks,
     StrangerLimits,
     TrafficBooks,
@@ -65,6 +66,7 @@ from lnstore.ports.lightning import (
     Payments,
 )
 from lnstore.ports.storage import (
+    SMALL_SHARE_BYTES,
     Shares,
     StorageFull,
 )
@@ -72,6 +74,7 @@ from lnstore.ports.storage import (
 __all__ = [
     "NO_LIMITS",
     "OPERATING",
+    "SMALL_SHARE_BYTES",
     "Account",
     "AccountAdmin",
     "AccountBooks",
@@ -123,6 +126,7 @@ __all__ = [
     "Renewal",
     "Shares",
     "StorageFull",
+    "StoreSmall",
     "StrangerBooks",
     "StrangerLimits",
     "TrafficBooks",

@@ -11,7 +11,7 @@ from lnstore.ports.lightning import Invoice
 from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, CertificateId, Digest, InvitationId, Msat, PaymentHash, ShareId
-from lnstore_protocol.messages import AccountStage, AccountState, InvoicePurpose
+from lnstore_protocol.messages import AccountStage, AccountState, Buffer, InvoicePurpose
 from lnstore_protocol.prices import Prices, PriceStep
 from lnstore_protocol.terms import Agreement, Record, period_at, period_start
 from lnstore_protocol.usages import Usage
@@ -182,6 +182,10 @@ class PlannedInvoice:
     def payment_hash(self) -> PaymentHash:
         """SHA-256 of the preimage."""
         return PaymentHash(sha256(self.preimage).digest())
+
+
+StoreSmall = Callable[[Sequence[tuple[ShareId, Buffer]]], None]
+"""Shares.put_small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +465,13 @@ class LeaseBooks(Protocol):
         Checked inside the transaction: the account may write, used ≤ capacity, the certificate has not ended and it
         and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
         (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
+        """
+        ...
+
+    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> int:
+        """As add_lease of a share that is stored by it: `store` gets those of all callers that are not refused.
+
+        It is called inside the transaction. What it raises fails the commit, and so all the callers.
         """
         ...
 

@@ -8,6 +8,9 @@ from typing import Protocol
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import Buffer
 
+SMALL_SHARE_BYTES = 64 * 1024
+"""Shares up to this size are kept together, and stored many at a time: what they cost is syncs and not bytes."""
+
 
 class StorageFull(Exception):
     """The disk (or bucket) refused the write for want of space."""
@@ -25,6 +28,10 @@ class Shares(Protocol):
 
         The caller has checked the root. StorageFull when there is no room, OSError otherwise.
         """
+        ...
+
+    def put_small(self, shares: Sequence[tuple[ShareId, Buffer]]) -> None:
+        """As `put`, several of at most SMALL_SHARE_BYTES. After an error some may be there."""
         ...
 
     def read(self, share_id: ShareId, offset: int, length: int) -> bytes:

@@ -1,5 +1,6 @@
-"""Where a node keeps its shares: one file each."""
+"""Where a node keeps its shares."""
 
 from lnstore.storage.files import FileShares
+from lnstore.storage.shares import NodeShares
 
-__all__ = ["FileShares"]
+__all__ = ["FileShares", "NodeShares"]

@@ -77,6 +77,11 @@ class FileShares:
                 raise StorageFull(f"there is no room left in {self._root}; free some or lower the capacity") from exc
             raise
 
+    def put_small(self, shares: Sequence[tuple[ShareId, Buffer]]) -> None:
+        """Several, one after the other."""
+        for share_id, data in shares:
+            self.put(share_id, data)
+
     def read(self, share_id: ShareId, offset: int, length: int) -> bytes:
         """`length` bytes at `offset` (fewer at the end); KeyError when the share is not there."""
         fd = self._open(share_id)

@@ -9,8 +9,8 @@ import pytest
 import trio
 from node_world import MIB, Client, World, eventually, some_bytes
 
-from lnstore.ports import Shares, StorageFull
-from lnstore.storage.files import FileShares
+from lnstore.ports import SMALL_SHARE_BYTES, Shares, StorageFull
+from lnstore.storage import FileShares, NodeShares
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import ShareId
@@ -266,17 +266,67 @@ async def test_a_share_swept_before_its_lease_is_written_again(world: World) -> 
     world.shares = ForgetfulShares(world.directory / "shares", times=2)
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
-        share_id = await client.put(some_bytes(100))
-        assert world.shares.size(share_id) == 100
+        size = SMALL_SHARE_BYTES + 1  # a smaller one is stored in the transaction of its lease: nothing comes between
+        share_id = await client.put(some_bytes(size))
+        assert world.shares.size(share_id) == size
 
 
 async def test_a_share_that_is_swept_again_and_again_is_refused(world: World) -> None:
     world.shares = ForgetfulShares(world.directory / "shares", times=3)
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
-        put = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"x")
+        data = some_bytes(SMALL_SHARE_BYTES + 1)
+        put = PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data)
         assert await client.refused(put) is ErrorCode.STORAGE_FULL
         assert (await client.status()).used_bytes == 0
+
+
+@pytest.mark.parametrize("size", [100, SMALL_SHARE_BYTES, SMALL_SHARE_BYTES + 1])
+async def test_a_node_serves_its_small_shares_as_its_large_ones(world: World, size: int) -> None:
+    """Put, again, read, audited, dropped, swept: with the storage that a node really has."""
+    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        data = some_bytes(size)
+        share_id = await client.put(data)
+        assert await client.put(data) == share_id
+        assert (await client.status()).used_bytes == size
+        assert bytes((await client.ask(GetShare(share_id=share_id, offset=0, length=0), GetShareReply)).payload) == data
+        leaf = await client.ask(AuditShare(share_id=share_id, leaf=0), AuditShareReply)
+        merkle.verify_range(share_id, size, 0, leaf.payload, leaf.proof)
+        await client.ask(DropShares(payload=share_id), DropSharesReply)
+        await node.node.sweeper.sweep()
+        assert list(shares.share_ids()) == []
+    shares.close()
+
+
+async def test_small_shares_that_arrive_together_share_their_commits(world: World) -> None:
+    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        before = node.books.commits
+        blobs = [some_bytes(100 + number) for number in range(40)]
+        puts = [PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data) for data in blobs]
+        for request_id in [await client.send(put) for put in puts]:
+            assert isinstance(await client.receive(request_id), PutShareReply)
+        assert (await client.status()).shares == 40
+        assert len(list(shares.share_ids())) == 40
+        assert node.books.commits - before < 40
+    shares.close()
+
+
+async def test_of_small_shares_that_are_refused_nothing_is_stored(world: World) -> None:
+    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        wrong = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"y")
+        assert await client.refused(wrong) is ErrorCode.ROOT_MISMATCH
+        async with world.client(node) as stranger:
+            right = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"x")
+            for put in (right, wrong):
+                assert await stranger.refused(put) is ErrorCode.NO_ACCOUNT
+        assert list(shares.share_ids()) == []
+    shares.close()
 
 
 async def test_orphans_of_a_crash_are_found_and_leased_shares_stay(world: World) -> None:

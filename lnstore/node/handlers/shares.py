@@ -9,7 +9,7 @@ import trio
 
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
-from lnstore.ports import BooksRefused, NewLease, Shares
+from lnstore.ports import SMALL_SHARE_BYTES, BooksRefused, NewLease, Shares
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import (
@@ -47,6 +47,25 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
         raise Refusal(ErrorCode.MALFORMED, f"a share has 1 to {MAX_SHARE_BYTES} bytes, a token {TOKEN_BYTES}")
     if request.authority is not None and message.tokens:  # D-R10
         raise Refusal(ErrorCode.MALFORMED, "shares that are stored under a delegation have no tokens")
+    lease = NewLease(
+        account_id=request.account_id,
+        share_id=message.share_id,
+        size_bytes=size_bytes,
+        token_start=message.token_start,
+        tokens=message.tokens,
+        certificate_id=request.certificate_id,
+    )
+    if size_bytes <= SMALL_SHARE_BYTES:
+        # Root, bytes and lease in one step of one thread, together with those of other requests.
+        try:
+            _check_root(message.share_id, message.payload)
+        except Refusal:
+            await request.account()  # MB-R1
+            raise
+        used_bytes = await node.books.add_small(
+            lease, node.clock.now(), data=message.payload, store=node.shares.put_small
+        )
+        return PutShareReply(used_bytes=used_bytes)
     try:
         await node.books.may_write(request.account_id, size_bytes, certificate_id=request.certificate_id)
     except BooksRefused as refused:
@@ -56,14 +75,6 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
         )
         if not leased or not leased[0]:
             raise
-    lease = NewLease(
-        account_id=request.account_id,
-        share_id=message.share_id,
-        size_bytes=size_bytes,
-        token_start=message.token_start,
-        tokens=message.tokens,
-        certificate_id=request.certificate_id,
-    )
     for attempt in range(_PUT_ATTEMPTS):
         await trio.to_thread.run_sync(
             _check_and_put, node.shares, message.share_id, message.payload, limiter=node.workers.uploads
@@ -135,10 +146,15 @@ class _Cut:
 
 
 def _check_and_put(shares: Shares, share_id: ShareId, data: Buffer) -> None:
+    shares.put(share_id, data, _check_root(share_id, data))
+
+
+def _check_root(share_id: ShareId, data: Buffer) -> list[bytes]:
+    """The hashes of its leaves; Refusal when they do not lead to the id."""
     hashes = leaf_hashes(data)
     if share_id_of(hashes, len(data)) != share_id:
         raise Refusal(ErrorCode.ROOT_MISMATCH, "the bytes do not have the Merkle root they were sent under")
-    shares.put(share_id, data, hashes)
+    return hashes
 
 
 def _is_present(shares: Shares, size_bytes: int, share_id: ShareId) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lnstore.ports import StorageFull
-from lnstore.storage import FileShares
+from lnstore.storage import FileShares, NodeShares
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_hashes, share_id
 
@@ -31,17 +31,25 @@ def shares(tmp_path: Path) -> FileShares:
     return FileShares(tmp_path / "shares")
 
 
+@pytest.fixture(params=[FileShares, NodeShares])
+def any_shares(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[FileShares | NodeShares]:
+    shares: FileShares | NodeShares = request.param(tmp_path / "shares")
+    yield shares
+    if isinstance(shares, NodeShares):
+        shares.close()
+
+
 def files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(data=st.binary(min_size=1, max_size=3000), offset=st.integers(0, 4000), length=st.integers(0, 4000))
-def test_what_was_put_is_read_back(shares: FileShares, data: bytes, offset: int, length: int) -> None:
+def test_what_was_put_is_read_back(any_shares: FileShares | NodeShares, data: bytes, offset: int, length: int) -> None:
     which = share_id(data)
-    shares.put(which, data)
-    assert shares.size(which) == len(data)
-    assert shares.read(which, offset, length) == data[offset : offset + length]
+    any_shares.put(which, data)
+    assert any_shares.size(which) == len(data)
+    assert any_shares.read(which, offset, length) == data[offset : offset + length]
 
 
 LEAF = 16384
@@ -50,56 +58,58 @@ LEAF = 16384
 @pytest.mark.parametrize(
     "size", [1, LEAF - 1, LEAF, LEAF + 1, LEAF + 32, 2 * LEAF, 2 * LEAF + 1, 65 * LEAF - 1, 65 * LEAF, 4 << 20]
 )
-def test_the_hashes_of_its_leaves_lie_behind_a_share(shares: FileShares, size: int) -> None:
+def test_the_hashes_of_its_leaves_lie_behind_a_share(any_shares: FileShares | NodeShares, size: int) -> None:
     """Where a share ends is told from the file's length, and nothing behind that is taken for the share."""
     data = os.urandom(size)
     which, hashes = share_id(data), leaf_hashes(data)
     for given_hashes in (None, hashes):
-        shares.put(which, data, given_hashes)
-        assert shares.size(which) == size
-        assert shares.leaf_hashes(which) == hashes
-        assert shares.read(which, 0, size + 99) == data
-        assert shares.read(which, size, 32) == b""
+        any_shares.put(which, data, given_hashes)
+        assert any_shares.size(which) == size
+        assert any_shares.leaf_hashes(which) == hashes
+        assert any_shares.read(which, 0, size + 99) == data
+        assert any_shares.read(which, size, 32) == b""
         last = (size - 1) // SECTOR
-        assert shares.sectors(which, [last]) == data[last * SECTOR :].ljust(SECTOR, b"\0")
+        assert any_shares.sectors(which, [last]) == data[last * SECTOR :].ljust(SECTOR, b"\0")
         with pytest.raises(ValueError, match="no sector"):
-            shares.sectors(which, [last + 1])
+            any_shares.sectors(which, [last + 1])
     assert sum(map(len, hashes)) <= 8192
     with pytest.raises(KeyError):
-        shares.leaf_hashes(ShareId(bytes(32)))
+        any_shares.leaf_hashes(ShareId(bytes(32)))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(data=st.binary(min_size=1, max_size=3000), picks=st.lists(st.integers(0, 10**6), max_size=40))
-def test_sectors_come_in_the_order_asked_the_last_one_padded(shares: FileShares, data: bytes, picks: list[int]) -> None:
+def test_sectors_come_in_the_order_asked_the_last_one_padded(
+    any_shares: FileShares | NodeShares, data: bytes, picks: list[int]
+) -> None:
     which = share_id(data)
-    shares.put(which, data)
+    any_shares.put(which, data)
     count = -(-len(data) // SECTOR)
     padded = data.ljust(count * SECTOR, b"\0")
     indexes = [pick % count for pick in picks]
     expected = b"".join(padded[index * SECTOR : (index + 1) * SECTOR] for index in indexes)
-    assert shares.sectors(which, indexes) == expected
+    assert any_shares.sectors(which, indexes) == expected
     with pytest.raises(ValueError, match="no sector"):
-        shares.sectors(which, [count])
+        any_shares.sectors(which, [count])
 
 
-def test_any_buffer_is_taken(shares: FileShares) -> None:
+def test_any_buffer_is_taken(any_shares: FileShares | NodeShares) -> None:
     data = random.Random(1).randbytes(100_000)
     for kind in (bytes, bytearray, memoryview):
         which = ShareId(os.urandom(32))
-        shares.put(which, kind(data))
-        assert shares.read(which, 0, 200_000) == data
+        any_shares.put(which, kind(data))
+        assert any_shares.read(which, 0, 200_000) == data
 
 
-def test_what_is_not_there_is_said_not_to_be_there(shares: FileShares) -> None:
+def test_what_is_not_there_is_said_not_to_be_there(any_shares: FileShares | NodeShares) -> None:
     nothing = ShareId(bytes(32))
     with pytest.raises(KeyError):
-        shares.read(nothing, 0, 1)
+        any_shares.read(nothing, 0, 1)
     with pytest.raises(KeyError):
-        shares.sectors(nothing, [0])
-    assert shares.size(nothing) is None
-    shares.delete(nothing)
-    assert list(shares.share_ids()) == []
+        any_shares.sectors(nothing, [0])
+    assert any_shares.size(nothing) is None
+    any_shares.delete(nothing)
+    assert list(any_shares.share_ids()) == []
 
 
 def test_putting_again_mends_a_decayed_share(shares: FileShares, tmp_path: Path) -> None:
@@ -275,10 +285,10 @@ def test_a_name_appears_only_after_its_bytes_and_its_folders_are_synced(
 _PUTTER = """
 import os, random, sys, threading
 from pathlib import Path
-from lnstore.storage import FileShares
+from lnstore.storage import NodeShares
 from lnstore_protocol.merkle import share_id
 
-shares = FileShares(Path(sys.argv[1]))
+shares = NodeShares(Path(sys.argv[1]))
 
 def put(seed):
     chance = random.Random(seed)
@@ -309,10 +319,13 @@ def test_killed_in_the_middle_of_puts_every_visible_share_is_whole_and_every_ack
                 acknowledged.add(ShareId.from_hex(lines.readline().strip()))
             child.send_signal(signal.SIGKILL)
             acknowledged.update(ShareId.from_hex(line.strip()) for line in lines if line.endswith("\n"))
-    shares = FileShares(directory)
+    shares = NodeShares(directory)
     visible = set(shares.share_ids())
     assert acknowledged <= visible
     for which in visible:
         assert share_id(shares.read(which, 0, 1 << 22)) == which
+    shares.close()
     assert files(directory / "tmp") == []
-    assert len(files(directory)) == len(visible), "nothing else lies about"
+    large = set(FileShares(directory).share_ids())
+    assert 0 < len(large) < len(visible)
+    assert len(files(directory)) == len(large) + 1, "nothing else lies about"
