@@ -9,6 +9,7 @@ import pytest
 import trio
 from node_world import MIB, Client, World, eventually, some_bytes
 
+from lnstore.books.sql import SqlBooks
 from lnstore.ports import SMALL_SHARE_BYTES, Shares, StorageFull
 from lnstore.storage import FileShares, NodeShares
 from lnstore_protocol import merkle
@@ -284,7 +285,8 @@ async def test_a_share_that_is_swept_again_and_again_is_refused(world: World) ->
 @pytest.mark.parametrize("size", [100, SMALL_SHARE_BYTES, SMALL_SHARE_BYTES + 1])
 async def test_a_node_serves_its_small_shares_as_its_large_ones(world: World, size: int) -> None:
     """Put, again, read, audited, dropped, swept: with the storage that a node really has."""
-    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    world.shares = shares
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
         data = some_bytes(size)
@@ -301,22 +303,26 @@ async def test_a_node_serves_its_small_shares_as_its_large_ones(world: World, si
 
 
 async def test_small_shares_that_arrive_together_share_their_commits(world: World) -> None:
-    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    world.shares = shares
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
-        before = node.books.commits
+        books = node.books
+        assert isinstance(books, SqlBooks)
+        before = books.commits
         blobs = [some_bytes(100 + number) for number in range(40)]
         puts = [PutShare(share_id=merkle.share_id(data), token_start=0, tokens=b"", payload=data) for data in blobs]
         for request_id in [await client.send(put) for put in puts]:
             assert isinstance(await client.receive(request_id), PutShareReply)
         assert (await client.status()).shares == 40
         assert len(list(shares.share_ids())) == 40
-        assert node.books.commits - before < 40
+        assert books.commits - before < 40
     shares.close()
 
 
 async def test_of_small_shares_that_are_refused_nothing_is_stored(world: World) -> None:
-    shares = world.shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    shares = await trio.to_thread.run_sync(NodeShares, world.directory / "shares")
+    world.shares = shares
     async with world.running() as node, world.client(node) as client:
         await _renter(client)
         wrong = PutShare(share_id=merkle.share_id(b"x"), token_start=0, tokens=b"", payload=b"y")
