@@ -20,8 +20,8 @@ from lnstore.cli.output import (
     progress_lines,
     run,
     size_argument,
-    table,
 )
+from lnstore.cli.quote_command import quote
 from lnstore.cli.rent_status_table import difference_sentence, print_table, status_json
 from lnstore.cli.repair_commands import carry_out_repair, diagnosis_json, diagnosis_sentence, report_repairs
 from lnstore.cli.session import chosen_nodes, load_profile, open_purse, open_session
@@ -48,58 +48,7 @@ def rent() -> None:
 rent.add_command(shrink)
 rent.add_command(leave)
 rent.add_command(agree)
-
-
-@rent.command()
-@click.argument("size")
-@click.option("--months", type=click.IntRange(1, 1200), default=1, show_default=True, help="Months of 30 days.")
-@profile_option
-@json_option
-def quote(size: str, months: int, profile: Path | None, as_json: bool) -> None:
-    """What SIZE of capacity at each known node costs; nothing is asked for or paid.
-
-    \b
-    Example:
-      lnstore rent quote 20GiB --months 12
-    """
-    from dataclasses import asdict
-
-    from lnstore.client.nodes import list_nodes
-    from lnstore.client.quote import quote as compute
-
-    capacity_bytes = size_argument(size, "SIZE")
-
-    async def work() -> None:
-        async with open_purse(profile) as purse:
-            listings = await list_nodes(purse)
-            known = [(one.node, one.terms) for one in listings if one.terms is not None]
-            result = compute(capacity_bytes, months, known, channel_periods=purse.config.channel_periods)
-        for one in listings:
-            if not one.reachable:
-                click.echo(f"{one.node.petname}: {one.problem}", err=True)
-        if as_json:
-            print_json(asdict(result))
-            return
-        table(
-            f"{human_bytes(capacity_bytes)} for {months} month{'s' if months > 1 else ''} of 30 days",
-            ["node", "rent", "per period", "reading it once", "channel", "prices hold for", "pinned to", ""],
-            [
-                [
-                    row.petname,
-                    human_msat(row.rent_msat),
-                    human_msat(row.rent_msat_per_period),
-                    human_msat(-(-capacity_bytes * row.egress_msat_per_gib // (1 << 30))),
-                    f"{row.channel_sat:,} sat",
-                    f"{row.price_periods} periods",
-                    f"{row.fiat_per_tib_month} {row.fiat_currency}/TiB" if row.fiat_currency else "",
-                    "" if row.fits else "does not rent out this much or little",
-                ]
-                for row in result.rows
-            ],
-        )
-        click.echo(f"all {len(result.rows)}: {human_msat(result.total_msat)}, channels stay your own money")
-
-    run(work)
+rent.add_command(quote)
 
 
 @rent.command()

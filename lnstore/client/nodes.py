@@ -54,6 +54,8 @@ class NodeListing:
     terms: Terms | None = None
     affordable: bool = False
     status: AccountStatusReply | None = None
+    latency_seconds: float | None = None
+    """Of one question and its answer, on a connection that was there."""
 
 
 def check_petname(petname: str) -> str:
@@ -152,7 +154,9 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
         try:
             conversation = await purse.dial(node.address)
             invited = None if node.invitation is None else Invitation.decode(node.invitation).secret
+            asked = trio.current_time()
             reply = await purse.ask(node, GetTerms(invitation=invited), TermsReply)
+            latency_seconds = trio.current_time() - asked
             terms = SignedTerms.decode(reply.terms).terms
             status = await account_status(purse, node)
         except LnstoreError as exc:
@@ -168,6 +172,7 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
                 terms=terms,
                 affordable=_affordable(purse, terms, node.petname),
                 status=status,
+                latency_seconds=latency_seconds,
             )
     terms_known = None if node.terms is None else SignedTerms.decode(node.terms).terms
     return NodeListing(node=node, reachable=False, problem=problem, terms=terms_known)

@@ -30,7 +30,7 @@ from lnstore.client.money_errors import (
 from lnstore.client.node_errors import ConnectionLost
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import ATTEMPT_SECONDS
-from lnstore.client.quote import capacity_for, quote
+from lnstore.client.quote import Offered, capacity_for, quote
 from lnstore.client.rent import pay_rent
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId
@@ -307,17 +307,17 @@ def test_no_growth_costs_more_than_its_bytes_until_the_end_of_the_next_period(
 
 async def test_a_quote_adds_up(world: World) -> None:
     node = world.entry
-    quoted = quote(
-        20 * GIB, 3, [(node, terms()), (node, terms(price_msat_per_gib_month=Msat(4000)))], channel_periods=6
-    )
+    dear = Offered(node=node, terms=terms(price_msat_per_gib_month=Msat(4000)))
+    quoted = quote(20 * GIB, 3, [dear, Offered(node=node, terms=terms())], channel_periods=6, coding=None)
     assert [row.rent_msat for row in quoted.rows] == [120_000, 240_000]
     assert quoted.total_msat == 360_000
     assert quoted.read_once_msat == 40_000
-    assert all(row.fits and row.periods == 3 for row in quoted.rows)
+    assert all(row.chosen and row.periods == 3 for row in quoted.rows)
 
 
 async def test_a_quote_counts_the_periods_that_are_paid_whatever_their_length(world: World) -> None:
-    (row,) = quote(GIB, 1, [(world.entry, terms(period_seconds=7 * 86_400))], channel_periods=6).rows
+    offer = Offered(node=world.entry, terms=terms(period_seconds=7 * 86_400))
+    (row,) = quote(GIB, 1, [offer], channel_periods=6, coding=None).rows
     assert row.periods == 5
     assert row.rent_msat == 5 * rent_msat(GIB, 7 * 86_400, 2000)
     assert row.rent_msat >= rent_msat(GIB, MONTH_SECONDS, 2000)
