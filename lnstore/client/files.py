@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import trio
 
-from lnstore.client.catalog import Catalog, CatalogError, FileEntry
+from lnstore.client.catalog import Catalog, CatalogError, FileEntry, NodeEntry
 from lnstore.client.delegation_store import delegation_for
 from lnstore.client.download import Download, FileUnreadable, GetResult
 from lnstore.client.encode import TokenKeys
@@ -22,11 +22,12 @@ from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
 from lnstore.client.removal import drop_shares
-from lnstore.client.scores import Scores
+from lnstore.client.scores import Score, Scores
 from lnstore.client.segments import manifest_bytes, segment_sizes, stored_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
-from lnstore.client.standing import check_enough, check_room, standings, trusted
+from lnstore.client.standing import Fit, TooFewNodes, check_enough, check_room, trusted
+from lnstore.client.standing_cache import Standings
 from lnstore.client.transport import CONNECT_SECONDS, OpenStream, open_tcp
 from lnstore.client.upload import SHARE_SECONDS, PutResult, Upload
 from lnstore.clock import clock_for
@@ -89,6 +90,7 @@ class Client:
         self._share_seconds = share_seconds
         self._patience_seconds = patience_seconds
         self.disk = trio.CapacityLimiter(1)
+        self.standings = Standings(pool)
 
     # --- put --------------------------------------------------------------------------------------------------------
 
@@ -133,14 +135,12 @@ class Client:
         """
         needed, total, happy = coding.needed, coding.total, coding.happy
         await self._clear_away(source, name, coding)
-        scores = Scores(self.catalog).all([node.node_id for node in self.catalog.nodes()], self.clock.now())
-        fit, unfit = trusted(*await standings(self.pool, self.catalog.nodes()), scores)
-        check_enough(fit, unfit, happy)
         file = self._interrupted(source, name, coding)
         resumed = file is not None
+        nodes = self.catalog.nodes()
+        scores = Scores(self.catalog).all([node.node_id for node in nodes], self.clock.now())
+        fit = await self._fit(nodes, scores, coding, None if resumed else source.size)
         if file is None:
-            if source.size is not None:
-                check_room(fit, _demand_bytes(source.size, needed, total, len(fit)), happy)
             file = await trio.to_thread.run_sync(
                 lambda: self.catalog.begin_file(
                     name=name,
@@ -168,10 +168,37 @@ class Client:
             share_seconds=self._share_seconds,
         )
         try:
-            return await upload.run(source)
-        except SourceChanged:
-            self.catalog.not_resumable(file.file_id)
+            stored = await upload.run(source)
+        except BaseException as exc:
+            self.standings.doubt()
+            if isinstance(exc, SourceChanged):
+                self.catalog.not_resumable(file.file_id)
             raise
+        for node_id, tally in stored.nodes.items():
+            self.standings.wrote(node_id, tally.share_bytes)
+            if tally.fault is not None:
+                self.standings.doubt()
+        return stored
+
+    async def _fit(
+        self, nodes: Sequence[NodeEntry], scores: Mapping[NodeId, Score], coding: Coding, new_bytes: int | None
+    ) -> list[Fit]:
+        """Where a file may be stored, with room for `new_bytes` if it is known what that takes. TooFewNodes."""
+        if new_bytes is None:  # the room is found out about as it is taken
+            self.standings.doubt()
+        while True:
+            known = self.standings.is_fresh
+            fit, unfit = trusted(*await self.standings.ask(nodes), scores)
+            check_enough(fit, unfit, coding.happy)
+            try:
+                if new_bytes is not None:
+                    check_room(fit, _demand_bytes(new_bytes, coding.needed, coding.total, len(fit)), coding.happy)
+            except TooFewNodes:
+                if not known:
+                    raise
+                self.standings.doubt()
+            else:
+                return fit
 
     async def _clear_away(self, source: Source, name: str, coding: Coding) -> None:
         """Make way under this name for a put that cannot be continued: give back what it had stored."""

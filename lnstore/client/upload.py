@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import trio
@@ -47,6 +48,8 @@ BUFFERS = (2, 4)
 """The least and the most segments under way."""
 
 CODING_THREADS = 2
+AT_ONCE_BYTES = 16 * 1024
+"""Shares up to this size are coded without a worker thread, which would cost more than the work: less than 1 ms."""
 
 
 class PutFailed(LnstoreError):
@@ -212,7 +215,10 @@ class Upload:
         return SegmentBuffer(self._file.needed, self._file.total, self._share_bytes)
 
     async def _send_segment(self, filled: FilledSegment) -> None:
-        coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
+        if filled.size.share_bytes <= AT_ONCE_BYTES:
+            coded = code_segment(filled, self._code)
+        else:
+            coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
         self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
         self._coded.release()
         sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
@@ -275,9 +281,9 @@ class Upload:
         share, share_id = sending.shares[number], sending.share_ids[number]
         tokens = b""
         if not standing.delegated:  # D-R10
-            tokens = await trio.to_thread.run_sync(
-                self._keys.tokens, share, share_id, node_id, standing.token_index, limiter=self._coding
-            )
+            make = partial(self._keys.tokens, share, share_id, node_id, standing.token_index)
+            small = len(share) <= AT_ONCE_BYTES
+            tokens = make() if small else await trio.to_thread.run_sync(make, limiter=self._coding)
         message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
         try:
             await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)

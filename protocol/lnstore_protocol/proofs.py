@@ -109,10 +109,11 @@ def make_tokens(  # noqa: PLR0917 - the order is the one they are derived in, MB
     sectors = sector_count(len(view))
     if not sectors:
         raise ValueError("an empty share has no tokens")
+    parts = _split(view) if sectors <= count * POSITIONS else None
     tokens: list[bytes] = []
     for t in range(start, start + count):
         challenge = _challenge(audit_nonce(audit_key, node_id, t), share_id)
-        tokens.append(_xor(_answer(challenge, view, sectors), _mask(token_key, node_id, share_id, t)))
+        tokens.append(_xor(_answer(challenge, view, sectors, parts), _mask(token_key, node_id, share_id, t)))
     return b"".join(tokens)
 
 
@@ -228,14 +229,21 @@ def _positions(challenge: bytes, sectors: int) -> list[int]:
     return [number % sectors for number in _unpack_positions(blake3(b"positions", key=challenge).digest(POSITIONS * 8))]
 
 
-def _answer(challenge: bytes, view: memoryview, sectors: int) -> bytes:
-    parts: list[Buffer] = []
-    for position in _positions(challenge, sectors):
-        at = position * SECTOR_BYTES
-        parts.append(view[at : at + SECTOR_BYTES])
-    if len(view) % SECTOR_BYTES:  # only then can a sector be short
-        parts = [bytes(part).ljust(SECTOR_BYTES, b"\0") for part in parts]
-    return blake3(b"".join(parts), key=challenge).digest(ANSWER_BYTES)
+def _answer(challenge: bytes, view: memoryview, sectors: int, parts: Sequence[Buffer] | None = None) -> bytes:
+    """`parts` are the share's sectors, where they were split before: what many answers from few sectors take."""
+    positions = _positions(challenge, sectors)
+    found = [_sector(view, position) for position in positions] if parts is None else [parts[p] for p in positions]
+    return blake3(b"".join(found), key=challenge).digest(ANSWER_BYTES)
+
+
+def _split(view: memoryview) -> list[Buffer]:
+    """Copies: many pieces of bytes are joined in a third of the time that many views take."""
+    return [bytes(_sector(view, position)) for position in range(sector_count(len(view)))]
+
+
+def _sector(view: memoryview, position: int) -> Buffer:
+    part = view[position * SECTOR_BYTES : (position + 1) * SECTOR_BYTES]
+    return part if len(part) == SECTOR_BYTES else bytes(part).ljust(SECTOR_BYTES, b"\0")
 
 
 def _mask(token_key: bytes, node_id: bytes, share_id: bytes, t: int) -> bytes:

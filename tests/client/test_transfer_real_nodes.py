@@ -15,6 +15,7 @@ from transfer_fixtures import content, read_back
 from lnstore.client.download import FileUnreadable
 from lnstore.client.files import Client, open_client
 from lnstore.client.profile import Profile, init_profile
+from lnstore.client.standing import standings
 from lnstore.client.upload import PutFailed
 from lnstore.ports import StorageFull
 from lnstore.storage.files import FileShares
@@ -168,3 +169,31 @@ async def test_a_put_continues_after_the_nodes_were_restarted_mid_way(tmp_path: 
         assert found > 0
         assert found + sent == 2 * (result.segments + 1)
         assert await read_back(client, result.cap) == path.read_bytes()
+
+
+async def test_puts_that_follow_one_another_ask_once_how_the_account_stands(tmp_path: Path) -> None:
+    """Less what was written since; and anew when a node was lost, and before room is said to be short."""
+    grid = Grid(tmp_path, 3, needed=2)
+    async with grid.up() as nodes:
+        await grid.rent(1 * MIB)
+        async with grid.client() as client:
+            source, known = tmp_path / "small", client.catalog.nodes()
+            before, _ = await client.standings.ask(known)
+            source.write_bytes(content(1000))
+            first = await client.put(source, name="first")
+            after, _ = await client.standings.ask(known)
+            written = [first.nodes[one.node.node_id].share_bytes for one in before]
+            assert [one.free_bytes for one in after] == [
+                one.free_bytes - count for one, count in zip(before, written, strict=True)
+            ]
+            true, _ = await standings(client.pool, known)
+            assert after == true
+            await grid.rent(4 * MIB)
+            assert (await client.standings.ask(known))[0] == true, "not asked again so soon"
+            (tmp_path / "large").write_bytes(content(3 * MIB))
+            await client.put(tmp_path / "large")
+            for node in nodes[1:]:
+                node.kill()
+            with pytest.raises(PutFailed):
+                await client.put(source)
+            assert len((await client.standings.ask(known))[1]) == 2

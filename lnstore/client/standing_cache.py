@@ -1,0 +1,56 @@
+"""How the accounts stand, asked once for many puts that follow one another.
+
+What a put needs to know beforehand is where there is room; every node checks each share itself. So what was asked a few
+seconds ago, less what was written since, is as good, as long as nothing went wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import trio
+
+from lnstore.client.catalog import NodeEntry
+from lnstore.client.pool import NodePool
+from lnstore.client.standing import Fit, Unfit, standings
+from lnstore_protocol.ids import NodeId
+
+FRESH_SECONDS = 5.0
+
+
+class Standings:
+    """What `standing.standings` said last."""
+
+    def __init__(self, pool: NodePool) -> None:
+        self._pool = pool
+        self._asking = trio.Lock()
+        self._nodes: list[NodeEntry] = []
+        self._fit: dict[NodeId, Fit] = {}
+        self._until = -math.inf
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is known may be used again."""
+        return trio.current_time() < self._until
+
+    async def ask(self, nodes: Sequence[NodeEntry]) -> tuple[list[Fit], list[Unfit]]:
+        """As standings; not asked again when all nodes could be written to a short while ago."""
+        async with self._asking:
+            if self.is_fresh and self._nodes == nodes:
+                return list(self._fit.values()), []
+            fit, unfit = await standings(self._pool, nodes)
+            self._nodes = list(nodes)
+            self._fit = {one.node.node_id: one for one in fit}
+            self._until = -math.inf if unfit else trio.current_time() + FRESH_SECONDS
+            return fit, unfit
+
+    def wrote(self, node_id: NodeId, count: int) -> None:
+        """So many bytes less are free."""
+        if (fit := self._fit.get(node_id)) is not None:
+            self._fit[node_id] = replace(fit, free_bytes=max(0, fit.free_bytes - count))
+
+    def doubt(self) -> None:
+        """Something went wrong, or was changed: ask again the next time."""
+        self._until = -math.inf
