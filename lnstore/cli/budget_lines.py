@@ -10,18 +10,7 @@ import click
 from lnstore.cli.output import human_time
 
 if TYPE_CHECKING:
-    from lnstore.client.budgets import BudgetUse
-    from lnstore.client.purse import Purse
-
-
-def all_budgets(purse: Purse) -> list[BudgetUse]:
-    """Every budget that is set: those for all nodes, then each node's."""
-    from lnstore.client.budgets import budgets_used
-
-    now = purse.clock.now()
-    common = budgets_used(purse.catalog, purse.budgets, None, now)
-    nodes = [node.node_id for node in purse.catalog.nodes()]
-    return common + [use for n in nodes for use in budgets_used(purse.catalog, purse.budgets, n, now) if use.node_id]
+    from lnstore.client.budgets import BudgetUse, BudgetVerdict
 
 
 def print_budgets(uses: Iterable[BudgetUse], petnames: dict[bytes, str]) -> None:
@@ -33,6 +22,23 @@ def print_budgets(uses: Iterable[BudgetUse], petnames: dict[bytes, str]) -> None
             f"{whose}budget{until}: {use.used_msat:,} of {use.limit_msat:,} msat used, {use.left_msat:,} left "
             f"({use.setting})"
         )
+
+
+def print_verdicts(verdicts: Iterable[BudgetVerdict]) -> None:
+    """One line for each: whether what is planned fits."""
+    for verdict in verdicts:
+        whose = f"{verdict.petname}: " if verdict.petname else ""
+        word = "within" if verdict.fits else "more than"
+        click.echo(
+            f"{whose}{verdict.wanted_msat:,} msat are {word} the {verdict.left_msat:,} left of {verdict.setting}"
+        )
+
+
+def verdicts_json(verdicts: Iterable[BudgetVerdict]) -> list[dict[str, Any]]:
+    """The same as --json shows it."""
+    from dataclasses import asdict
+
+    return [{**asdict(verdict), "fits": verdict.fits} for verdict in verdicts]
 
 
 def budgets_json(uses: Iterable[BudgetUse], node_id: bytes | None = None) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--needed", type=click.IntRange(1, 256), help="Shares that give the file back (default: client.toml's).")
 @click.option("--total", type=click.IntRange(1, 256), help="Shares per segment (default: client.toml's).")
 @click.option("--happy", type=click.IntRange(1, 256), help="Different nodes to reach (default: client.toml's).")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and store nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent and what that costs; store nothing.")
 @profile_option
 @json_option
 def put(
@@ -44,17 +44,23 @@ def put(
     Examples:
       lnstore put holiday.mp4
       lnstore put ~/photos --name photos
+      lnstore put ~/photos --dry-run
       tar c photos | lnstore put - --name photos.tar
     """
     from lnstore.cli.progress import transfer_bar
-    from lnstore.cli.put_folder import dry_run_of, store_folder
-    from lnstore.client.files import open_client
+    from lnstore.cli.put_folder import store_folder
+    from lnstore.client.files import Coding, open_client
     from lnstore.client.upload import PutResult
 
     if str(file) == "-" and not name:
         raise click.UsageError("standard input has no name; give it one with --name")
     if dry_run:
-        dry_run_of(load_profile(profile), file, name=name, needed=needed, total=total, as_json=as_json)
+        from lnstore.cli.dry_run import dry_run_of
+
+        loaded = load_profile(profile)
+        config = loaded.config
+        coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
+        dry_run_of(loaded, file, name=name, coding=coding, as_json=as_json)
         return
     if file.is_dir():
         store_folder(load_profile(profile), file, name=name, needed=needed, total=total, happy=happy, as_json=as_json)

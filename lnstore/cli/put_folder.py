@@ -1,4 +1,4 @@
-"""`lnstore put FOLDER`, and what `put --dry-run` says."""
+"""`lnstore put FOLDER`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import click
 
 from lnstore.cli.output import human_bytes, print_json, run
 from lnstore.client.files import Coding, open_client
-from lnstore.client.folder_put import FolderPlan, FolderStored, plan_folder, put_folder
+from lnstore.client.folder_put import FolderStored, put_folder
 from lnstore.client.profile import Profile
-from lnstore.client.segments import stored_bytes
 from lnstore.client.walk import Problem
 from lnstore.errors import ExitCode
 
@@ -62,7 +61,7 @@ def store_folder(
             f"stored {stored.snapshot.folder}: {stored.files} files, {human_bytes(stored.snapshot.plain_bytes)}; "
             f"{human_bytes(stored.sent_bytes)} were new, {rate:.1f} MB/s"
         )
-        _tell(stored.problems)
+        tell_problems(stored.problems)
         if stored.missing_shares:
             click.echo(f"warning: {stored.missing_shares} shares found no node; the folder has less to spare", err=True)
         click.echo(stored.cap.to_text())
@@ -70,46 +69,8 @@ def store_folder(
         raise click.exceptions.Exit(ExitCode.DATA)
 
 
-def dry_run_of(
-    profile: Profile, path: Path, *, name: str | None, needed: int | None, total: int | None, as_json: bool
-) -> None:
-    """Say what a put would send."""
-    if str(path) == "-":
-        raise click.UsageError("nobody knows how much standard input will bring; put it, or name a file")
-    needed, total = needed or profile.config.needed, total or profile.config.total
-
-    async def work() -> FolderPlan:
-        if not path.is_dir():
-            size = path.stat().st_size
-            return FolderPlan(files=1, plain_bytes=size, sent_bytes=size, packs=1, problems=())
-        async with open_client(profile) as client:
-            return await plan_folder(client, path, name=name)
-
-    try:
-        plan = run(work)
-    except OSError as exc:
-        raise click.UsageError(f"{path} cannot be read: {exc.strerror}") from exc
-    rented = stored_bytes(plan.sent_bytes, needed, total)
-    if as_json:
-        print_json(
-            {
-                "files": plan.files,
-                "bytes": plan.plain_bytes,
-                "sent_bytes": plan.sent_bytes,
-                "stored_bytes": rented,
-                "stored_bytes_per_node": -(-rented // total),
-                "problems": [str(problem) for problem in plan.problems],
-            }
-        )
-        return
-    click.echo(
-        f"would send {human_bytes(plan.sent_bytes)} of {human_bytes(plan.plain_bytes)} in {plan.files} files: any "
-        f"{needed} of {total} shares, {human_bytes(rented)} at {total} nodes, {human_bytes(-(-rented // total))} each"
-    )
-    _tell(plan.problems)
-
-
-def _tell(problems: Sequence[Problem]) -> None:
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Warn of the first of them."""
     for problem in problems[:SHOWN_PROBLEMS]:
         click.echo(f"warning: {problem}", err=True)
     if len(problems) > SHOWN_PROBLEMS:

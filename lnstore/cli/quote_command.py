@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.budget_lines import all_budgets
+from lnstore.cli.budget_lines import print_verdicts, verdicts_json
 from lnstore.cli.output import (
     human_bytes,
     human_msat,
@@ -25,7 +25,8 @@ from lnstore.cli.session import open_purse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lnstore.client.quote import BudgetVerdict, Quote, QuoteRow
+    from lnstore.client.budgets import BudgetVerdict
+    from lnstore.client.quote import Quote, QuoteRow
 
 COLUMNS = (
     "node",
@@ -65,6 +66,7 @@ def quote(
       lnstore rent quote 20GiB --months 12
       lnstore rent quote 60GiB --months 12 --needed 3 --total 5
     """
+    from lnstore.client.budgets import all_budgets
     from lnstore.client.comparing import offers
     from lnstore.client.quote import budget_verdicts
     from lnstore.client.quote import quote as compute
@@ -78,12 +80,13 @@ def quote(
         async with open_purse(profile) as purse:
             periods = purse.config.channel_periods
             result = compute(size_bytes, months, await offers(purse), channel_periods=periods, coding=coding)
-            return result, budget_verdicts(result, all_budgets(purse))
+            uses = all_budgets(purse.catalog, purse.budgets, purse.clock.now())
+            return result, budget_verdicts(result, uses)
 
     result, verdicts = run(work)
     if as_json:
-        budgets = [{**asdict(verdict), "fits": verdict.fits} for verdict in verdicts]
-        print_json({**asdict(result), "chosen": [row.petname for row in result.chosen], "budgets": budgets})
+        chosen = [row.petname for row in result.chosen]
+        print_json({**asdict(result), "chosen": chosen, "budgets": verdicts_json(verdicts)})
         return
     print_quote(result, verdicts)
 
@@ -110,12 +113,7 @@ def print_quote(quoted: Quote, verdicts: Sequence[BudgetVerdict]) -> None:
         click.echo(f"{len(chosen)} node keys, {keys} Lightning keys, {hosts} hosts")
     for sentence in quoted.same:
         click.echo(f"warning: {sentence}", err=True)
-    for verdict in verdicts:
-        whose = f"{verdict.petname}: " if verdict.petname else ""
-        word = "within" if verdict.fits else "more than"
-        click.echo(
-            f"{whose}{verdict.wanted_msat:,} msat are {word} the {verdict.left_msat:,} left of {verdict.setting}"
-        )
+    print_verdicts(verdicts)
 
 
 def _cells(row: QuoteRow) -> list[str]:

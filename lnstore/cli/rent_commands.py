@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnstore.cli.agree_command import agree, change_json, change_sentence
-from lnstore.cli.budget_lines import all_budgets, budgets_json, print_budgets
+from lnstore.cli.budget_lines import budgets_json, print_budgets
 from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
@@ -318,6 +318,7 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
       lnstore rent status
     """
     from lnstore.client.audit import find_lost
+    from lnstore.client.budgets import all_budgets
     from lnstore.client.channel_watch import channel_warnings
     from lnstore.client.rent_status import rent_status
 
@@ -329,7 +330,12 @@ def status(audit: bool, profile: Path | None, as_json: bool) -> None:
                 for row in rows:
                     if row.status is not None:
                         lost[row.node.node_id] = await find_lost(purse, row.node)
-            return rows, lost, await channel_warnings(purse), all_budgets(purse)
+            return (
+                rows,
+                lost,
+                await channel_warnings(purse),
+                all_budgets(purse.catalog, purse.budgets, purse.clock.now()),
+            )
 
     rows, lost, warnings, budgets = run(work)
     if as_json:

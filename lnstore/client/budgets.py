@@ -8,6 +8,7 @@ since that is known before it is made. `check_budgets` belongs into the transact
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -53,6 +54,21 @@ class BudgetUse:
         return Msat(max(self.limit_msat - self.used_msat, 0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetVerdict:
+    """Whether a budget allows what is wanted: `wanted_msat` of the `left_msat` it has left."""
+
+    setting: str
+    petname: str
+    wanted_msat: Msat
+    left_msat: Msat
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does."""
+        return self.wanted_msat <= self.left_msat
+
+
 def month_around(now: int) -> tuple[int, int]:
     """The calendar month (UTC) of a Unix time: its first second, and the first of the next month."""
     first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -84,6 +100,32 @@ def budgets_used(
         for setting, of, limit, span in found
         if limit is not None and (of is not None or setting != "budget_msat_per_node_month")
     ]
+
+
+def all_budgets(catalog: Catalog, budgets: Budgets, now: int) -> list[BudgetUse]:
+    """Every budget that is set: those for all nodes, then each known node's."""
+    common = budgets_used(catalog, budgets, None, now)
+    nodes = [node.node_id for node in catalog.nodes()]
+    return common + [use for n in nodes for use in budgets_used(catalog, budgets, n, now) if use.node_id is not None]
+
+
+def verdicts(
+    uses: Iterable[BudgetUse], month: Mapping[NodeId, tuple[str, int]], total_msat: int
+) -> list[BudgetVerdict]:
+    """What these budgets say to a plan: by node its petname and what it is paid in a month; and what is paid ever."""
+    month_msat = sum(wanted for _, wanted in month.values())
+    found = []
+    for use in uses:
+        if use.node_id is None:
+            petname, wanted = "", total_msat if use.until_at is None else month_msat
+        elif use.node_id in month:
+            petname, wanted = month[use.node_id]
+        else:
+            continue
+        found.append(
+            BudgetVerdict(setting=use.setting, petname=petname, wanted_msat=Msat(wanted), left_msat=use.left_msat)
+        )
+    return found
 
 
 def check_budgets(

@@ -23,7 +23,7 @@ from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
 from lnstore.client.removal import drop_shares
 from lnstore.client.scores import Score, Scores
-from lnstore.client.segments import manifest_bytes, segment_sizes, stored_bytes
+from lnstore.client.segments import demand_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged
 from lnstore.client.standing import Fit, TooFewNodes, check_enough, check_room, trusted
@@ -192,7 +192,7 @@ class Client:
             check_enough(fit, unfit, coding.happy)
             try:
                 if new_bytes is not None:
-                    check_room(fit, _demand_bytes(new_bytes, coding.needed, coding.total, len(fit)), coding.happy)
+                    check_room(fit, demand_bytes(new_bytes, coding.needed, coding.total, len(fit)), coding.happy)
             except TooFewNodes:
                 if not known:
                     raise
@@ -321,10 +321,3 @@ def checked_name(name: str) -> str:
     if not name:
         raise CatalogError("a stream has no name; give it one with --name")
     return name
-
-
-def _demand_bytes(file_bytes: int, needed: int, total: int, nodes: int) -> int:
-    """What each of so many nodes must have room for; they share evenly when there are more than shares."""
-    return -(-stored_bytes(file_bytes, needed, total) // max(total, nodes)) + manifest_bytes(
-        len(segment_sizes(file_bytes, needed, total)), total
-    )

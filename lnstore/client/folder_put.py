@@ -26,7 +26,7 @@ from lnstore.client.upload import PutResult
 from lnstore.client.walk import Found, Problem, Walk, look_again, walk
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.manifest import TREE
-from lnstore_protocol.trees import Entry, Head, Kind, Object
+from lnstore_protocol.trees import Entry, Head, Kind, Object, encode
 
 STRICT_TRIES = 3
 """How often a pack is planned anew because a file in it changed; after that files are taken as they are."""
@@ -51,27 +51,45 @@ class FolderStored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderPlan:
-    """What a put of a folder would do: its files, all their bytes, and those of them that would be sent."""
+    """What a put would do: its files, all their bytes, and those of them that would be sent.
+
+    `objects` are the sizes of what is stored for that, one behind the other: packs, and about the size of a tree.
+    """
 
     files: int
     plain_bytes: int
     sent_bytes: int
-    packs: int
+    objects: tuple[int, ...]
     problems: Sequence[Problem]
 
 
 async def plan_folder(client: Client, root: Path, *, name: str | None = None) -> FolderPlan:
     """What `put_folder` would do now; nothing is stored. SourceError, CatalogError."""
     work = await _prepare(client, root, name)
-    packs = plan_packs(work.new)
+    packs = [pack for pack in plan_packs(work.new) if not _is_stored(client, work, pack)]
     files = [found for found in work.walked.found if found.kind is Kind.FILE]
     return FolderPlan(
         files=len(files),
         plain_bytes=sum(found.size_bytes for found in files),
         sent_bytes=sum(pack.size_bytes for pack in packs),
-        packs=len(packs),
+        objects=(*(pack.size_bytes for pack in packs), _tree_bytes(work)),
         problems=work.walked.problems,
     )
+
+
+def _is_stored(client: Client, work: _Work, pack: Pack) -> bool:
+    """Whether an interrupted put has stored the pack already."""
+    old = client.catalog.file(_pack_name(work, pack))
+    return old is not None and old.complete
+
+
+def _tree_bytes(work: _Work) -> int:
+    """About the size of the tree: as if its packs were many and large."""
+    size = 0
+    for f in work.walked.found:
+        index, offset = (1 << 16, 1 << 31) if f.size_bytes else (0, 0)
+        size += len(encode(Entry(f.kind, f.path, f.mode, f.mtime_ns, f.size_bytes, index, offset, f.target)))
+    return size
 
 
 async def put_folder(
@@ -183,7 +201,7 @@ async def _put_pack(client: Client, work: _Work, pack: Pack, coding: Coding, tol
     while pack.members:
         tries += 1
         strict = tries <= STRICT_TRIES
-        name = f":pack:{pack.digest(work.root).hex()}"
+        name = _pack_name(work, pack)
         old = client.catalog.file(name)
         if old is not None and old.complete:
             work.stored(pack, old.file_id)
@@ -207,6 +225,10 @@ async def _put_pack(client: Client, work: _Work, pack: Pack, coding: Coding, tol
         finally:
             stream.close()
     return 0
+
+
+def _pack_name(work: _Work, pack: Pack) -> str:
+    return f":pack:{pack.digest(work.root).hex()}"
 
 
 def _again(work: _Work, pack: Pack) -> Pack:

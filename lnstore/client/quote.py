@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lnstore.client.budgets import BudgetUse
+from lnstore.client.budgets import BudgetUse, BudgetVerdict, verdicts
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.segments import full_share_bytes, manifest_bytes, segment_size
 from lnstore.client.standing import format_bytes
@@ -63,21 +63,6 @@ class QuoteRow:
     fiat_per_tib_month: str
     out: str
     chosen: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetVerdict:
-    """Whether a budget allows what is quoted: `wanted_msat` of the `left_msat` it has left."""
-
-    setting: str
-    petname: str
-    wanted_msat: Msat
-    left_msat: Msat
-
-    @property
-    def fits(self) -> bool:
-        """Whether it does."""
-        return self.wanted_msat <= self.left_msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,26 +134,9 @@ def quote(
 
 
 def budget_verdicts(quoted: Quote, uses: Iterable[BudgetUse]) -> list[BudgetVerdict]:
-    """What each budget says to the quote: monthly ones to a month of rent and the writing, the total to all months."""
-    by_node = {row.node_id: row for row in quoted.chosen}
-    verdicts = []
-    for use in uses:
-        if use.node_id is not None and use.node_id not in by_node:
-            continue
-        row = by_node[use.node_id] if use.node_id is not None else None
-        if row is not None:
-            wanted = row.rent_msat_per_month + row.write_once_msat
-        else:
-            wanted = (quoted.total_msat if use.until_at is None else quoted.month_msat) + quoted.write_once_msat
-        verdicts.append(
-            BudgetVerdict(
-                setting=use.setting,
-                petname=row.petname if row is not None else "",
-                wanted_msat=Msat(wanted),
-                left_msat=use.left_msat,
-            )
-        )
-    return verdicts
+    """What the budgets say to the quote: monthly ones to a month of rent and the writing, the total to all months."""
+    by_node = {row.node_id: (row.petname, row.rent_msat_per_month + row.write_once_msat) for row in quoted.chosen}
+    return verdicts(uses, by_node, quoted.total_msat + quoted.write_once_msat)
 
 
 def _row(capacity_bytes: int, months: int, offer: Offered, channel_periods: int, *, chosen: bool) -> QuoteRow:

@@ -53,3 +53,10 @@ def stored_bytes(file_bytes: int, needed: int, total: int) -> int:
 def manifest_bytes(segments: int, total: int) -> int:
     """An upper bound of the manifest's size."""
     return 256 + segments * (total * 32 + 16)
+
+
+def demand_bytes(file_bytes: int, needed: int, total: int, nodes: int) -> int:
+    """What each of so many nodes must have room for; they share evenly when there are more than shares."""
+    return -(-stored_bytes(file_bytes, needed, total) // max(total, nodes)) + manifest_bytes(
+        len(segment_sizes(file_bytes, needed, total)), total
+    )

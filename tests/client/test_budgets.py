@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from money_world import GIB, PERIOD, START, FragileCatalog, Killed, World, make_world
 
-from lnstore.cli.budget_lines import all_budgets, budgets_json, print_budgets
-from lnstore.client.budgets import Budgets, budgets_used, month_around
+from lnstore.cli.budget_lines import budgets_json, print_budgets
+from lnstore.client.budgets import Budgets, all_budgets, budgets_used, month_around
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import BudgetExceeded, PaymentFailed, PaymentOpen
@@ -267,7 +267,7 @@ async def test_rent_beyond_a_budget_is_neither_paid_nor_its_proof_asked_for(tmp_
 async def test_what_is_used_and_left_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = await renting(tmp_path, budget_msat_per_node_month=12_000, budget_msat_total=50_000)
     await buy(world.purse, world.entry, GIB)
-    uses = all_budgets(world.purse)
+    uses = all_budgets(world.purse.catalog, world.purse.budgets, world.clock.at)
     print_budgets(uses, {world.node.node_id: "alice"})
     assert capsys.readouterr().out == (
         "budget: 2,000 of 50,000 msat used, 48,000 left (budget_msat_total)\n"

@@ -162,7 +162,7 @@ async def test_a_second_put_sends_what_changed_and_both_snapshots_can_be_read(
     bed.clock.advance(86_400)
     async with bed.client() as client:
         plan = await plan_folder(client, folder, name="things")
-    assert (plan.sent_bytes, plan.packs) == (10, 1)
+    assert (plan.sent_bytes, plan.objects[0], len(plan.objects)) == (10, 10, 2)
     second = await put(bed, folder)
     assert second.sent_bytes == 10
     assert sent_shares(bed) == 3 * 4  # a pack and a tree: one segment each, and their manifests
