@@ -40,7 +40,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "lnstore_protocol.connection:Connection.receive_data",
     ),
     "socket send": ("trio:SocketStream.send_all",),
-    "socket receive": ("trio:SocketStream.receive_some",),
+    "socket receive": ("trio:SocketStream.receive_some", "trio._socket:_SocketType.recv_into"),
     "write + sync share": ("lnstore.storage.files:FileShares.put",),
     "read share": ("lnstore.storage.files:FileShares.read",),
     "books": ("lnstore.books.writer:Writer._commit",),

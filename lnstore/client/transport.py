@@ -25,6 +25,7 @@ from lnstore.client.node_errors import (
     name_of,
 )
 from lnstore.client.tasks import ByteBudget, open_tasks
+from lnstore.receiving import receive
 from lnstore_protocol.connection import NEED_DATA, Connection, HandshakeDone, PeerClosed, ReplyReceived, Role
 from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from lnstore_protocol.frames import BufferPool
@@ -46,7 +47,6 @@ VERSION_MINOR = 0
 CONNECT_SECONDS = 10.0
 """From the first packet to the answer to hello."""
 
-READ_BYTES = 64 * 1024
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Payloads asked for or sent and not yet answered, per connection."""
 
@@ -194,11 +194,7 @@ class NodeConnection:
     async def _read(self) -> None:
         while self.lost is None:
             try:
-                data = await self._stream.receive_some(READ_BYTES)
-                if data:
-                    self._protocol.receive_data(data)
-                else:
-                    self._protocol.receive_eof()
+                await receive(self._stream, self._protocol)
                 self._dispatch()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._lose(ConnectionLost(self.address, "closed the connection; try again"))
@@ -307,9 +303,5 @@ async def _open(
 async def _handshake(stream: trio.abc.Stream, protocol: Connection) -> None:
     await stream.send_all(protocol.initiate())
     while not isinstance(protocol.next_event(), HandshakeDone):
-        data = await stream.receive_some(READ_BYTES)
-        if data:
-            protocol.receive_data(data)
-        else:
-            protocol.receive_eof()
+        await receive(stream, protocol)
     await stream.send_all(protocol.data_to_send())

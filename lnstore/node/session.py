@@ -26,6 +26,7 @@ from lnstore.node.handlers import answer
 from lnstore.node.handlers.hello import is_understood
 from lnstore.node.limits import PAUSE_SECONDS, READ_BYTES, REQUESTS_PER_SESSION
 from lnstore.ports import BooksRefused, LightningError, StorageFull
+from lnstore.receiving import receive
 from lnstore_protocol.connection import Connection, Role
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import HandshakeDone, NeedData, PeerClosed, RequestReceived, UnknownRequest
@@ -158,11 +159,7 @@ class Session:
         """Feed the next bytes to the protocol core; False when the peer stayed silent past the deadline."""
         while True:
             with trio.CancelScope(deadline=deadline):
-                data = await self._stream.receive_some(min(READ_BYTES, self._connection.receive_bytes))  # T-R7
-                if data:
-                    self._connection.receive_data(data)
-                else:
-                    self._connection.receive_eof()
+                await receive(self._stream, self._connection)
                 return True
             if not self._in_work or deadline == self._frame_deadline:
                 self._log.info("peer stayed silent; closing")

@@ -181,6 +181,11 @@ class Connection:
         return self._frames.announced_payload_bytes
 
     @property
+    def payload_left_bytes(self) -> int:
+        """How many bytes the payload being received still lacks, 0 outside of one: so much is surely on its way."""
+        return self._frames.payload_left
+
+    @property
     def receive_bytes(self) -> int:
         """How many bytes to read from the transport at once: 3 KiB until the handshake is done (T-R7), then 64 KiB."""
         return HANDSHAKE_RECEIVE_BYTES if self._handshake is not None else RECEIVE_BYTES // 4
