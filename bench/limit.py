@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import zfec
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from bench.system import Coding
+from lnstore.client.erasure import ErasureCode
 from lnstore_protocol.content import RECORD_BYTES, SEALED_RECORD_BYTES
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.merkle import share_id
@@ -40,7 +40,7 @@ SYNCED_FILES = 24
 SYNC_THREADS = 4
 
 READ, CIPHER, DECIPHER = "read", "content cipher", "content decipher"
-ENCODE, DECODE, HASH, TOKENS = "erasure code (zfec)", "erasure decode (zfec)", "hash", "tokens"
+ENCODE, DECODE, HASH, TOKENS = "erasure code", "erasure decode", "hash", "tokens"
 SEAL, OPEN, LOOPBACK, WRITE = "seal", "open", "loopback copy", "write"
 SYNCED = "write + fsync (not CPU)"
 
@@ -162,15 +162,15 @@ def _cipher_costs(seal_name: str, open_name: str, plain_bytes: int, sealed_bytes
 def _code_costs(coding: Coding) -> dict[str, float]:
     """Parity of a stripe, and the worst decoding: as much parity among the shares as there can be."""
     k, n = coding.needed, coding.total
-    encoder, decoder = zfec.Encoder(k, n), zfec.Decoder(k, n)
-    data = [os.urandom(STRIPE_BYTES) for _ in range(k)]
-    parity = list(range(k, n))
-    shares = [*data, *encoder.encode(data, parity)]
-    numbers = list(range(n))[-k:]
-    given = [shares[number] for number in numbers]
+    code = ErasureCode(k, n)
+    shares = [memoryview(bytearray(os.urandom(STRIPE_BYTES))) for _ in range(n)]
+    code.encode(shares[:k], shares[k:])
+    given = {number: shares[number] for number in range(n - k, n)}
+    lacking = [number for number in range(k) if number not in given]
+    out = [memoryview(bytearray(STRIPE_BYTES)) for _ in lacking]
     return {
-        ENCODE: _cost(k * STRIPE_BYTES, lambda: encoder.encode(data, parity)),
-        DECODE: _cost(k * STRIPE_BYTES, lambda: decoder.decode(given, numbers)),
+        ENCODE: _cost(k * STRIPE_BYTES, lambda: code.encode(shares[:k], shares[k:])),
+        DECODE: _cost(k * STRIPE_BYTES, lambda: code.decode(given, lacking, out)),
     }
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from cryptography.hazmat.backends.openssl import backend
 
+from lnstore.client.erasure import ErasureCode
+
+ERASURE_CODE = "erasure_code"
+"""Which library computes parity: it decides which targets hold."""
+
 LIBRARIES = ("lnstore", "trio", "cryptography", "blake3", "zfec", "msgpack", "pynacl", "sqlalchemy")
 
 
@@ -25,6 +30,7 @@ def describe(place: Path, cores: list[int]) -> dict[str, object]:
         "python": platform.python_version(),
         "openssl": backend.openssl_version_text().split()[1],
         "sqlite": sqlite3.sqlite_version,
+        ERASURE_CODE: ErasureCode(3, 5).library,
         **{name: version(name) for name in LIBRARIES},
     }
 

@@ -87,8 +87,9 @@ cores. Ratios hold between columns of one run; absolute figures do not travel.
 
 {speed}
 
-*ratio*: how many times as fast as the first peer. *target / goal*: what that ratio must be, and should be, without
-ISA-L. *limit*: what the unavoidable steps below allow, none of them waiting for another.
+*ratio*: how many times as fast as the first peer. *target / goal*: what that ratio must be, and should be, for
+uploads with the library that computes parity here. *limit*: what the unavoidable steps below allow, none of them
+waiting for another.
 
 {plots}
 

@@ -79,7 +79,7 @@ def speed_table(results: Results) -> str:
             line.append(figure(there) if there else NONE)
         if peers:
             line.append(f"{ratio(row, first):.2f}" if first else NONE)
-        target = target_of(row)
+        target = target_of(row, erasure_code=results["machine"].get("erasure_code", "zfec"))
         line.append(NONE if target is None else f"{target.at_least:g}" + (f" / {target.goal:g}" if target.goal else ""))
         limit = limit_of(results, row)
         line.append(NONE if limit is None else f"{limit:.0f} MB/s")
@@ -161,7 +161,7 @@ def missed(results: Results) -> list[str]:
     found = []
     for row in _ours(results):
         what = f"{row['coding']} {title(row)}"
-        target = target_of(row)
+        target = target_of(row, erasure_code=results["machine"].get("erasure_code", "zfec"))
         there = others.get((peers[0], key_of(row))) if peers else None
         if target and there and ratio(row, there) < target.at_least:
             found.append(f"{what}: {ratio(row, there):.2f} times {peers[0]}, {target.at_least:g} are asked for")

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+import zfec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnstore.client import isal
 from lnstore.client.erasure import STRIPE_BYTES, ErasureCode
+
+HAS_ISAL = isal.matrix(b"\1", columns=1) is not None
+
+
+@pytest.fixture(scope="module", params=["zfec", "ISA-L"], autouse=True)
+def _library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of this with each library that there is."""
+    if request.param == "ISA-L" and not HAS_ISAL:
+        pytest.skip("this machine has no ISA-L (Debian: libisal2)")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(isal.CHOICE_VARIABLE, request.param)
+        yield
 
 
 def views(count: int, size: int, rng: random.Random | None = None) -> list[memoryview]:
@@ -47,6 +64,44 @@ def test_the_same_range_of_each_share_decodes_to_that_range() -> None:
     out = views(1, 100)
     ErasureCode(3, 5).decode({n: shares[n][300:400] for n in (0, 3, 4)}, (2,), out)
     assert out[0] == shares[2][300:400]
+
+
+@given(code=st.tuples(st.integers(1, 12), st.integers(1, 20)), size=st.integers(1, 5000))
+def test_the_bytes_are_zfecs_whichever_library_made_them(code: tuple[int, int], size: int) -> None:  # F-W6
+    needed, total = code[0], sum(code)
+    shares = coded(needed, total, size, random.Random(size))
+    numbers = tuple(range(needed, total))
+    assert shares[needed:] == zfec.Encoder(needed, total).encode(tuple(shares[:needed]), numbers)
+
+
+def test_a_library_that_codes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong parity would be found only when somebody needs it."""
+    idle = SimpleNamespace(ec_init_tables=lambda *_: None, ec_encode_data=lambda *_: None)
+    monkeypatch.setattr(isal, "_library", lambda: idle)
+    test_stripes_leave_no_seam(STRIPE_BYTES)
+
+
+def test_without_the_library_zfec_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> ctypes.CDLL:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    isal._library.cache_clear()
+    try:
+        assert isal.matrix(b"\1", columns=1) is None
+        test_stripes_leave_no_seam(STRIPE_BYTES)
+    finally:
+        isal._library.cache_clear()
+
+
+def test_shares_that_may_not_be_written_to_are_coded_too() -> None:
+    shares = coded(2, 3, 1000, random.Random(1))
+    parity = views(1, 1000)
+    ErasureCode(2, 3).encode([memoryview(bytes(share)) for share in shares[:2]], parity)
+    assert parity == shares[2:]
+    if (identity := isal.matrix(b"\1", columns=1)) is not None:
+        with pytest.raises(ValueError, match="one share for each column"):
+            identity.multiply(views(2, 4), views(1, 4))
 
 
 def test_what_is_no_code_or_no_full_set_is_refused() -> None:
