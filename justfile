@@ -22,8 +22,12 @@ type:
     uv run mypy
     uv run pyright -p protocol
 
-# The tests on two cores, with the coverage of all processes they start.
+# The tests on two cores.
 test *ARGS:
+    uv run pytest -n 2 --dist loadfile {{ARGS}}
+
+# The tests, and the coverage of all processes they start: half as long again.
+coverage *ARGS:
     uv run coverage erase
     uv run coverage run -m pytest -n 2 --dist loadfile {{ARGS}}
     uv run coverage combine -q
@@ -45,9 +49,9 @@ live *ARGS:
 live-kills KILLS="120" *ARGS:
     LNSTORE_KILLS={{KILLS}} uv run pytest -m live -s tests/live/test_live_kills.py {{ARGS}}
 
-# The machine that kills everybody on the simulated network, for so many sequences.
+# The machines that kill everybody on the simulated network and at any write to the books, for so many sequences each.
 soak SEQUENCES="300" *ARGS:
-    LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful/test_money_machine.py --hypothesis-show-statistics {{ARGS}}
+    LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful --hypothesis-show-statistics {{ARGS}}
 
 # The main job on a file of yours.
 demo FILE *ARGS:

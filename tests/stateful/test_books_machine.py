@@ -17,6 +17,7 @@ from books_world import GIB, GRACE, PERIOD, add_up, agreement, deposit, growth, 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from soak_length import sequences
 from sqlalchemy import Connection, event, select
 
 from lnstore.books import SqlBooks
@@ -488,6 +489,9 @@ class BooksMachine(RuleBasedStateMachine):
 
 
 BooksMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sequences(short=10),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestBooks = BooksMachine.TestCase

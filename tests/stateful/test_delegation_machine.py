@@ -18,6 +18,7 @@ from books_world import World, always, deposit, share_id, sound
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from soak_length import sequences
 from sqlalchemy import event
 
 from lnstore.books import SqlBooks
@@ -319,6 +320,9 @@ class DelegationMachine(RuleBasedStateMachine):
 
 
 DelegationMachine.TestCase.settings = settings(
-    max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sequences(short=6),
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestDelegation = DelegationMachine.TestCase

@@ -2,13 +2,10 @@
 
 How far a command has come when the next rule runs is up to the machine it runs on, so no rule has a precondition:
 one that cannot be followed now does nothing.
-
-`just soak` runs this for long: LNSTORE_SOAK is the number of sequences.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,14 +17,15 @@ from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from money_town import GRACE, MIB, PERIOD, Town
+from soak_length import sequences
 
 from lnstore import logs
 from lnstore.client import accounts, payments, pool
 from lnstore.lightning.simulated import faults
 from lnstore.node import binding
 
-SEQUENCES = int(os.environ.get("LNSTORE_SOAK", "8"))
-STEPS = 25 if SEQUENCES <= 8 else 50
+SEQUENCES = sequences(short=5)
+STEPS = 25 if SEQUENCES <= 5 else 50
 
 TROUBLES = (
     *(("crash", "client", f"payment-{moment}") for moment in ("unsent", "recorded", "recorded", "sent", "settled")),
