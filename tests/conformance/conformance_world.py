@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from lnstore.lightning.core import CoreLightning
 from lnstore.node.directory import init_node, load_identity
 from lnstore.node.limits import Deadlines
 from lnstore.node.server import Node
-from lnstore.storage.files import FileShares
+from lnstore.storage import NodeShares
 from lnstore_protocol.conformance import NodeTools, Report, check_node
 from lnstore_protocol.conformance.tools import RpcPayer
 from lnstore_protocol.ids import NodeAddress
@@ -94,18 +94,20 @@ class NodeWorld:
         self.config = NodeConfig.load(self.directory)
         self.deadlines = Deadlines()
         self.make_books: Callable[[Path], Any] = SqlBooks.open
-        self.make_shares: Callable[[Path], Any] = FileShares
+        self.make_shares: Callable[[Path], Any] = NodeShares
         self.make_node: Callable[..., Node] = Node
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[NodeAddress]:
         """The node, until the block ends; afterwards it listens on the same port as before."""
-        async with self.make_books(self.directory / "books.db") as books:
+        async with AsyncExitStack() as stack:
+            shares = stack.enter_context(closing(self.make_shares(self.directory / "shares")))
+            books = await stack.enter_async_context(self.make_books(self.directory / "books.db"))
             node = self.make_node(
                 self.config,
                 identity=load_identity(self.directory),
                 lightning=CoreLightning(self.lightning.node),
-                shares=self.make_shares(self.directory / "shares"),
+                shares=shares,
                 books=books,
                 clock=self.clock,
                 deadlines=self.deadlines,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from lnstore.books import SqlBooks
 from lnstore.node import proof, session
 from lnstore.node.egress import Egress
 from lnstore.node.handlers import HANDLERS, shares
-from lnstore.ports import Account, BooksRefused
-from lnstore.storage.files import FileShares
+from lnstore.ports import SMALL_SHARE_BYTES, Account, BooksRefused
+from lnstore.storage import NodeShares
 from lnstore_protocol.connection import Connection
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.events import UnknownRequest
 from lnstore_protocol.frames import Frame, FrameReader
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, Msat, NodeId, ShareId
+from lnstore_protocol.merkle import leaf_hashes
 from lnstore_protocol.messages import (
     DropShares,
     DropSharesReply,
@@ -75,8 +77,21 @@ def around(patch: pytest.MonkeyPatch, kind: type[Any], wrap: Callable[[Handler, 
 
 
 @defect("MB-R3")
-def accepts_a_share_with_a_wrong_root(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(shares, "_check_and_put", lambda store, share_id, data: store.put(share_id, data))
+def accepts_a_small_share_with_a_wrong_root(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    _check_only(patch, lambda size: size > SMALL_SHARE_BYTES)
+
+
+@defect("MB-R3")
+def accepts_a_large_share_with_a_wrong_root(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    _check_only(patch, lambda size: size <= SMALL_SHARE_BYTES)
+
+
+def _check_only(patch: pytest.MonkeyPatch, checked: Callable[[int], bool]) -> None:
+    """Of the one check that every way to store a share goes through, leave that of shares of some sizes."""
+    true = shares._check_root
+    patch.setattr(
+        shares, "_check_root", lambda wanted, data: true(wanted, data) if checked(len(data)) else leaf_hashes(data)
+    )
 
 
 @defect("P-R5")
@@ -155,14 +170,22 @@ def ignores_the_capacity(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
 
 
 @defect("MB-R4")
-def forgets_a_put_after_a_restart(world: NodeWorld, _patch: pytest.MonkeyPatch) -> None:
-    def emptied(folder: Path) -> FileShares:
-        store = FileShares(folder)
-        for share_id in list(store.share_ids()):
-            store.delete(share_id)
-        return store
+def forgets_small_puts_after_a_restart(world: NodeWorld, _patch: pytest.MonkeyPatch) -> None:
+    world.make_shares = partial(_without, lambda size: size <= SMALL_SHARE_BYTES)
 
-    world.make_shares = emptied
+
+@defect("MB-R4")
+def forgets_large_puts_after_a_restart(world: NodeWorld, _patch: pytest.MonkeyPatch) -> None:
+    world.make_shares = partial(_without, lambda size: size > SMALL_SHARE_BYTES)
+
+
+def _without(lost: Callable[[int], bool], folder: Path) -> NodeShares:
+    """What is in the folder, but for the shares of these sizes."""
+    store = NodeShares(folder)
+    for share_id in list(store.share_ids()):
+        if lost(store.size(share_id) or 0):
+            store.delete(share_id)
+    return store
 
 
 # --- money ------------------------------------------------------------------------------------------------------------

@@ -91,12 +91,15 @@ def storing(trial: Trial) -> None:
 
 @CHECKS.on("MB-R3", "MB-R2")
 def wrong_root(trial: Trial) -> None:
-    """A payload whose share id is another is refused with ROOT_MISMATCH, and nothing is stored."""
+    """A payload whose share id is another is refused with ROOT_MISMATCH, and nothing is stored.
+
+    Of small and of large ones: a node may well store these in different ways.
+    """
     tenant, link = the_tenant(trial)
-    share = new_share(2 * LEAF_BYTES)
-    changed = bytes([share[0] ^ 1]) + share[1:]
+    share, large = new_share(2 * LEAF_BYTES), new_share(5 * LEAF_BYTES + 1)
     for what, wanted, payload in (
-        ("a share with one bit changed", share_id(share), changed),
+        ("a share with one bit changed", share_id(share), _one_bit_changed(share)),
+        ("a large share with one bit changed", share_id(large), _one_bit_changed(large)),
         ("a share cut short", share_id(share), share[:-1]),
         ("a share with a zero byte more", share_id(share), share + b"\0"),
         ("a share under random bytes", ShareId(os.urandom(32)), share),
@@ -107,6 +110,10 @@ def wrong_root(trial: Trial) -> None:
     trial.require("MB-R3", status(trial, link).used_bytes == sum(listed(trial, link).values()), "refused bytes count")
     put(trial, link, tenant, share)
     trial.reached.add("MB-R2")
+
+
+def _one_bit_changed(share: bytes) -> bytes:
+    return bytes([share[0] ^ 1]) + share[1:]
 
 
 @CHECKS.on("MB-R2", "P-R1")
