@@ -18,7 +18,7 @@ from lnstore.books.schema import accounts, holders, invoices, ledger_accounts
 from lnstore.books.states import bill, first_look, owes_nothing
 from lnstore.books.strangers import no_stranger
 from lnstore.ports import Account, Figures, PetnameTaken
-from lnstore_protocol.ids import AccountId, Msat
+from lnstore_protocol.ids import AccountId, LightningId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.terms import period_at, period_start
 
@@ -57,6 +57,17 @@ class SqlHolders:
     async def set_blocked(self, account_id: AccountId, now: int, *, blocked: bool) -> Account:
         """Take no writes and no money from the account any more, so that it lapses in time; or take them again."""
         return await self._change(account_id, now, blocked=int(blocked))
+
+    async def note_lightning_id(self, account_id: AccountId, lightning_id: LightningId) -> None:  # MA-R30
+        """Write down which Lightning id an account's holder says is theirs; nothing where there is no account."""
+        row = await self._database.read(lambda connection: current_row(connection, account_id))
+        if row is None or row.lightning_id == lightning_id:
+            return
+        note = holders.update().where(holders.c.account_id == bindparam("of"))
+        values = {"of": account_id, "said": lightning_id}
+        await self._database.writer.write(
+            lambda connection: connection.execute(note.values(lightning_id=bindparam("said")), values)
+        )
 
     async def carry_on(self, account_id: AccountId, now: int) -> Account:  # R-W4
         """Move an account that owes nothing up to the present period, as `advance` will; others stay as they are."""

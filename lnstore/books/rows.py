@@ -10,7 +10,7 @@ from lnstore.books.ledger import balance
 from lnstore.books.schema import accounts, holders, strangers
 from lnstore.ports import Account, Announcement, BooksRefused, PlannedInvoice, Renewal
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, Msat
+from lnstore_protocol.ids import AccountId, LightningId, Msat
 from lnstore_protocol.messages import AccountState, InvoicePurpose
 from lnstore_protocol.prices import PriceStep
 
@@ -27,6 +27,7 @@ ACCOUNTS: AnySelect = select(
     holders.c.quota_bytes,
     holders.c.free,
     holders.c.blocked,
+    holders.c.lightning_id,
     (-balance(accounts.c.deposit)).label("deposit_msat"),
     _UNPAID_SINCE.label("unpaid_since_at"),
 ).join(holders, holders.c.account_id == accounts.c.account_id)
@@ -78,6 +79,7 @@ def account_of(row: AnyRow) -> Account:
         quota_bytes=row.quota_bytes,
         free=bool(row.free),
         blocked=bool(row.blocked),
+        lightning_id=None if row.lightning_id is None else LightningId(row.lightning_id),
         shrink_to_bytes=row.shrink_to_bytes,
         shrink_period=row.shrink_period,
         left_at=row.left_at,

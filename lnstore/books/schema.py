@@ -56,10 +56,13 @@ holders = Table(
     Column("quota_bytes", _Number, CheckConstraint("quota_bytes >= 0"), nullable=True),
     Column("free", _Number, CheckConstraint("free IN (0, 1)"), nullable=False),
     Column("blocked", _Number, CheckConstraint("blocked IN (0, 1)"), nullable=False),
+    Column("lightning_id", LargeBinary, CheckConstraint("length(lightning_id) = 33"), nullable=True),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""Who has an account or may open one uninvited, and what the operator decided about them. It outlives a lapse."""
+"""Who has an account or may open one uninvited, and what the operator decided about them. It outlives a lapse.
+
+`lightning_id` is the client's word, which nothing but a list shows."""
 
 invitations = Table(
     "invitations",

@@ -15,6 +15,7 @@ from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.wallet import PaymentEntry
 from lnstore.config import ClientConfig
+from lnstore.lightning.supply import Phase, phase
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError, Retry
 from lnstore_protocol.ids import LightningId, NodeId
 from lnstore_protocol.invitations import Invitation
@@ -191,7 +192,10 @@ async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, Accoun
     now = purse.clock.now()
     proposal = Agreement.propose(terms, purse.identity, anchor_at=now)
     secret = None if node.invitation is None else Invitation.decode(node.invitation).secret
-    reply = await purse.ask(node, OpenAccount(agreement=proposal.encoded, invitation=secret), OpenAccountReply)
+    opening = OpenAccount(
+        agreement=proposal.encoded, invitation=secret, lightning_id=await _lightning_id_to_say(purse, node)
+    )
+    reply = await purse.ask(node, opening, OpenAccountReply)
     agreement = check_agreement(
         reply.agreement, node_id=node.node_id, account_id=purse.account_id, petname=node.petname
     )
@@ -202,6 +206,14 @@ async def open_account(purse: Purse, node: NodeEntry) -> tuple[Agreement, Accoun
     if opened is None:
         raise NodeUntrusted(f"{node.petname} signed an agreement and does not know the account; use another node")
     return agreement, opened, True
+
+
+async def _lightning_id_to_say(purse: Purse, node: NodeEntry) -> LightningId | None:  # V-W7
+    """Ours, where a channel has shown it to the node already: for its operator to see which channel is whose."""
+    channels = [] if node.lightning_id is None else await purse.lightning.channels(node.lightning_id)
+    if not any(phase(channel.state) in {Phase.OPENING, Phase.OPEN} for channel in channels):
+        return None
+    return (await purse.daemon()).lightning_id
 
 
 def _remember(purse: Purse, node: NodeEntry, agreement: Agreement) -> None:

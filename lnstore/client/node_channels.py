@@ -37,7 +37,8 @@ class _Peer:
 
 
 async def _peer(purse: Purse, node: NodeEntry) -> _Peer:
-    info = await purse.ask(node, ChannelInfo(), ChannelInfoReply)
+    # Asked for only where there is a channel or shall be one: the node's daemon sees our Lightning id anyway (V-W7).
+    info = await purse.ask(node, ChannelInfo(lightning_id=(await purse.daemon()).lightning_id), ChannelInfoReply)
     if info.lightning_id != node.lightning_id:
         raise NodeUntrusted(
             f"{node.petname} names another Lightning key than the one it proved to have; if its operator has moved to "

@@ -10,8 +10,9 @@ from typing import Any
 from lnstore.clock import clock_for
 from lnstore.config import NodeConfig
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore.node.account_channels import AccountChannels, account_channels
 from lnstore.node.directory import ADDRESS_FILE, load_identity
-from lnstore.ports import Account, Books, Figures
+from lnstore.ports import Account, Books, Channels, Figures
 from lnstore.ports import Invitation as Invited
 from lnstore_protocol.ids import AccountId, InvitationId, InvitationSecret, NodeAddress, NodeId
 from lnstore_protocol.invitations import Invitation
@@ -39,6 +40,8 @@ class Overview:
 
     account: Account
     figures: Figures
+    channels: AccountChannels | None = None
+    """None where the daemon was not to be asked."""
 
     @property
     def name(self) -> str:
@@ -71,20 +74,28 @@ class Overview:
             "income_msat": figures.income_msat,
             "proofs_passed": figures.proofs_passed,
             "proofs_failed": figures.proofs_failed,
+            **({} if self.channels is None else self.channels.as_json()),
         }
 
 
-async def overviews(books: Books) -> list[Overview]:
-    """All accounts, oldest first."""
+async def overviews(books: Books, lightning: Channels) -> list[Overview]:
+    """All accounts, oldest first, with their channels if the daemon answers."""
     accounts = await books.accounts()
     figures = await books.figures()  # later, so that every account is among them, but for one removed meanwhile
-    return [Overview(account, figures[account.account_id]) for account in accounts if account.account_id in figures]
+    channels = await account_channels(accounts, lightning)
+    return [
+        Overview(account, figures[account.account_id], held)
+        for account, held in zip(accounts, channels, strict=True)
+        if account.account_id in figures
+    ]
 
 
-async def overview(books: Books, text: str) -> Overview:
-    """The account that the text names."""
+async def overview(books: Books, text: str, lightning: Channels | None = None) -> Overview:
+    """The account that the text names; with its channels, if a daemon to ask is given and answers."""
     account = find(await books.accounts(), text)
-    return Overview(account, (await books.figures(account.account_id))[account.account_id])
+    figures = (await books.figures(account.account_id))[account.account_id]
+    held = None if lightning is None else (await account_channels([account], lightning))[0]
+    return Overview(account, figures, held)
 
 
 def find(accounts: Sequence[Account], text: str) -> Account:

@@ -10,7 +10,16 @@ from typing import Protocol
 from lnstore.ports.lightning import Invoice
 from lnstore_protocol.delegation import Authority
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, CertificateId, Digest, InvitationId, Msat, PaymentHash, ShareId
+from lnstore_protocol.ids import (
+    AccountId,
+    CertificateId,
+    Digest,
+    InvitationId,
+    LightningId,
+    Msat,
+    PaymentHash,
+    ShareId,
+)
 from lnstore_protocol.messages import AccountStage, AccountState, Buffer, InvoicePurpose
 from lnstore_protocol.prices import Prices, PriceStep
 from lnstore_protocol.terms import Agreement, Record, period_at, period_start
@@ -76,6 +85,8 @@ class Account:
     quota_bytes: int | None = None
     free: bool = False
     blocked: bool = False
+    lightning_id: LightningId | None = None
+    """Its client's own, as it says; nothing depends on it."""
     ingress_msat_per_gib: Msat = field(default=Msat(0))
     agreed_period: int = 0
     renewal: Renewal | None = None
@@ -416,6 +427,10 @@ class AccountAdmin(Protocol):
 
     async def set_blocked(self, account_id: AccountId, now: int, *, blocked: bool) -> Account:
         """Take no writes and no money from the account any more, so that it lapses in time; or take them again."""
+        ...
+
+    async def note_lightning_id(self, account_id: AccountId, lightning_id: LightningId) -> None:
+        """Write down which Lightning id an account's holder says is theirs; nothing where there is no account."""
         ...
 
     async def carry_on(self, account_id: AccountId, now: int) -> Account:

@@ -131,11 +131,15 @@ class TermsReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAccount:
-    """`agreement` is an Agreement signed by the client (terms.py); `invitation` the secret its terms were made for."""
+    """`agreement` is an Agreement signed by the client (terms.py); `invitation` the secret its terms were made for.
+
+    `lightning_id` is the client's own, where it wants the node's operator to know it.
+    """
 
     TYPE: ClassVar[int] = 6
     agreement: bytes = wire(2, max_len=8 * KIB)
     invitation: InvitationSecret | None = wire(1, default=None, repr=False)
+    lightning_id: LightningId | None = wire(3, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,9 +459,10 @@ class GetRecordReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelInfo:
-    """Ask how to open a Lightning channel to the node."""
+    """Ask how to open a Lightning channel to the node; `lightning_id` is the client's own, if it says it."""
 
     TYPE: ClassVar[int] = 30
+    lightning_id: LightningId | None = wire(1, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,9 @@ def codec_cases() -> list[Case]:
         ("rent", _head(12, 5, {1: 3, 2: 0, 3: 2, 5: key("nonce")})),
         ("an error code of a later version is INTERNAL", _head(_ERROR, 7, {2: 4242, 4: "new"})),
         ("which tokens were stored", _head(306, 4, {2: b"\xa0"})),
+        ("an account opened by who says its Lightning id", _head(6, 2, {2: b"\xa0", 3: bytes([2]) + key("lightning")})),
+        ("a channel asked for by who says its Lightning id", _head(30, 3, {1: bytes([3]) + key("lightning")})),
+        ("a channel asked for by who does not", _head(30, 3, {})),
         ("a list of texts", _head(288, 1, {2: ["lnstore://" + "ab" * 32 + "@host:7460"]})),
     ]
     invalid: list[tuple[str, str, str]] = [
@@ -73,6 +76,10 @@ def codec_cases() -> list[Case]:
         ("text is too long in UTF-8", _head(2, 0, HELLO | {1: "é" * 65}), "MALFORMED"),
         ("text is not UTF-8", "9302008402010400" + "06c400" + "01a1ff", "MALFORMED"),
         ("an optional field is nil", _head(2, 0, HELLO | {1: None}), "MALFORMED"),
+        ("a Lightning id of 32 bytes with an agreement", _head(6, 0, {2: b"\xa0", 3: bytes(32)}), "MALFORMED"),
+        ("a Lightning id of 34 bytes", _head(30, 0, {1: bytes(34)}), "MALFORMED"),
+        ("a Lightning id as text", _head(30, 0, {1: "02" * 33}), "MALFORMED"),
+        ("an empty Lightning id", _head(30, 0, {1: b""}), "MALFORMED"),
         ("an id of 31 bytes", _head(24, 0, {2: bytes(31), 4: 0}), "MALFORMED"),
         ("an enumeration's value is not known", _head(12, 0, {2: 3}), "MALFORMED"),
         ("a list is too long", _head(286, 0, {2: bytes(33), 4: [""] * 9, 6: 0}), "MALFORMED"),

@@ -26,6 +26,7 @@ from lnstore.lightning.simulated.control import SimulatedNetwork
 from lnstore.lightning.supply import Phase, Supply
 from lnstore.ports import LightningUnavailable
 from lnstore_protocol.ids import Msat, NodeAddress
+from lnstore_protocol.messages import ChannelInfo, OpenAccount
 from lnstore_protocol.terms import ChannelPolicy
 
 LARGE = 1 << 40
@@ -57,6 +58,28 @@ async def test_renting_opens_the_channel_that_the_terms_ask_for(
     await add_node(world.purse, world.node.address)
     await buy(world.purse, world.entry, capacity_bytes)
     assert len(world.lightning.open_channels) == channels
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "said"),
+    [
+        (ChannelPolicy.ANY, False, []),  # paid over routes: the node is told nothing
+        (ChannelPolicy.REQUIRED, False, [ChannelInfo]),  # the account was there before the channel
+        (ChannelPolicy.ANY, True, [ChannelInfo, OpenAccount]),
+    ],
+)
+async def test_a_node_is_told_our_lightning_id_only_where_a_channel_shows_it(  # V-W7
+    tmp_path: Path, policy: ChannelPolicy, *, first: bool, said: list[type[object]]
+) -> None:
+    world = await make_world(tmp_path, channel_policy=policy)
+    node = await add_node(world.purse, world.node.address)
+    if first:
+        await open_channel(world.purse, node)
+    await buy(world.purse, world.entry, GIB)
+    ours = (await world.lightning.info()).lightning_id
+    telling = [one for one in world.node.asked if isinstance(one, ChannelInfo | OpenAccount) and one.lightning_id]
+    assert [type(one) for one in telling] == said
+    assert {one.lightning_id for one in telling} <= {ours}
 
 
 async def test_a_channel_that_is_only_preferred_does_not_keep_anyone_from_renting(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from lnstore.node.announcing import announce_changes
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
 from lnstore.node.handlers import delegations
+from lnstore.node.handlers.peers import note_lightning_id
 from lnstore.node.limits import ANCHOR_SKEW_SECONDS
 from lnstore.node.strangers import limits_of, network_key
 from lnstore_protocol.errors import ErrorCode
@@ -30,6 +31,7 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
     now = node.clock.now()
     existing = await node.books.account(request.account_id)
     if existing is not None and existing.state is not AccountState.LAPSED:
+        await note_lightning_id(request, message.lightning_id)
         return OpenAccountReply(agreement=existing.agreement)
     agreement = Agreement.decode(message.agreement)
     if agreement.account_id != request.account_id:
@@ -54,6 +56,7 @@ async def open_account(request: RequestContext, message: OpenAccount) -> OpenAcc
         limits=limits_of(node.config),
         invited_only=node.config.accounts is Admission.INVITED,
     )
+    await note_lightning_id(request, message.lightning_id)
     request.log.info("account opened", account=request.account_id, invited=bearer is not None)
     return OpenAccountReply(agreement=account.agreement)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from lnstore.node.context import RequestContext
-from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.ids import LightningId, NodeAddress
 from lnstore_protocol.messages import ChannelInfo, ChannelInfoReply, ListPeers, ListPeersReply
 
 MAX_ADDRESSES = 8
 MAX_PEERS = 64
 
 
-async def channel_info(request: RequestContext, _message: ChannelInfo) -> ChannelInfoReply:  # MA-R22
+async def channel_info(request: RequestContext, message: ChannelInfo) -> ChannelInfoReply:  # MA-R22
     """Where the node's Lightning daemon answers."""
     node = request.node
+    await note_lightning_id(request, message.lightning_id)
     binding = node.binding.require_confirmed()
     info = await node.lightning.info()
     places = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in info.addresses[:MAX_ADDRESSES])
@@ -24,3 +25,9 @@ async def channel_info(request: RequestContext, _message: ChannelInfo) -> Channe
 async def list_peers(request: RequestContext, _message: ListPeers) -> ListPeersReply:  # MB-R31
     """The nodes that the operator recommends."""
     return ListPeersReply(peers=[str(NodeAddress.parse(peer)) for peer in request.node.config.peers[:MAX_PEERS]])
+
+
+async def note_lightning_id(request: RequestContext, said: LightningId | None) -> None:  # MA-R30
+    """Keep for the operator's list what an account's holder, not a delegate, says of its Lightning daemon."""
+    if said is not None and request.authority is None:
+        await request.node.books.note_lightning_id(request.account_id, said)

@@ -13,7 +13,7 @@ from lnstore_protocol.conformance.tenant import take_terms
 from lnstore_protocol.conformance.trial import Checks, Trial
 from lnstore_protocol.conformance.verdict import Failed
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.ids import LightningId, NodeAddress
 from lnstore_protocol.messages import (
     ChannelInfo,
     ChannelInfoReply,
@@ -140,7 +140,7 @@ def terms_for_a_stranger(trial: Trial) -> None:
     trial.reached.add("MA-R1")
 
 
-@CHECKS.on("MA-R22", "MA-R23", "MA-R24")
+@CHECKS.on("MA-R22", "MA-R23", "MA-R24", "MA-R30")
 def channel_info_for_a_stranger(trial: Trial) -> None:
     """A peer without an account is told how to open a channel."""
     info = trial.reply(trial.link(), ChannelInfo(), ChannelInfoReply)
@@ -149,6 +149,10 @@ def channel_info_for_a_stranger(trial: Trial) -> None:
         host, separator, port = address.rpartition(":")
         good = separator and host and port.isdecimal() and 0 < int(port) < 65536
         trial.require("MA-R24", good, f"{address!r} is not host:port")
+    said = LightningId(b"\x02" + bytes(32))
+    again = trial.reply(trial.link(), ChannelInfo(lightning_id=said), ChannelInfoReply)
+    same = (again.lightning_id, again.minimum_sat) == (info.lightning_id, info.minimum_sat)
+    trial.require("MA-R30", same, "a stranger that says its Lightning id is told something else")
     trial.reached.update({"MA-R22", "MA-R24"})
 
 

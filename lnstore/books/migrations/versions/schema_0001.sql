@@ -12,6 +12,7 @@ CREATE TABLE holders (
     quota_bytes INTEGER CHECK (quota_bytes >= 0),
     free INTEGER NOT NULL CHECK (free IN (0, 1)),
     blocked INTEGER NOT NULL CHECK (blocked IN (0, 1)),
+    lightning_id BLOB CHECK (length(lightning_id) = 33),
     PRIMARY KEY (account_id),
     UNIQUE (petname)
 )
