@@ -96,10 +96,12 @@ class Client:
         total: int | None = None,
         happy: int | None = None,
         progress: Progress | None = None,
+        dedupe: bool = False,
     ) -> Stored:
         """Store a path (a file or a folder), bytes, a binary stream, or an async stream of bytes.
 
-        All but a path need a `name`. The coding defaults to the profile's. Raises what the command line reports:
+        All but a path need a `name`. The coding defaults to the profile's. With `dedupe` a path is read first, and what
+        is stored already with the same content is not sent again. Raises what the command line reports:
         SourceError, TooFewNodes, PutFailed, CatalogError, CodingInvalid, ProfileBusy.
         """
         files = self._opened
@@ -110,7 +112,7 @@ class Client:
                 if readable.is_dir():
                     config = files.profile.config
                     coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
-                    made = await put_folder(files, readable, name=name, coding=coding, progress=progress)
+                    made = await put_folder(files, readable, name=name, coding=coding, progress=progress, dedupe=dedupe)
                     problems = [str(problem) for problem in made.problems]
                     return Stored(made.snapshot.folder, made.cap.to_text(), made.snapshot.plain_bytes, problems)
             case bytes():
@@ -119,7 +121,9 @@ class Client:
                 readable = StreamSource(source)
             case _:
                 readable = source
-        result = await files.put(readable, name=name, needed=needed, total=total, happy=happy, progress=progress)
+        result = await files.put(
+            readable, name=name, needed=needed, total=total, happy=happy, progress=progress, dedupe=dedupe
+        )
         return Stored(result.name, result.cap.to_text(), result.bytes)
 
     # --- reading ----------------------------------------------------------------------------------------------------

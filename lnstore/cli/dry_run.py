@@ -10,8 +10,9 @@ import click
 from lnstore.cli.budget_lines import print_verdicts, verdicts_json
 from lnstore.cli.output import human_bytes, human_msat, print_json, run
 from lnstore.cli.put_folder import tell_problems
+from lnstore.client.dedupe import find_file
 from lnstore.client.files import Coding, open_client
-from lnstore.client.folder_put import FolderPlan, plan_folder
+from lnstore.client.folder_plan import FolderPlan, plan_folder
 from lnstore.client.profile import Profile
 from lnstore.client.purse import Purse
 from lnstore.client.put_cost import PutCost, cost_of
@@ -19,7 +20,7 @@ from lnstore.client.standing import rent_size
 from lnstore.lightning.core import CoreLightning
 
 
-def dry_run_of(profile: Profile, path: Path, *, name: str | None, coding: Coding, as_json: bool) -> None:
+def dry_run_of(profile: Profile, path: Path, *, name: str | None, coding: Coding, dedupe: bool, as_json: bool) -> None:
     """Say what a put would send and cost. Nothing is stored, paid, or held against other commands."""
     if str(path) == "-":
         raise click.UsageError("nobody knows how much standard input will bring; put it, or name a file")
@@ -27,10 +28,12 @@ def dry_run_of(profile: Profile, path: Path, *, name: str | None, coding: Coding
     async def work() -> tuple[FolderPlan, PutCost]:
         async with open_client(profile) as client:
             if path.is_dir():
-                plan = await plan_folder(client, path, name=name)
+                plan = await plan_folder(client, path, name=name, dedupe=coding if dedupe else None)
             else:
                 size = path.stat().st_size
-                plan = FolderPlan(files=1, plain_bytes=size, sent_bytes=size, objects=(size,), problems=())
+                same = await find_file(client, path, coding) if dedupe else None
+                objects = () if same is not None else (size,)
+                plan = FolderPlan(files=1, plain_bytes=size, sent_bytes=sum(objects), objects=objects, problems=())
             lightning = CoreLightning(profile.config.lightning_rpc)
             purse = Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock)
             return plan, await cost_of(purse, client, plan.objects, coding)

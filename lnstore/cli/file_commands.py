@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--needed", type=click.IntRange(1, 256), help="Shares that give the file back (default: client.toml's).")
 @click.option("--total", type=click.IntRange(1, 256), help="Shares per segment (default: client.toml's).")
 @click.option("--happy", type=click.IntRange(1, 256), help="Different nodes to reach (default: client.toml's).")
+@click.option("--dedupe", is_flag=True, help="Read it first; do not send what is stored already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent and what that costs; store nothing.")
 @profile_option
 @json_option
@@ -31,6 +32,7 @@ def put(
     needed: int | None,
     total: int | None,
     happy: int | None,
+    dedupe: bool,
     dry_run: bool,
     profile: Path | None,
     as_json: bool,
@@ -40,11 +42,15 @@ def put(
     Whoever has the capability can read it all. Interrupted? The same command continues and sends nothing twice. A
     folder put again under its name becomes a new snapshot, for which only what changed is sent.
 
+    With --dedupe the content decides, not name and times: what is stored already, under whatever name, is only named
+    again. All that is new is read twice then.
+
     \b
     Examples:
       lnstore put holiday.mp4
       lnstore put ~/photos --name photos
       lnstore put ~/photos --dry-run
+      lnstore put ~/renamed-photos --dedupe
       tar c photos | lnstore put - --name photos.tar
     """
     from lnstore.cli.progress import transfer_bar
@@ -60,10 +66,19 @@ def put(
         loaded = load_profile(profile)
         config = loaded.config
         coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
-        dry_run_of(loaded, file, name=name, coding=coding, as_json=as_json)
+        dry_run_of(loaded, file, name=name, coding=coding, dedupe=dedupe, as_json=as_json)
         return
     if file.is_dir():
-        store_folder(load_profile(profile), file, name=name, needed=needed, total=total, happy=happy, as_json=as_json)
+        store_folder(
+            load_profile(profile),
+            file,
+            name=name,
+            needed=needed,
+            total=total,
+            happy=happy,
+            dedupe=dedupe,
+            as_json=as_json,
+        )
         return
 
     async def work() -> PutResult:
@@ -76,6 +91,7 @@ def put(
                     total=total,
                     happy=happy,
                     progress=progress,
+                    dedupe=dedupe,
                 )
 
     try:
@@ -96,6 +112,7 @@ def put(
                 "segments": stored.segments,
                 "missing_shares": stored.missing_shares,
                 "reused_shares": reused,
+                "same_as": stored.same_as,
                 "nodes": [
                     {"node": at.petname, "shares": at.shares, "bytes": at.share_bytes, "fault": at.fault}
                     for at in stored.nodes.values()
@@ -104,6 +121,10 @@ def put(
         )
         return
     rate = stored.bytes / stored.seconds / 1e6 if stored.seconds else 0.0
+    if stored.same_as is not None:
+        click.echo(f"stored {stored.name}: {human_bytes(stored.bytes)}, the same as {stored.same_as}; nothing was sent")
+        click.echo(stored.cap.to_text())
+        return
     click.echo(
         f"stored {stored.name}: {human_bytes(stored.bytes)}, any {stored.needed} of {stored.total} shares "
         f"give it back, {rate:.1f} MB/s" + (f", {reused} shares were there already" if reused else "")

@@ -25,6 +25,7 @@ def store_folder(
     needed: int | None,
     total: int | None,
     happy: int | None,
+    dedupe: bool,
     as_json: bool,
 ) -> None:
     """Store a folder; exit code 6 when something in it could not be read."""
@@ -36,7 +37,7 @@ def store_folder(
     async def work() -> FolderStored:
         async with open_client(profile) as client:
             with transfer_bar(name or folder.name or str(folder), quiet=as_json) as progress:
-                return await put_folder(client, folder, name=name, coding=coding, progress=progress)
+                return await put_folder(client, folder, name=name, coding=coding, progress=progress, dedupe=dedupe)
 
     stored = run(work)
     if as_json:
@@ -50,6 +51,7 @@ def store_folder(
                 "entries": stored.snapshot.entries,
                 "bytes": stored.snapshot.plain_bytes,
                 "sent_bytes": stored.sent_bytes,
+                "same_files": stored.same_files,
                 "seconds": round(stored.seconds, 3),
                 "missing_shares": stored.missing_shares,
                 "problems": [str(problem) for problem in stored.problems],
@@ -60,6 +62,7 @@ def store_folder(
         click.echo(
             f"stored {stored.snapshot.folder}: {stored.files} files, {human_bytes(stored.snapshot.plain_bytes)}; "
             f"{human_bytes(stored.sent_bytes)} were new, {rate:.1f} MB/s"
+            + (f"; {stored.same_files} files were stored already" if stored.same_files else "")
         )
         tell_problems(stored.problems)
         if stored.missing_shares:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
 
 from lnstore.client.catalog import Catalog, ShareEntry
+from lnstore.client.contents import Content, Contents
 from lnstore_protocol.ids import ShareId
 
 QUEUED_SHARES = 64
@@ -47,15 +49,20 @@ class AckRecorder:  # MB-R7
             await trio.to_thread.run_sync(self._catalog.add_shares, batch, limiter=self._threads)
             del self._waiting[: len(batch)]
 
-    async def complete(self, file_id: int, *, manifest_id: ShareId, file_bytes: int) -> None:
-        """Record the last shares and that the file is complete, in one transaction. CatalogError."""
-        await trio.to_thread.run_sync(partial(self._complete, file_id, manifest_id, file_bytes), limiter=self._threads)
+    async def complete(
+        self, file_id: int, *, manifest_id: ShareId, file_bytes: int, contents: Sequence[Content] = ()
+    ) -> None:
+        """Record the last shares, that the file is complete, and what it holds, in one transaction. CatalogError."""
+        await trio.to_thread.run_sync(
+            partial(self._complete, file_id, manifest_id, file_bytes, contents), limiter=self._threads
+        )
         self._waiting.clear()
 
-    def _complete(self, file_id: int, manifest_id: ShareId, file_bytes: int) -> None:
+    def _complete(self, file_id: int, manifest_id: ShareId, file_bytes: int, contents: Sequence[Content]) -> None:
         with self._catalog.transaction():
             self._catalog.add_shares(self._waiting)
             self._catalog.complete_file(file_id, manifest_id=manifest_id, file_bytes=file_bytes)
+            Contents(self._catalog).note(file_id, contents)
 
     def flush(self) -> None:
         """At the end, also when interrupted: a share that is recorded is not sent again. Blocking; CatalogError."""

@@ -12,6 +12,8 @@ from typing import ClassVar
 import trio
 
 from lnstore.client.catalog import Catalog, CatalogError, FileEntry, NodeEntry
+from lnstore.client.contents import content_key
+from lnstore.client.dedupe import name_stored
 from lnstore.client.delegation_store import delegation_for
 from lnstore.client.download import Download, FileUnreadable, GetResult
 from lnstore.client.encode import TokenKeys
@@ -25,7 +27,7 @@ from lnstore.client.removal import drop_shares
 from lnstore.client.scores import Score, Scores
 from lnstore.client.segments import demand_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
-from lnstore.client.source import Readable, Source, SourceChanged
+from lnstore.client.source import Readable, Source, SourceChanged, SourceError
 from lnstore.client.standing import Fit, TooFewNodes, check_enough, check_room, trusted
 from lnstore.client.standing_cache import Standings
 from lnstore.client.transport import CONNECT_SECONDS, OpenStream, open_tcp
@@ -103,21 +105,31 @@ class Client:
         total: int | None = None,
         happy: int | None = None,
         progress: Progress | None = None,
+        dedupe: bool = False,
     ) -> PutResult:
         """Store a file, or a stream under a name; the profile's coding unless told otherwise.
 
-        An interrupted put of the same unchanged file is continued. Raises TooFewNodes, PutFailed, SourceError,
+        An interrupted put of the same unchanged file is continued. With `dedupe` a file is read first, and only named
+        again where the same content is stored already. Raises TooFewNodes, PutFailed, SourceError,
         CatalogError (the name is taken), CodingInvalid, ProfileBusy.
         """
         config = self.profile.config
         coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
-        with self.profile.writing(), _opened(source) as opened:
+        with self.profile.writing():
             label = checked_name(name or (source.name if isinstance(source, Path) else ""))
             if FolderCatalog(self.catalog).snapshots(label):
                 raise CatalogError(
                     f"there is already a folder called {label!r}; give the file another name with --name"
                 )
-            return await self.store(opened, label, coding, progress)
+            if dedupe and not isinstance(source, Path):
+                raise SourceError(
+                    "a stream can be read only once and so not be compared first; put it without --dedupe"
+                )
+            if dedupe and isinstance(source, Path) and (same := await name_stored(self, source, label, coding)):
+                return same
+            with _opened(source) as opened:
+                opened.hash_with(content_key(self.profile.account_secret))
+                return await self.store(opened, label, coding, progress)
 
     async def store(  # F-W1
         self,

@@ -15,18 +15,21 @@ from pathlib import Path
 import trio
 
 from lnstore.client.catalog import CatalogError
-from lnstore.client.files import Client, Coding, checked_name
-from lnstore.client.folder_catalog import FolderCatalog, Place, Snapshot
+from lnstore.client.contents import Content, ContentHasher, Contents, Stored, content_key
+from lnstore.client.dedupe import Finder, sort_out
+from lnstore.client.files import Client, Coding
+from lnstore.client.folder_catalog import Place, Snapshot
+from lnstore.client.folder_plan import Work, pack_name, prepare
 from lnstore.client.packs import MemberUnreadable, Pack, PackStream, plan_packs
 from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.removal import drop_shares
 from lnstore.client.source import Source, SourceChanged
 from lnstore.client.tree_cache import TreeCache
 from lnstore.client.upload import PutResult
-from lnstore.client.walk import Found, Problem, Walk, look_again, walk
+from lnstore.client.walk import Found, Problem, look_again
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.manifest import TREE
-from lnstore_protocol.trees import Entry, Head, Kind, Object, encode
+from lnstore_protocol.trees import Entry, Head, Kind, Object
 
 STRICT_TRIES = 3
 """How often a pack is planned anew because a file in it changed; after that files are taken as they are."""
@@ -36,8 +39,8 @@ STRICT_TRIES = 3
 class FolderStored:
     """A stored folder.
 
-    `sent_bytes` of its `plain_bytes` were not known from the last snapshot; `problems` says what is not stored, or not
-    as it was at one moment.
+    `sent_bytes` of its `plain_bytes` were not known from the last snapshot, nor (those of `same_files`) by content;
+    `problems` says what is not stored, or not as it was at one moment.
     """
 
     snapshot: Snapshot
@@ -46,66 +49,35 @@ class FolderStored:
     sent_bytes: int
     seconds: float
     missing_shares: int
+    same_files: int
     problems: Sequence[Problem]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderPlan:
-    """What a put would do: its files, all their bytes, and those of them that would be sent.
-
-    `objects` are the sizes of what is stored for that, one behind the other: packs, and about the size of a tree.
-    """
-
-    files: int
-    plain_bytes: int
-    sent_bytes: int
-    objects: tuple[int, ...]
-    problems: Sequence[Problem]
-
-
-async def plan_folder(client: Client, root: Path, *, name: str | None = None) -> FolderPlan:
-    """What `put_folder` would do now; nothing is stored. SourceError, CatalogError."""
-    work = await _prepare(client, root, name)
-    packs = [pack for pack in plan_packs(work.new) if not _is_stored(client, work, pack)]
-    files = [found for found in work.walked.found if found.kind is Kind.FILE]
-    return FolderPlan(
-        files=len(files),
-        plain_bytes=sum(found.size_bytes for found in files),
-        sent_bytes=sum(pack.size_bytes for pack in packs),
-        objects=(*(pack.size_bytes for pack in packs), _tree_bytes(work)),
-        problems=work.walked.problems,
-    )
-
-
-def _is_stored(client: Client, work: _Work, pack: Pack) -> bool:
-    """Whether an interrupted put has stored the pack already."""
-    old = client.catalog.file(_pack_name(work, pack))
-    return old is not None and old.complete
-
-
-def _tree_bytes(work: _Work) -> int:
-    """About the size of the tree: as if its packs were many and large."""
-    size = 0
-    for f in work.walked.found:
-        index, offset = (1 << 16, 1 << 31) if f.size_bytes else (0, 0)
-        size += len(encode(Entry(f.kind, f.path, f.mode, f.mtime_ns, f.size_bytes, index, offset, f.target)))
-    return size
 
 
 async def put_folder(
-    client: Client, root: Path, *, name: str | None = None, coding: Coding, progress: Progress | None = None
+    client: Client,
+    root: Path,
+    *,
+    name: str | None = None,
+    coding: Coding,
+    progress: Progress | None = None,
+    dedupe: bool = False,
 ) -> FolderStored:
     """Store `root` as a new snapshot of the folder `name` (default: its own name).
 
-    Raises what Client.put raises; what is stored until then is kept for the next try.
+    With `dedupe` new files are read first, and those not sent whose content is stored already. Raises what Client.put
+    raises; what is stored until then is kept for the next try.
     """
     began = trio.current_time()
     with client.profile.writing():
-        work = await _prepare(client, root, name)
+        work = await prepare(client, root, name)
+        copies = await _use_stored(client, work, coding) if dedupe else []
         packs = plan_packs(work.new)
         told = _Sum(progress or NoProgress(), sum(pack.size_bytes for pack in packs))
         missing = 0
         for pack in packs:
+            missing += await _put_pack(client, work, pack, coding, told)
+        # Their firsts are stored now, unless they changed meanwhile.
+        for pack in plan_packs(await _use_copies(client, work, coding, copies)):
             missing += await _put_pack(client, work, pack, coding, told)
         taken_at = client.clock.now()
         stored = await _put_tree(client, work, coding, taken_at)
@@ -130,86 +102,72 @@ async def put_folder(
         sent_bytes=told.done_bytes,
         seconds=trio.current_time() - began,
         missing_shares=missing + stored.missing_shares,
+        same_files=work.same_files,
         problems=work.walked.problems,
     )
 
 
-@dataclass(slots=True)
-class _Work:
-    """One put of a folder: what was found, where bytes are known to be, which files are new."""
-
-    name: str
-    root: Path
-    folders: FolderCatalog
-    walked: Walk
-    places: dict[bytes, Place]
-    new: list[Found]
-    same: dict[bytes, bytes]
-    """Further names of one inode, by path: the path under which it is stored."""
-
-    def stored(self, pack: Pack, file_id: int) -> None:
-        """A pack's files have their place now."""
-        for member, offset in zip(pack.members, pack.offsets(), strict=True):
-            self.places[member.path] = Place(file_id, offset)
-
-    def leave_out(self, member: Found, reason: str) -> None:
-        """A file is not stored after all, under none of its names."""
-        gone = {member.path} | {path for path, first in self.same.items() if first == member.path}
-        self.walked.found[:] = [found for found in self.walked.found if found.path not in gone]
-        self.walked.problems.extend(Problem(path, reason) for path in sorted(gone))
-
-    def looks_now(self, old: Found, now: Found) -> None:
-        """A file looks different from when the folder was walked."""
-        at = self.walked.found.index(old)
-        self.walked.found[at] = now
+# --- what is stored already -------------------------------------------------------------------------------------------
 
 
-async def _prepare(client: Client, root: Path, name: str | None) -> _Work:
-    label = checked_name((name or root.resolve().name).rstrip("/"))
-    if client.catalog.file(label) is not None:
-        raise CatalogError(f"there is already a file called {label!r}; give the folder another name with --name")
-    folders = FolderCatalog(client.catalog)
-    walked = await trio.to_thread.run_sync(walk, root, limiter=client.disk)
-    seen = await trio.to_thread.run_sync(folders.seen, label, limiter=client.disk)
-    work = _Work(label, root, folders, walked, {}, [], {})
-    first_names: dict[tuple[int, int], bytes] = {}
-    for found in walked.found:
-        if found.kind is not Kind.FILE or not found.size_bytes:
-            continue
-        first = first_names.setdefault(found.identity, found.path)
-        if first != found.path:
-            work.same[found.path] = first
-            continue
-        before = seen.get(found.path)
-        if before is not None and _looks(before[0]) == _looks(found):
-            work.places[found.path] = before[1]
+async def _use_stored(client: Client, work: Work, coding: Coding) -> list[tuple[Found, Content]]:
+    """Look for the new files by content; those that are copies of one that is to be sent are told with it."""
+    sorted_out = await sort_out(client, work.root, work.new, coding)
+    work.new = sorted_out.new
+    for path, stored in sorted_out.stored.items():
+        await _place(client, work, path, stored)
+    return sorted_out.copies
+
+
+async def _use_copies(
+    client: Client, work: Work, coding: Coding, copies: Sequence[tuple[Found, Content]]
+) -> list[Found]:
+    """The copies whose content is stored have a place by that; the others."""
+    finder = Finder(client, coding)
+    left = []
+    for found, content in copies:
+        stored = await finder.find(content)
+        if stored is None:
+            left.append(found)
         else:
-            work.new.append(found)
-    return work
+            await _place(client, work, found.path, stored)
+    return left
 
 
-def _looks(found: Found) -> tuple[object, ...]:
-    return found.size_bytes, found.mtime_ns, found.ctime_ns, found.identity
+async def _place(client: Client, work: Work, path: bytes, stored: Stored) -> None:
+    file = stored.file
+    if file.folder is None and file.file_id not in work.named:
+        # It may be removed by its own name: what snapshots need is a part of a folder.
+        again, _ = await trio.to_thread.run_sync(
+            lambda: Contents(client.catalog).name_again(
+                file, f":same:{secrets.token_hex(16)}", now=client.clock.now(), folder=work.name
+            ),
+            limiter=client.disk,
+        )
+        work.named[file.file_id] = again.file_id
+    work.places[path] = Place(work.named.get(file.file_id, file.file_id), stored.offset)
+    work.same_files += 1
 
 
 # --- packs ------------------------------------------------------------------------------------------------------------
 
 
-async def _put_pack(client: Client, work: _Work, pack: Pack, coding: Coding, told: _Sum) -> int:
+async def _put_pack(client: Client, work: Work, pack: Pack, coding: Coding, told: _Sum) -> int:
     """Store a pack, or find it stored; how many of its shares found no node."""
     tries = 0
+    key = content_key(client.profile.account_secret)
     while pack.members:
         tries += 1
         strict = tries <= STRICT_TRIES
-        name = _pack_name(work, pack)
+        name = pack_name(work, pack)
         old = client.catalog.file(name)
         if old is not None and old.complete:
             work.stored(pack, old.file_id)
             told.add(pack.size_bytes)
             return 0
-        stream = PackStream(work.root, pack, strict=strict)
+        stream = PackStream(work.root, pack, strict=strict, hasher=ContentHasher(key))
         state = pack.state(work.root) if strict else None
-        source = Source(stream, label=str(work.root), state=state, size=pack.size_bytes)
+        source = Source(stream, label=str(work.root), state=state, size=pack.size_bytes, contents=stream.contents.copy)
         try:
             stored = await client.store(source, name, coding, told, folder=work.name)
         except SourceChanged:
@@ -227,11 +185,7 @@ async def _put_pack(client: Client, work: _Work, pack: Pack, coding: Coding, tol
     return 0
 
 
-def _pack_name(work: _Work, pack: Pack) -> str:
-    return f":pack:{pack.digest(work.root).hex()}"
-
-
-def _again(work: _Work, pack: Pack) -> Pack:
+def _again(work: Work, pack: Pack) -> Pack:
     """The same files as they look now."""
     members = []
     for member in pack.members:
@@ -273,7 +227,7 @@ class _Sum:
 # --- the tree ---------------------------------------------------------------------------------------------------------
 
 
-async def _put_tree(client: Client, work: _Work, coding: Coding, taken_at: int) -> PutResult:
+async def _put_tree(client: Client, work: Work, coding: Coding, taken_at: int) -> PutResult:
     """Store the tree and keep a copy of it."""
     cache = TreeCache(client.profile.directory)
     work.places.update({path: work.places[first] for path, first in work.same.items() if first in work.places})
@@ -286,7 +240,7 @@ async def _put_tree(client: Client, work: _Work, coding: Coding, taken_at: int) 
     return stored
 
 
-def _items(client: Client, work: _Work, taken_at: int) -> Iterator[Head | Object | Entry]:
+def _items(client: Client, work: Work, taken_at: int) -> Iterator[Head | Object | Entry]:
     numbers: dict[int, int] = {}
     known = {file.file_id: file for file in client.catalog.files() if file.folder is not None}
     yield Head(taken_at)

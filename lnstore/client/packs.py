@@ -17,6 +17,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from lnstore.client.catalog import SourceState
+from lnstore.client.contents import Content, ContentHasher
 from lnstore.client.source import SourceChanged, SourceError
 from lnstore.client.walk import Found
 
@@ -96,10 +97,10 @@ class PackStream:
     """A pack's bytes, as a source reads them. Blocking.
 
     `strict`: SourceChanged as soon as a file is not what was planned. Otherwise each file is taken as it is now, cut or
-    filled with zeros to its planned size, and noted in `changed`.
+    filled with zeros to its planned size, and noted in `changed`. With a `hasher`, `contents` is what each member was.
     """
 
-    def __init__(self, root: Path, pack: Pack, *, strict: bool) -> None:
+    def __init__(self, root: Path, pack: Pack, *, strict: bool, hasher: ContentHasher | None = None) -> None:
         self._top = os.fsencode(root.resolve())
         self._left = list(reversed(pack.members))
         self._strict = strict
@@ -107,7 +108,9 @@ class PackStream:
         self._fd = -1
         self._whole: memoryview | None = None
         self._todo = 0
+        self._hasher = hasher
         self.changed: list[Found] = []
+        self.contents: list[Content] = []
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the front of `buffer`; 0 at the end. MemberUnreadable, SourceChanged."""
@@ -123,6 +126,8 @@ class PackStream:
         else:
             count = self._read(buffer[:wanted])
         self._todo -= count
+        if self._hasher is not None:
+            self._hasher.update(buffer[:count])
         if self._todo == 0:
             self._end()
         return count
@@ -171,6 +176,8 @@ class PackStream:
     def _end(self) -> None:
         if self._member is not None and self._whole is None:
             self._check(self._member)
+        if self._hasher is not None:
+            self.contents.append(self._hasher.end())
         self._whole = None
         self.close()
 

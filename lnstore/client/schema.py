@@ -52,6 +52,14 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (node_id, share_id, file_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX shares_by_file ON shares (file_id, segment);
+    CREATE TABLE contents (
+        digest BLOB NOT NULL CHECK (length(digest) = 32),
+        size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),
+        file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+        offset INTEGER NOT NULL CHECK (offset >= 0),
+        PRIMARY KEY (digest, file_id, offset)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX contents_by_file ON contents (file_id);
     CREATE TABLE given_up (
         node_id BLOB NOT NULL,
         share_id BLOB NOT NULL CHECK (length(share_id) = 32),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 from lnstore.client.catalog import SourceState
+from lnstore.client.contents import Content, ContentHasher
 from lnstore.errors import ExitCode, LnstoreError
 
 
@@ -34,13 +36,21 @@ class Source:
     """An input. `state` is None for a stream, which cannot be read again; its `size` is mostly not known either."""
 
     def __init__(
-        self, stream: Readable, *, label: str, state: SourceState | None = None, size: int | None = None
+        self,
+        stream: Readable,
+        *,
+        label: str,
+        state: SourceState | None = None,
+        size: int | None = None,
+        contents: Callable[[], list[Content]] = list,
     ) -> None:
         self._stream = stream
         self._label = label
         self.state = state
         self._size = size
         self._read_bytes = 0
+        self._hasher: ContentHasher | None = None
+        self._contents = contents
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -68,9 +78,19 @@ class Source:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise SourceError(f"{self._label} cannot be read on: {reason}") from exc
         self._read_bytes += filled
+        if self._hasher is not None:
+            self._hasher.update(buffer[:filled])
         if filled < len(buffer):
             self._check_unchanged()
         return filled
+
+    def hash_with(self, key: bytes) -> None:
+        """Hash what is read from now on."""
+        self._hasher = ContentHasher(key)
+
+    def contents(self) -> list[Content]:
+        """What was read, once all of it was; what the stream says when it was not hashed here."""
+        return self._contents() if self._hasher is None else [self._hasher.end()]
 
     def close(self) -> None:
         """Close a file that `open` opened."""

@@ -86,6 +86,8 @@ class PutResult:
     segments: int
     missing_shares: int
     nodes: Mapping[NodeId, NodeShares]
+    same_as: str | None = None
+    """The name of the stored file whose content this one has; nothing was sent then."""
 
 
 @dataclass(slots=True)
@@ -159,7 +161,12 @@ class Upload:
                 tasks.start_soon(self._acks.run)
                 async with self._acks.open():
                     manifest_id = await self._send_all(filler)
-            await self._acks.complete(self._file.file_id, manifest_id=manifest_id, file_bytes=filler.plain_bytes)
+            await self._acks.complete(
+                self._file.file_id,
+                manifest_id=manifest_id,
+                file_bytes=filler.plain_bytes,
+                contents=source.contents(),
+            )
         except _SegmentUnhappy as exc:
             raise PutFailed(self._failure_text(str(exc), resumable=source.state is not None)) from None
         finally:

@@ -22,7 +22,8 @@ from lnstore.client.download import FileUnreadable
 from lnstore.client.files import CapInvalid, Client, Coding
 from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.folder_get import FolderRead, get_entry, get_folder
-from lnstore.client.folder_put import FolderStored, plan_folder, put_folder
+from lnstore.client.folder_plan import plan_folder
+from lnstore.client.folder_put import FolderStored, put_folder
 from lnstore.client.keeping import Keep
 from lnstore.client.naming import find_stored, read_cap_of
 from lnstore.client.sink import SinkError, StreamSink

@@ -15,7 +15,8 @@ from transfer_fixtures import bed_of, content
 from lnstore.cli.dry_run import print_plan
 from lnstore.client.buying import buy
 from lnstore.client.files import Client, Coding
-from lnstore.client.folder_put import FolderPlan, plan_folder, put_folder
+from lnstore.client.folder_plan import FolderPlan, plan_folder
+from lnstore.client.folder_put import put_folder
 from lnstore.client.purse import Purse
 from lnstore.client.put_cost import cost_of
 from lnstore.client.standing import TooFewNodes
