@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from lnstore.cli.listing import printable
 from lnstore.cli.output import SECRET_TEXT, at_option, human_bytes, json_option, print_json, profile_option, run
 from lnstore.cli.session import load_profile
 
@@ -122,7 +123,10 @@ def put(
         return
     rate = stored.bytes / stored.seconds / 1e6 if stored.seconds else 0.0
     if stored.same_as is not None:
-        click.echo(f"stored {stored.name}: {human_bytes(stored.bytes)}, the same as {stored.same_as}; nothing was sent")
+        size = human_bytes(stored.bytes)
+        click.echo(
+            f"stored {stored.name}: {size}; nothing was sent, the same content is in {printable(stored.same_as)}"
+        )
         click.echo(stored.cap.to_text())
         return
     click.echo(

@@ -6,7 +6,6 @@ as their nodes say when asked, lies on at least `happy` of them. Otherwise it is
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from lnstore.client.catalog import FileEntry, ShareEntry
+from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, ShareEntry
 from lnstore.client.contents import Content, ContentHasher, Contents, Stored, content_key
 from lnstore.client.losses import Losses
 from lnstore.client.node_errors import NodeError
 from lnstore.client.packs import Pack, PackStream
 from lnstore.client.removal import drop_shares
+from lnstore.client.segments import segment_sizes
 from lnstore.client.source import Source, SourceError
 from lnstore.client.tasks import open_tasks
 from lnstore.client.upload import NodeShares, PutResult
@@ -61,22 +61,25 @@ class Finder:
     async def _is_sound(self, file: FileEntry) -> bool:
         catalog = self._client.catalog
         lost = {(loss.share.node_id, loss.share.share_id) for loss in Losses(catalog).all(file.file_id)}
-        rows = catalog.shares_of(file.file_id)
         by_node: dict[NodeId, list[ShareEntry]] = {}
-        for row in rows:
+        for row in catalog.shares_of(file.file_id):
             if (row.node_id, row.share_id) not in lost:
                 by_node.setdefault(row.node_id, []).append(row)
-        there: Counter[int] = Counter()
+        assert file.file_bytes is not None  # noqa: S101 - for the type checker: it is complete
+        segments = range(len(segment_sizes(file.file_bytes, file.needed, file.total)))
+        nodes: dict[int, set[NodeId]] = {segment: set() for segment in (MANIFEST_SEGMENT, *segments)}
 
         async def ask(node_id: NodeId, held: Sequence[ShareEntry]) -> None:
             for at in range(0, len(held), MAX_IDS):
                 some = held[at : at + MAX_IDS]
-                there.update(row.segment for row, yes in zip(some, await self._held(node_id, some), strict=True) if yes)
+                for row, yes in zip(some, await self._held(node_id, some), strict=True):
+                    if yes:
+                        nodes[row.segment].add(node_id)
 
         async with open_tasks() as tasks:
             for node_id, held in by_node.items():
                 tasks.start_soon(ask, node_id, held)
-        return all(there[segment] >= self._coding.happy for segment in {row.segment for row in rows})
+        return all(len(holders) >= self._coding.happy for holders in nodes.values())
 
     async def _held(self, node_id: NodeId, rows: Sequence[ShareEntry]) -> list[bool]:
         """Which of these the node says it holds; none when it does not answer."""
@@ -133,7 +136,7 @@ async def name_stored(client: Client, path: Path, name: str, coding: Coding) -> 
         segments=len(segments),
         missing_shares=len(segments) * file.total - sum(row.segment >= 0 for row in rows),
         nodes=nodes,
-        same_as=stored.file.name,
+        same_as=stored.file.folder or stored.file.name,
     )
 
 

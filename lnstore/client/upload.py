@@ -87,7 +87,7 @@ class PutResult:
     missing_shares: int
     nodes: Mapping[NodeId, NodeShares]
     same_as: str | None = None
-    """The name of the stored file whose content this one has; nothing was sent then."""
+    """The name of the file, or folder, whose content was named again; nothing was sent then."""
 
 
 @dataclass(slots=True)

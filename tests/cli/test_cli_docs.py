@@ -84,7 +84,7 @@ def test_client_guide(net: RunningNet, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert cap in done.stdout.splitlines()
     assert any(line.startswith("lnsv1") for line in done.stdout.splitlines())
-    assert "the same as holiday.tar; nothing was sent" in done.stdout
+    assert "nothing was sent, the same content is in holiday.tar" in done.stdout
     assert "removed holiday.tar" in done.stdout
     done = run_shell(re.sub(r"\bNODE\b", "n0", channels), tmp_path, LNSTORE_HOME=str(home))
     assert done.returncode == 0, done.stderr

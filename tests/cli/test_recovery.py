@@ -52,6 +52,7 @@ def test_everything_comes_back_and_rent_goes_on(town: RunningNet, tmp_path: Path
     (tmp_path / "folder" / "inside").write_bytes(os.urandom(10_000))
     person.run("put", str(tmp_path / "file"))
     person.run("put", str(tmp_path / "folder"))
+    assert person.run("put", str(tmp_path / "file"), "--name", "same", "--dedupe")["same_as"] == "file"
     pay_a_month(person)
     person.run("backup")
     made = person.run("backup")
@@ -60,7 +61,7 @@ def test_everything_comes_back_and_rent_goes_on(town: RunningNet, tmp_path: Path
     (tmp_path / "later").write_bytes(os.urandom(1000))
     person.run("put", str(tmp_path / "later"))
     again = person.recover(tmp_path / "again", town.addresses[1])
-    assert (again["files"], again["folders"], again["older"], again["silent"]) == (1, 1, [], [])
+    assert (again["files"], again["folders"], again["older"], again["silent"]) == (2, 1, [], [])
     for node in again["nodes"]:  # type: ignore[attr-defined]
         assert len(node["differences"]) == 1
         assert node["missing_shares"] == 0
@@ -70,11 +71,14 @@ def test_everything_comes_back_and_rent_goes_on(town: RunningNet, tmp_path: Path
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes()
     person.run("get", "folder/inside", "-o", str(tmp_path / "inside"))
     assert (tmp_path / "inside").read_bytes() == (tmp_path / "folder" / "inside").read_bytes()
+    assert person.run("put", str(tmp_path / "copy"), "--dedupe")["same_as"] == "file"
+    person.run("rm", "file", "copy")
+    assert person.run("get", "same", "-o", str(tmp_path / "same"))["bytes"] == 300_000
     told = person.run("rent", "status")
     assert told["agrees"], told
     pay_a_month(person)
     assert person.run("backup")["not_told"] == []
-    person.run("rm", "file", "folder")
+    person.run("rm", "same", "folder")
     person.recover(tmp_path / "once more", town.addresses[0])
     pay_a_month(person)
 

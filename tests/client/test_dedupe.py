@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import trio
+from cheats import Scene
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from money_world import FragileCatalog, Killed
+from node_street import PERIOD, open_street
 from tiny_node import no_fault
 from transfer_fixtures import Bed, bed_of, content, read_back
 
 from lnstore.client.catalog import CatalogError
 from lnstore.client.catalog_changes import forget, remove, rename
+from lnstore.client.checking import check
 from lnstore.client.contents import Content, ContentHasher, content_key
 from lnstore.client.faults import Fault
 from lnstore.client.files import Client, Coding, cap_of
@@ -30,7 +33,10 @@ from lnstore.client.losses import Losses
 from lnstore.client.naming import find_stored
 from lnstore.client.pool import open_pool
 from lnstore.client.profile import Profile
+from lnstore.client.rent import pay_rent
+from lnstore.client.repair import repair
 from lnstore.client.source import SourceError
+from lnstore.client.standing import standings
 from lnstore_protocol.messages import HaveShares, PutShare
 
 CODING = Coding(2, 3, 3)
@@ -217,6 +223,52 @@ async def test_a_copy_whose_first_changes_before_it_is_sent_is_sent_itself(
         tasks.cancel_scope.cancel()
 
 
+# --- what happens to shares happens to each name ----------------------------------------------------------------------
+
+
+async def test_a_lost_share_is_lost_and_repaired_once_for_all_names_and_proven_once(tmp_path: Path) -> None:
+    """check, repair and rent see one content; a name removed in between changes nothing for the other."""
+    async with open_street(tmp_path, 4, needed=1, happy=2) as street, street.client() as (purse, client):
+        (tmp_path / "file").write_bytes(content(90_000))
+        for name in ("one", "two", "three"):
+            stored = await client.put(tmp_path / "file", name=name, total=2, dedupe=True)
+        assert (stored.same_as, stored.missing_shares) == ("one", 0)
+        share = next(s for s in purse.catalog.shares_of(client.catalog.named("two").file_id) if s.segment == 0)
+        node = purse.catalog.node(share.node_id)
+        house = next(house for house in street.houses if house.node_id == node.node_id)
+        scene = Scene(street, house, pytest.MonkeyPatch(), purse)
+        scene.change(share.share_id, lambda data: data.__setitem__(slice(None), bytes(len(data))))
+        Losses(purse.catalog).note(node.node_id, [share.share_id], Fault.SHARE_DAMAGED, 1)
+        assert [len(health.lost) for health in (await check(purse)).files] == [1, 1, 1]
+        await remove(client, ["one"])
+        fit, _ = await standings(client.pool, purse.catalog.nodes())
+        (done,) = await repair(purse, fit)
+        assert done.sent
+        assert all(health.sound for health in (await check(purse)).files)
+        for name in ("two", "three"):
+            assert await read_back(client, cap_of(client.catalog.named(name))) == content(90_000)
+        again = await client.put(tmp_path / "file", name="four", total=2, dedupe=True)
+        assert again.same_as == "two"
+        street.clock.at += PERIOD
+        outcomes = await pay_rent(purse)
+        assert [outcome.error for outcome in outcomes] == [None] * 4
+        await remove(client, ["two", "three"])
+        assert await read_back(client, again.cap) == content(90_000)
+
+
+async def test_what_lost_all_shares_of_a_segment_is_stored_anew(tmp_path: Path) -> None:
+    """Also where the catalog has no row left to tell of it."""
+    async with trio.open_nursery() as tasks:
+        bed = bed_of(tmp_path, tasks, nodes=3, needed=2, happy=3)
+        async with bed.client() as client:
+            await client.put(bed.file(content(9000), "one"))
+            with client.catalog.transaction() as db:
+                db.execute("DELETE FROM shares WHERE segment = 0")
+            again = await client.put(bed.file(content(9000), "two"), dedupe=True)
+            assert again.same_as is None
+        tasks.cancel_scope.cancel()
+
+
 # --- any order, killed anywhere ---------------------------------------------------------------------------------------
 
 
@@ -231,18 +283,19 @@ async def fragile(bed: Bed, **dies: int) -> AsyncIterator[Client]:
             yield Client(profile, catalog, pool, bed.clock)
 
 
-async def everything_is_readable(bed: Bed, client: Client, contents: dict[str, bytes]) -> None:
-    """Each name in the catalog gives the bytes that were put under it."""
+async def everything_is_readable(bed: Bed, client: Client, contents: dict[str, set[bytes]]) -> None:
+    """Each name in the catalog gives bytes that were put under it: the last ones, or those of a put that was killed."""
     holds_what_the_catalog_says(bed, client)
     for file in client.ls():
         if file.complete:
-            assert await read_back(client, cap_of(file)) == contents[file.name]
+            assert await read_back(client, cap_of(file)) in contents[file.name]
     for name in {snapshot.folder for snapshot in FolderCatalog(client.catalog).snapshots()}:
         async with find_stored(client, name) as found:
             assert found.tree is not None
             with tempfile.TemporaryDirectory() as target:
                 await get_folder(client, found.tree, Path(target) / "back")
-                assert {p.read_bytes() for p in (Path(target) / "back").iterdir()} == {contents["folder " + name]}
+                (data,) = {p.read_bytes() for p in (Path(target) / "back").iterdir()}
+                assert data in contents["folder " + name]
 
 
 OPERATIONS = st.tuples(
@@ -261,20 +314,20 @@ def test_shared_content_outlives_each_of_its_names_but_the_last(operations: list
     async def run(directory: Path) -> None:
         async with trio.open_nursery() as tasks:
             bed = bed_of(directory, tasks, nodes=2, needed=1, happy=2)
-            names: dict[str, bytes] = {}
+            names: dict[str, set[bytes]] = {}
             for what, name, seed, dies in operations:
                 data = content(500 + seed, seed=seed)
                 with suppress(Killed, CatalogError):
                     async with fragile(bed, **dies) as client:
                         free = client.catalog.file(name) is None and not FolderCatalog(client.catalog).snapshots(name)
                         if what == "put":
-                            names |= {name: data} if free or not client.catalog.named(name).complete else {}
+                            names |= {name: {data}} if free or not client.catalog.named(name).complete else {}
                             await client.put(bed.file(data, f"content {seed}"), name=name, dedupe=True)
                         elif what == "folder":
                             (directory / f"folder {name} {seed}").mkdir(exist_ok=True)
                             (directory / f"folder {name} {seed}" / "x").write_bytes(data)
                             (directory / f"folder {name} {seed}" / "y").write_bytes(data)
-                            names["folder " + name] = data
+                            names["folder " + name] = {data} | (set() if free else names.get("folder " + name, set()))
                             await put_folder(
                                 client,
                                 directory / f"folder {name} {seed}",
@@ -282,6 +335,7 @@ def test_shared_content_outlives_each_of_its_names_but_the_last(operations: list
                                 coding=Coding(1, 2, 2),
                                 dedupe=True,
                             )
+                            names["folder " + name] = {data}
                         elif what == "rename" and name != "c":
                             if client.catalog.file("c") is None and not FolderCatalog(client.catalog).snapshots("c"):
                                 names |= {p + "c": names[p + name] for p in ("", "folder ") if p + name in names}
