@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnstore.cli.delegation_words import certificate_json, limits_of, shown, usage_json
 from lnstore.cli.output import (
     human_bytes,
     human_time,
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from lnstore.client.audit import LostShare
     from lnstore.client.delegates import AtNode, Held
     from lnstore.client.delegation_store import DelegationEntry
-    from lnstore_protocol.delegation import Certificate
-
-SHOWN_DIGITS = 12
-"""Of a certificate's id and of a key, where a person reads them."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,9 +112,9 @@ def create(
     entry = run(work)
     text = entry.delegation.to_text()
     if as_json:
-        print_json({"ok": True, **_certificate_json(entry.certificate), "id": entry.certificate_id, "delegation": text})
+        print_json({"ok": True, **certificate_json(entry.certificate), "id": entry.certificate_id, "delegation": text})
         return
-    click.echo(f"{_shown(entry.certificate_id)}: {_limits(entry.certificate)}", err=True)
+    click.echo(f"{shown(entry.certificate_id)}: {limits_of(entry.certificate)}", err=True)
     click.echo("Give this to the other side, which takes it with: lnstore delegate accept TEXT", err=True)
     click.echo(text)
 
@@ -147,13 +144,13 @@ def accept(text: str, profile: Path | None, as_json: bool) -> None:
         print_json(
             {
                 "ok": True,
-                **_certificate_json(entry.certificate),
+                **certificate_json(entry.certificate),
                 "id": entry.certificate_id,
                 "nodes": [{"node": at.node.petname, "problem": at.problem} for at in nodes],
             }
         )
         return
-    click.echo(f"{_shown(entry.certificate_id)}: {_limits(entry.certificate)}")
+    click.echo(f"{shown(entry.certificate_id)}: {limits_of(entry.certificate)}")
     for at in nodes:
         click.echo(f"{at.node.petname}: {at.problem or 'ready'}", err=bool(at.problem))
 
@@ -191,7 +188,7 @@ def ls(audit: bool, profile: Path | None, as_json: bool) -> None:
         for entry in given:
             print_json(
                 {
-                    **_certificate_json(entry.certificate),
+                    **certificate_json(entry.certificate),
                     "id": entry.certificate_id,
                     "given_to_you": True,
                     "nodes": sorted({address.node_id.hex() for address in entry.delegation.addresses}),
@@ -268,50 +265,14 @@ def drop(target: str, profile: Path | None, as_json: bool) -> None:
 # --- as people and programs read it -----------------------------------------------------------------------------------
 
 
-def _shown(identifier: bytes) -> str:
-    return identifier.hex()[:SHOWN_DIGITS]
-
-
-def _limits(certificate: Certificate) -> str:
-    what = certificate.rights.name.lower().replace("_", " and ")
-    store = f" up to {human_bytes(certificate.maximum_bytes)}" if certificate.maximum_bytes else ""
-    further = ", a part may be handed on" if certificate.levels else ""
-    return f"{what}{store} until {human_time(certificate.expires_at)}{further}"
-
-
-def _certificate_json(certificate: Certificate) -> dict[str, Any]:
-    return {
-        "account_id": certificate.account_id,
-        "issuer": certificate.issuer,
-        "subject": certificate.subject,
-        "rights": certificate.rights.name.lower(),
-        "maximum_bytes": certificate.maximum_bytes,
-        "maximum_read_bytes": certificate.maximum_read_bytes,
-        "expires_at": certificate.expires_at,
-        "may_be_handed_on": certificate.levels > 0,
-    }
-
-
 def _held_json(held: Held) -> dict[str, Any]:
     return {
-        **_certificate_json(held.certificate),
+        **certificate_json(held.certificate),
         "id": held.certificate_id,
         "under": held.parent,
         "given_to_you": False,
         "revoked": held.revoked,
-        "usage": [
-            {
-                "node": petname,
-                "used_bytes": usage.used_bytes,
-                "shares": usage.shares,
-                "written_bytes": usage.written_bytes,
-                "read_bytes": usage.read_bytes,
-                "first_seen_at": usage.first_seen_at,
-                "last_seen_at": usage.last_seen_at,
-                "revoked_at": usage.revoked_at,
-            }
-            for petname, usage in held.usages.items()
-        ],
+        "usage": [{"node": petname, **usage_json(usage)} for petname, usage in held.usages.items()],
     }
 
 
@@ -321,9 +282,9 @@ def _tables(held: list[Held], given: list[DelegationEntry]) -> None:
     if held:
         rows = [
             [
-                _shown(one.certificate_id),
-                _shown(one.certificate.subject),
-                "revoked" if one.revoked else _limits(one.certificate),
+                shown(one.certificate_id),
+                shown(one.certificate.subject),
+                "revoked" if one.revoked else limits_of(one.certificate),
                 petname,
                 human_bytes(usage.used_bytes) if usage else "",
                 human_bytes(usage.read_bytes) if usage else "",
@@ -335,7 +296,7 @@ def _tables(held: list[Held], given: list[DelegationEntry]) -> None:
         table("given", ["id", "to", "limits", "node", "used", "read", "last seen"], rows)
     if given:
         rows = [
-            [_shown(entry.certificate_id), _shown(entry.certificate.issuer), _limits(entry.certificate)]
+            [shown(entry.certificate_id), shown(entry.certificate.issuer), limits_of(entry.certificate)]
             for entry in given
         ]
         table("given to you", ["id", "by", "limits"], rows)

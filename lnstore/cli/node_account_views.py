@@ -6,14 +6,16 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnstore.cli.delegation_words import certificate_json, limits_of, shown, usage_json
 from lnstore.cli.ledger_commands import opened
 from lnstore.cli.output import human_bytes, human_msat, human_time, json_option, pairs, print_json, run, table
 
 if TYPE_CHECKING:
+    from lnstore.node.account_delegates import Delegate
     from lnstore.node.accounting import Overview
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
@@ -48,25 +50,30 @@ def list_command(directory: Path, as_json: bool) -> None:
 @ACCOUNT
 @json_option
 def show(directory: Path, account: str, as_json: bool) -> None:
-    """One account in full.
+    """One account in full, with who acts for it and within which limits.
 
     \b
     Example:
       lnstore node accounts show ~/lnstore-node alice
     """
+    from lnstore.clock import clock_for
     from lnstore.config import NodeConfig
     from lnstore.lightning.core import CoreLightning
     from lnstore.node import accounting
+    from lnstore.node.account_delegates import delegates_of
 
-    lightning = CoreLightning(NodeConfig.load(directory).lightning_rpc)
+    config = NodeConfig.load(directory)
+    lightning = CoreLightning(config.lightning_rpc)
 
-    async def work() -> Overview:
+    async def work() -> tuple[Overview, list[Delegate]]:
         async with opened(directory) as books:
-            return await accounting.overview(books, account, lightning)
+            one = await accounting.overview(books, account, lightning)
+            return one, await delegates_of(books, one.account.account_id)
 
-    one = run(work)
+    one, delegates = run(work)
+    now = clock_for(config.clock_file).now()
     if as_json:
-        print_json(one.as_json())
+        print_json({**one.as_json(), "delegates": [_delegate_json(delegate, now) for delegate in delegates]})
         return
     held, figures = one.account, one.figures
     pairs(
@@ -85,8 +92,12 @@ def show(directory: Path, account: str, as_json: bool) -> None:
             "income, ever": human_msat(figures.income_msat),
             "proofs": f"{figures.proofs_passed:,} passed, {figures.proofs_failed:,} failed",
             **_channel_lines(one),
+            "delegates": f"{len(delegates):,}" if delegates else "none",
         }
     )
+    if delegates:
+        columns = ["delegate", "to", "limits", "used", "shares", "written", "read", "last seen", "state"]
+        table("", columns, [_delegate_row(delegate, now) for delegate in delegates])
 
 
 @click.command()
@@ -187,3 +198,33 @@ def _channel_lines(one: Overview) -> dict[str, str]:
     if held.channels:
         lines["can be received over it"] = human_msat(held.receivable_msat)
     return lines
+
+
+def _delegate_row(one: Delegate, now: int) -> list[str]:
+    from lnstore_protocol.delegation import UNLIMITED
+
+    usage = one.usage
+    read = human_bytes(usage.read_bytes)
+    if one.certificate.maximum_read_bytes < UNLIMITED:
+        read += f" of {human_bytes(one.certificate.maximum_read_bytes)}"
+    return [
+        "└ " * one.depth + shown(one.certificate_id),
+        shown(one.certificate.subject),
+        limits_of(one.certificate),
+        human_bytes(usage.used_bytes),
+        f"{usage.shares:,}",
+        human_bytes(usage.written_bytes),
+        read,
+        human_time(usage.last_seen_at),
+        one.ended(now) or "good",
+    ]
+
+
+def _delegate_json(one: Delegate, now: int) -> dict[str, Any]:
+    return {
+        **certificate_json(one.certificate),
+        "id": one.certificate_id,
+        "under": one.usage.parent,
+        "expired": one.certificate.expires_at <= now,
+        **usage_json(one.usage),
+    }

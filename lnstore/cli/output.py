@@ -161,8 +161,14 @@ def human_msat(amount: int) -> str:
     return f"{amount / 1000:,.3f} sat" if abs(amount) >= 1000 else f"{amount} msat"
 
 
+CALENDARS_END_AT = 253_402_300_800
+"""The first second of the year 10000."""
+
+
 def human_time(at: int) -> str:
-    """`2026-12-22 10:00 UTC`."""
+    """`2026-12-22 10:00 UTC`. The other side may have written any number: what no calendar has is far away."""
+    if at >= CALENDARS_END_AT:
+        return "after the year 9999"
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import trio
-from books_world import GIB, World, growth
+from books_world import ANCHOR, GIB, World, always, growth, lease
 from click.testing import CliRunner
+from delegation_world import chain_of, handed_on
 
 from lnstore.books import SqlBooks
 from lnstore.cli import cli
 from lnstore.node.accounting import AccountUnfit, AccountUnknown
 from lnstore.node.directory import init_node
+from lnstore_protocol.delegation import UNLIMITED, Authority
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import AccountId
 from lnstore_protocol.invitations import parse_invitation
 
 
@@ -80,6 +84,39 @@ def test_an_account_is_named_limited_freed_and_blocked(node: Path) -> None:
         said("accounts", "block", node, "bob")
     said("accounts", "name", node, "alice")
     assert told("accounts", node)[0]["petname"] is None
+
+
+def test_who_acts_for_an_account_is_shown_with_it(node: Path) -> None:
+    """A chain of two, one that has expired, one that was revoked; with what was done under each and those below it."""
+    ann, bob, cat, dot = (Identity(bytes([number]) * 32) for number in (2, 3, 4, 5))
+
+    async def delegate() -> str:
+        async with SqlBooks.open(node / "books.db") as books:
+            world = World(books, pay_index=1)
+            account = await world.renting()
+            (holder,) = world.clients
+            first = chain_of(holder, ann, maximum_bytes=UNLIMITED, expires_at=UNLIMITED, levels=1)
+            further = handed_on(first, ann, bob, expires_at=UNLIMITED)
+            for chain in (further, chain_of(holder, cat, expires_at=ANCHOR + 1), chain_of(holder, dot)):
+                await books.present(Authority(chain), ANCHOR)
+            stored = lease(account, 1, size_bytes=4096, certificate_id=further[-1].certificate_id)
+            await books.add_lease(stored, ANCHOR, present=always)
+            await books.revoke(account.account_id, AccountId(dot.public_key), ANCHOR)
+            return account.account_id.hex()
+
+    account_id = trio.run(delegate)
+    (one,) = told("accounts", "show", node, account_id)
+    shown = {delegate["subject"]: delegate for delegate in one["delegates"]}
+    of_ann, of_bob, of_cat, of_dot = (shown[of.public_key.hex()] for of in (ann, bob, cat, dot))
+    assert (of_bob["under"], of_ann["under"], of_ann["may_be_handed_on"]) == (of_ann["id"], None, True)
+    assert [delegate["used_bytes"] for delegate in (of_ann, of_bob, of_cat, of_dot)] == [4096, 4096, 0, 0]
+    assert [delegate["expired"] for delegate in (of_ann, of_bob, of_cat)] == [False, False, True]
+    assert [delegate["revoked_at"] for delegate in (of_ann, of_dot)] == [None, ANCHOR]
+    lines = said("accounts", "show", node, account_id).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith(of_ann["id"][:12]))
+    assert lines[at + 1].startswith(f"└ {of_bob['id'][:12]}")
+    assert "read and write until after the year 9999, a part may be handed on" in lines[at]
+    assert sorted(line.rsplit(maxsplit=1)[1] for line in lines[-4:]) == ["expired", "good", "good", "revoked"]
 
 
 def test_a_key_is_allowed(node: Path) -> None:
