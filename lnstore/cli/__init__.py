@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
         "info": ("catalog_commands:info", "Show where and how a file is stored."),
         "rm": ("catalog_commands:rm", "Give files up, so that their room is free again."),
         "mv": ("catalog_commands:mv", "Give a file another name."),
-        "check": ("repair_commands:check", "Ask the nodes whether they still hold what is stored."),
+        "check": ("check_command:check", "Ask the nodes whether they hold what is stored, and what hangs on which."),
         "repair": ("repair_commands:repair", "Store what nodes have lost elsewhere."),
         "cap": ("cap_commands:cap", "Show the capabilities of a file."),
         "delegate": ("delegate_commands:delegate", "Let others store and read on your account, within limits."),

@@ -155,7 +155,7 @@ def _warn(recovered: Recovered, adopted: list[Adopted], unreached: list[tuple[st
         if at.missing:
             click.echo(
                 f"warning: {at.node.petname} does not have {len(at.missing)} shares that the backup knows of: removed "
-                "since, or lost; see lnstore check",
+                "since, or lost; see lnstore check --verify",
                 err=True,
             )
         if at.unknown_shares:

@@ -9,6 +9,7 @@ import click
 
 from lnstore.cli.agree_command import agree, change_json, change_sentence
 from lnstore.cli.budget_lines import budgets_json, print_budgets
+from lnstore.cli.check_command import diagnosis_json, diagnosis_sentence
 from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
@@ -23,7 +24,7 @@ from lnstore.cli.output import (
 )
 from lnstore.cli.quote_command import quote
 from lnstore.cli.rent_status_table import difference_sentence, print_table, status_json
-from lnstore.cli.repair_commands import carry_out_repair, diagnosis_json, diagnosis_sentence, report_repairs
+from lnstore.cli.repair_commands import carry_out_repair, report_repairs
 from lnstore.cli.session import chosen_nodes, load_profile, open_purse, open_session
 
 if TYPE_CHECKING:

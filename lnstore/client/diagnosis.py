@@ -7,6 +7,7 @@ shares that are all there, under tokens that are not those we made, are a table 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnstore.client.audit import Audit, LostShare, audit_node
@@ -38,17 +39,19 @@ class Diagnosis:
         return not self.lost and not self.altered
 
 
-async def diagnose(purse: Purse, node: NodeEntry) -> Diagnosis:  # R-R22
+async def diagnose(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> Diagnosis:  # R-R22
     """Audit every share at the node, judge its last failed proof, and write down what is lost and what it did.
+
+    Only these shares where there is no failed proof to judge, which any of them may have failed.
 
     Errors of the connection are raised: who does not answer has not been shown to have lost anything.
     """
     failed = purse.wallet.failed_challenge(node.node_id)
-    audit = await audit_node(purse, node)
+    audit = await audit_node(purse, node, share_ids if failed is None else None)
     altered: list[ShareId] = []
     if failed is not None and not audit.lost:
         altered = await _altered(purse, node, failed, audit)
-    await purse.write(_remember, purse, node, audit, tuple(altered), failed)
+    await purse.write(remember, purse, node, audit, tuple(altered), failed)
     return Diagnosis(node, audit.audited, tuple(audit.lost), tuple(altered))
 
 
@@ -70,9 +73,14 @@ async def _altered(purse: Purse, node: NodeEntry, failed: Challenge, audit: Audi
     ]
 
 
-def _remember(
-    purse: Purse, node: NodeEntry, audit: Audit, altered: tuple[ShareId, ...], failed: Challenge | None
+def remember(
+    purse: Purse,
+    node: NodeEntry,
+    audit: Audit,
+    altered: tuple[ShareId, ...] = (),
+    failed: Challenge | None = None,
 ) -> None:
+    """Write down what is lost and what is there after all, and what that makes of the node."""
     now, catalog = purse.clock.now(), purse.catalog
     losses, scores = Losses(catalog), Scores(catalog)
     with catalog.transaction():

@@ -94,7 +94,7 @@ def check_invoice(  # R-R11, R-R12, R-R13, R-R14
         raise InvoiceRefused(
             InvoiceFault.WRONG_HASH,
             "the invoice is not locked to the proof over your shares; nothing was paid. Find what is lost with: "
-            "lnstore check",
+            "lnstore check --verify",
         )
     if invoice.expires_at < now + MINIMUM_LEFT_SECONDS:
         raise InvoiceRefused(

@@ -112,7 +112,9 @@ def proof_replayed(petname: str) -> ProofFailed:
     )
 
 
-ADVICE = ". Find out what is lost with `lnstore check`, and have it stored elsewhere with `lnstore repair --all`"
+ADVICE = (
+    ". Find out what is lost with `lnstore check --verify`, and have it stored elsewhere with `lnstore repair --all`"
+)
 
 
 def named(ids: list[ShareId]) -> str:

@@ -40,8 +40,17 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     assert (lost["share_id"], lost["fault"]) == (share.name, "share_damaged")
     said = lnstore("check", home=home)
     assert said.returncode == ExitCode.DATA
-    assert b"file: 1 of 5 shares are lost; 0 more may be" in said.stdout
+    assert (
+        b"file: 4 of 5 shares on 3 nodes, 1 damaged, 1 lost, 1 missing to all 2 of every segment; 0 more" in said.stdout
+    )
     assert b"lnstore repair --all" in said.stderr
+    code, (checked,), _ = run("check", "--verify")
+    (health,) = checked["files"]
+    assert (code, checked["ok"], checked["depth"]) == (ExitCode.DATA, False, "audited")
+    assert (health["shares"], health["found"], health["healthy"], health["spare"]) == (5, 5, 4, 0)
+    (hangs_on,) = health["lost_without"]["sets"]
+    (impact,) = [one for one in checked["if_vanishes"] if one["lost"]]
+    assert impact["node_ids"] == hangs_on
     code, (done,), _ = run("repair", "file")
     assert (code, done["ok"], done["sent"], nodes[done["from"]]) == (0, True, True, failed["node"])
     assert nodes[done["to"]] != failed["node"]
@@ -53,4 +62,10 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     code, outcomes, error = run("rent", "pay", "--ahead")
     assert code == 0, error
     assert [len(row["paid"]) for row in outcomes if row["node"] == failed["node"]] == [1]
-    assert lnstore("check", "file", home=home).stdout.decode().startswith("file: all 5 shares are there; 1 more")
+    said = lnstore("check", "file", "--download", home=home)
+    assert said.returncode == 0, said.stderr.decode()
+    lines = said.stdout.decode().splitlines()
+    assert lines[0] == "file: 5 of 5 shares on 3 nodes; 1 more of a segment may be lost"
+    assert lines[1].startswith("  lost if 2 nodes vanish: ")
+    assert sum(line.endswith(": nothing is lost, 1 file below N") for line in lines) == 2
+    assert sum(line.endswith("vanishes: nothing is lost") for line in lines) == 1

@@ -1,0 +1,215 @@
+"""`lnstore check`: whether nodes still hold what they are paid for, and what is lost if which of them vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lnstore.cli.output import json_option, print_json, profile_option, progress_lines, run
+from lnstore.cli.session import load_profile, open_session
+
+if TYPE_CHECKING:
+    from lnstore.client.checking import Checked, FileHealth
+    from lnstore.client.diagnosis import Diagnosis
+    from lnstore.client.survival import Impact
+    from lnstore.errors import ExitCode
+    from lnstore_protocol.ids import NodeId
+
+NAMES_SHOWN = 3
+
+
+@click.command()
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--verify", is_flag=True, help="Have each share shown: a random piece of it, for nothing.")
+@click.option("--download", is_flag=True, help="Read every byte of each share, paid from your deposits.")
+@profile_option
+@json_option
+@click.pass_context
+def check(
+    context: click.Context,
+    *,
+    file: str | None,
+    verify: bool,
+    download: bool,
+    profile: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask the nodes whether they hold the shares of FILE (of all files), and say what hangs on which nodes.
+
+    Without options a node's word is taken, which finds what an honest one has lost. --verify asks for a random piece of
+    16 KiB of every share with its proof, and after a failed proof of rent for those pieces that it was about.
+    --download reads everything. Exit code 6 when anything is lost, else 4 when a node did not answer.
+
+    \b
+    Example:
+      lnstore check holiday.mp4
+      lnstore check --verify
+    """
+    from lnstore.client.checking import check as carry_out
+    from lnstore.client.looking import Depth
+
+    depth = Depth.READ if download else Depth.AUDITED if verify else Depth.ASKED
+
+    async def work() -> tuple[Checked, dict[NodeId, str]]:
+        async with open_session(load_profile(profile)) as (purse, client):
+            file_id = None if file is None else client.catalog.named(file).file_id
+            names = {node.node_id: node.petname for node in client.catalog.nodes()}
+            progress = progress_lines("check", as_json=as_json)
+            return await carry_out(purse, file_id=file_id, depth=depth, progress=progress), names
+
+    checked, names = run(work)
+    if as_json:
+        print_json(_json(checked, names))
+    else:
+        _tell(checked, names, file)
+    context.exit(_exit_code(checked))
+
+
+def _exit_code(checked: Checked) -> ExitCode:
+    from lnstore.errors import ExitCode
+
+    if not checked.sound:
+        return ExitCode.DATA
+    return ExitCode.NODE if checked.silent else ExitCode.OK
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def _tell(checked: Checked, names: dict[NodeId, str], asked: str | None) -> None:
+    for health in checked.files:
+        click.echo(_health_sentence(health))
+        hangs = checked.weakest[health.file.name]
+        if hangs.size and health.file.complete:
+            least = "" if hangs.exact else " or fewer"
+            others = f" (or {_sets(hangs.sets[1:], names)})" if hangs.sets[1:] else ""
+            click.echo(f"  lost if {hangs.size} nodes{least} vanish: {_named(hangs.sets[0], names)}{others}")
+    for impact in checked.by_node:
+        click.echo(f"if {_named(impact.nodes, names)} vanishes: {_impact_words(impact)}")
+    for impact in checked.fewest[:1]:
+        if len(impact.nodes) > 1:
+            click.echo(f"the fewest that lose anything: {_named(impact.nodes, names)}: {_impact_words(impact)}")
+    for found in checked.nodes:
+        if not found.sound:
+            click.echo(diagnosis_sentence(found), err=True)
+    for node, error in checked.silent:
+        click.echo(f"{node.petname}: {error}", err=True)
+    if not checked.files:
+        click.echo("nothing is stored yet; store a file with: lnstore put FILE")
+    elif not checked.sound:
+        click.echo(f"store what is lost elsewhere with: lnstore repair {asked or '--all'}", err=True)
+
+
+def _health_sentence(health: FileHealth) -> str:
+    name, nodes = health.file.name, len(health.nodes)
+    held = f"{health.healthy} of {health.shares} shares on {nodes} node{'s' if nodes != 1 else ''}"
+    more = [
+        (f"{health.found - health.healthy} damaged", health.found > health.healthy),
+        (f"{len(health.lost)} lost", bool(health.lost)),
+        (f"{health.unanswered} at nodes that do not answer", bool(health.unanswered)),
+        (f"{health.missing} missing to all {health.file.total} of every segment", bool(health.missing)),
+        ("not stored completely", not health.file.complete),
+    ]
+    words = "".join(f", {text}" for text, shown in more if shown)
+    if health.spare < 0:
+        return f"{name}: cannot be read now: {held}{words}"
+    return f"{name}: {held}{words}; {health.spare} more of a segment may be lost"
+
+
+def _impact_words(impact: Impact) -> str:
+    lost = f"{_files(impact.lost)} lost" if impact.lost else "nothing is lost"
+    below = len(impact.below)
+    return f"{lost}, {below} file{'s' if below != 1 else ''} below N" if below else lost
+
+
+def _files(names: Iterable[str]) -> str:
+    known = list(names)
+    more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""
+    return f"{', '.join(known[:NAMES_SHOWN])}{more} {'are' if len(known) > 1 else 'is'}"
+
+
+def _named(nodes: Iterable[NodeId], names: dict[NodeId, str]) -> str:
+    return ", ".join(names.get(node, node.hex()[:12]) for node in nodes)
+
+
+def _sets(sets: Iterable[Iterable[NodeId]], names: dict[NodeId, str]) -> str:
+    return "; ".join(_named(nodes, names) for nodes in sets)
+
+
+def diagnosis_sentence(found: Diagnosis) -> str:
+    """What was found at a node, in words."""
+    if found.sound:
+        return f"{found.node.petname}: showed a piece of each of {found.audited} shares"
+    if found.altered:
+        return (
+            f"{found.node.petname}: shows all {found.audited} shares, but returned other storage tokens than you made "
+            f"for {len(found.altered)} of them; rent is asked for with another challenge the next time"
+        )
+    why = "; ".join(f"{share.share_id.hex()[:16]} ({share.why.value})" for share in found.lost[:NAMES_SHOWN])
+    more = f" and {len(found.lost) - NAMES_SHOWN} more" if len(found.lost) > NAMES_SHOWN else ""
+    return f"{found.node.petname}: lost {len(found.lost)} of {found.audited} shares: {why}{more}"
+
+
+# --- for programs -----------------------------------------------------------------------------------------------------
+
+
+def _json(checked: Checked, names: dict[NodeId, str]) -> dict[str, Any]:
+    return {
+        "ok": checked.sound,
+        "depth": checked.depth.value,
+        "files": [_health_json(checked, health) for health in checked.files],
+        "if_vanishes": [_impact_json(impact, names) for impact in checked.by_node],
+        "fewest": [_impact_json(impact, names) for impact in checked.fewest],
+        "nodes": [diagnosis_json(found) for found in checked.nodes],
+        "silent": [{"node": node.petname, "error": str(error)} for node, error in checked.silent],
+    }
+
+
+def _health_json(checked: Checked, health: FileHealth) -> dict[str, Any]:
+    hangs = checked.weakest[health.file.name]
+    return {
+        "name": health.file.name,
+        "complete": health.file.complete,
+        "shares": health.shares,
+        "found": health.found,
+        "healthy": health.healthy,
+        "nodes": list(health.nodes),
+        "lost": [
+            {
+                "share_id": loss.share.share_id,
+                "segment": loss.share.segment,
+                "node_id": loss.share.node_id,
+                "fault": loss.fault.value,
+                "found_at": loss.found_at,
+            }
+            for loss in health.lost
+        ],
+        "unanswered": health.unanswered,
+        "missing": health.missing,
+        "spare": health.spare,
+        "lost_without": {"nodes": hangs.size, "sets": [list(nodes) for nodes in hangs.sets], "exact": hangs.exact},
+    }
+
+
+def _impact_json(impact: Impact, names: dict[NodeId, str]) -> dict[str, Any]:
+    return {
+        "nodes": [names.get(node, node.hex()) for node in impact.nodes],
+        "node_ids": list(impact.nodes),
+        "lost": list(impact.lost),
+        "below": list(impact.below),
+    }
+
+
+def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
+    """What was found at a node, for programs."""
+    return {
+        "node": found.node.petname,
+        "audited": found.audited,
+        "lost": [
+            {"share_id": share.share_id, "fault": share.why.fault.value, "why": share.why.value} for share in found.lost
+        ],
+        "altered": list(found.altered),
+    }

@@ -1,0 +1,97 @@
+"""How closely a node is looked at for our shares: by its own word, by a piece of each, or by reading every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from itertools import islice
+
+from lnstore.client.audit import Audit, Loss, LostShare
+from lnstore.client.catalog import NodeEntry, ShareEntry
+from lnstore.client.diagnosis import Diagnosis, diagnose, remember
+from lnstore.client.node_errors import NodeRefused
+from lnstore.client.purse import Purse
+from lnstore.client.renewal import READS_AT_ONCE
+from lnstore.client.tasks import each
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
+from lnstore_protocol.ids import ShareId
+from lnstore_protocol.messages import MAX_IDS, GetShare, GetShareReply, HaveShares, HaveSharesReply
+from lnstore_protocol.replies import check_range, read_held
+
+ACCOUNT_GONE = frozenset({ErrorCode.NO_ACCOUNT, ErrorCode.LAPSED})
+"""Where there is no account there are no shares of it."""
+
+
+class Depth(Enum):
+    """What a share that is there has to show. The values are those of --json."""
+
+    ASKED = "asked"
+    """Nothing: the node says that it holds it. Says something only where the node is honest and has lost it."""
+    AUDITED = "audited"
+    """A random piece of 16 KiB with its Merkle path, for nothing."""
+    READ = "read"
+    """Every byte, paid from the deposit."""
+
+
+async def look(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None, depth: Depth) -> Diagnosis:
+    """Whether the node has these shares (None: all that the catalog has there); what is lost is written down.
+
+    Errors of the connection are raised, also that the deposit is too small: nothing is shown by them.
+    """
+    wanted = None if share_ids is None else set(share_ids)
+    shares = {
+        share.share_id: share
+        for share in purse.catalog.shares_at(node.node_id)
+        if wanted is None or share.share_id in wanted
+    }
+    try:
+        if depth is Depth.AUDITED:
+            return await diagnose(purse, node, share_ids)
+        find = _ask if depth is Depth.ASKED else _read
+        audit = await find(purse, node, list(shares.values()))
+    except NodeRefused as refused:
+        if refused.code not in ACCOUNT_GONE:
+            raise
+        audit = Audit(lost=[LostShare(share.share_id, share.file_id, Loss.UNKNOWN) for share in shares.values()])
+    await purse.write(remember, purse, node, audit)
+    return Diagnosis(node, audit.audited if depth is Depth.READ else len(shares), tuple(audit.lost), ())
+
+
+async def _ask(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> Audit:
+    """What the node says that it does not hold. What it says to hold may be lost all the same: `whole` stays empty."""
+    found, left = Audit(), iter(shares)
+    while batch := list(islice(left, MAX_IDS)):
+        payload = b"".join(share.share_id for share in batch)
+        reply = await purse.ask(node, HaveShares(payload=payload), HaveSharesReply)
+        try:
+            held = read_held(reply.held, len(batch))  # MB-R14
+        except RemoteProtocolError:
+            held = [False] * len(batch)
+        found.lost += [
+            LostShare(share.share_id, share.file_id, Loss.UNKNOWN)
+            for share, there in zip(batch, held, strict=True)
+            if not there
+        ]
+    return found
+
+
+async def _read(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> Audit:
+    """Every byte of each of them."""
+    found = Audit()
+
+    async def read(share: ShareEntry) -> None:
+        try:
+            reply = await purse.ask(node, GetShare(share_id=share.share_id, offset=0, length=0), GetShareReply)
+            await purse.write(check_range, reply, share.share_id, 0, 0)
+        except NodeRefused as refused:
+            if refused.code is not ErrorCode.SHARE_UNKNOWN:
+                raise
+            found.lost.append(LostShare(share.share_id, share.file_id, Loss.UNKNOWN))
+        except RemoteProtocolError:
+            found.lost.append(LostShare(share.share_id, share.file_id, Loss.DAMAGED))
+        else:
+            found.whole.append(share.share_id)
+
+    await each(read, shares, at_once=READS_AT_ONCE)
+    found.lost.sort(key=lambda lost: lost.share_id)
+    return found
