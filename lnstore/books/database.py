@@ -72,6 +72,7 @@ class Database:
         while self._idle:
             self._idle.pop().close()
         if hasattr(self, "_connection"):
+            self.writer.close()
             self._connection.close()
         self._writing.dispose()
         self._reading.dispose()

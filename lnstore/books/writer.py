@@ -3,17 +3,21 @@
 Rules that this file keeps: a caller gets its own result or its own error, after the commit and never before; a write
 that fails undoes itself (a savepoint) and leaves its neighbours alone; when the commit fails, all of its callers get
 that error. A caller that is cancelled before its write was begun withdraws it; after that it waits for the outcome,
-so that nobody is ever cancelled without knowing. Whoever finds nobody writing writes for all that wait, once, and
-then hands on: there is no task that could die alone.
+so that nobody is ever cancelled without knowing.
+
+The writes are done by a thread of the writer's own: what waits when it comes back from a commit is the next one, and
+handing it over costs a fraction of what a worker thread for each commit does.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
-import outcome
 import trio
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -38,19 +42,28 @@ class _Write:
     together: Together[Any, Any]
     item: Any
     task: trio.lowlevel.Task = field(default_factory=trio.lowlevel.current_task)
+    token: trio.lowlevel.TrioToken = field(default_factory=trio.lowlevel.current_trio_token)
     result: Any = field(default_factory=lambda: RuntimeError("the write was not attempted"))
 
 
 class Writer:
-    """The only way to write to the database of `connection`, which it owns."""
+    """The only way to write to the database of `connection`, which it owns until `close`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._room = trio.CapacityLimiter(WRITES_WAITING)
-        self._thread = trio.CapacityLimiter(1)
+        self._room = trio.Semaphore(WRITES_WAITING)
+        self._lock = threading.Lock()
         self._waiting: list[_Write] = []
-        self._writing = False
+        self._resting = True
+        self._work: SimpleQueue[bool] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self.commits = 0
+
+    def close(self) -> None:
+        """End the thread once nothing waits. Blocks; nothing may be written any more."""
+        if self._thread is not None:
+            self._work.put(False)  # noqa: FBT003  (see _run)
+            self._thread.join()
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """What `work` returns, committed; its exception otherwise, its changes undone."""
@@ -58,41 +71,62 @@ class Writer:
 
     async def write_together(self, together: Together[Item, Result], item: Item) -> Result:
         """As `write`, by work that serves all the items that wait at the same time."""
-        async with self._room:
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._room.acquire_nowait()
+        except trio.WouldBlock:
+            await self._room.acquire()
+        try:
             write = _Write(together, item)
-            self._waiting.append(write)
-            if not self._writing or await self._wait(write):
-                self._writing = True
-                await self._write_all(write)
+            self._hand_over(write)
+            await self._wait(write)
+        finally:
+            self._room.release()
         if isinstance(write.result, Exception):
             raise write.result
         return cast("Result", write.result)
 
-    async def _wait(self, write: _Write) -> bool:
-        """Wait until `write` is done (False) or it is this caller's turn to write for all (True)."""
+    def _hand_over(self, write: _Write) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+            self._thread.start()
+        with self._lock:
+            self._waiting.append(write)
+            resting, self._resting = self._resting, False
+        if resting:
+            self._work.put(True)  # noqa: FBT003  (see _run)
+
+    async def _wait(self, write: _Write) -> None:
+        """Wait until `write` is done; bounded by the database's busy timeout."""
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            if write not in self._waiting:
-                return trio.lowlevel.Abort.FAILED
-            self._waiting.remove(write)
+            with self._lock:
+                if write not in self._waiting:
+                    return trio.lowlevel.Abort.FAILED
+                self._waiting.remove(write)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        return bool(await trio.lowlevel.wait_task_rescheduled(abort))
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
-    async def _write_all(self, mine: _Write) -> None:
-        batch, self._waiting = self._waiting[:WRITES_PER_COMMIT], self._waiting[WRITES_PER_COMMIT:]
-        try:
-            # Bounded by the database's busy timeout.
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._commit, batch, limiter=self._thread)
-        finally:
-            for write in batch:
-                if write is not mine:
-                    trio.lowlevel.reschedule(write.task, outcome.Value(False))  # noqa: FBT003  (see _wait)
-            if self._waiting:
-                trio.lowlevel.reschedule(self._waiting[0].task, outcome.Value(True))  # noqa: FBT003  (see _wait)
-            else:
-                self._writing = False
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Write whenever something waits (True comes from `_work`), until False comes."""
+        while self._work.get():
+            while batch := self._next():
+                try:
+                    self._commit(batch)
+                except Exception as exc:  # noqa: BLE001  (the thread's boundary: whoever waits must be told)
+                    for write in batch:
+                        write.result = exc
+                with suppress(trio.RunFinishedError):
+                    batch[0].token.run_sync_soon(_wake, batch)
+
+    def _next(self) -> list[_Write]:
+        with self._lock:
+            batch, self._waiting = self._waiting[:WRITES_PER_COMMIT], self._waiting[WRITES_PER_COMMIT:]
+            self._resting = not batch
+        return batch
 
     def _commit(self, batch: list[_Write]) -> None:
         kinds: dict[Together[Any, Any], list[_Write]] = {}
@@ -112,6 +146,11 @@ class Writer:
                 write.result = exc
         else:
             self.commits += 1
+
+
+def _wake(batch: Sequence[_Write]) -> None:
+    for write in batch:
+        trio.lowlevel.reschedule(write.task)
 
 
 def _alone(connection: Connection, works: Sequence[Callable[[Connection], Any]]) -> list[Any]:

@@ -341,6 +341,11 @@ class Catalog:
         """A file of the catalog by its number there."""
         return _file(self.rows(f"{_FILES} WHERE file_id = ?", (file_id,))[0])
 
+    def by_manifest(self, manifest_id: ShareId) -> FileEntry | None:
+        """The file of this manifest."""
+        rows = self.rows(f"{_FILES} WHERE manifest_id = ?", (bytes(manifest_id),))
+        return _file(rows[0]) if rows else None
+
     def named(self, name: str) -> FileEntry:
         """The file of this name; CatalogError when there is none."""
         if (file := self.file(name)) is None:

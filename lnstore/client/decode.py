@@ -111,7 +111,7 @@ class PlaintextWriter:
         self._left = length
         self._record = memoryview(bytearray(SEALED_RECORD_BYTES))
         self._held = 0
-        self._out = memoryview(bytearray(OPEN_RECORDS * RECORD_BYTES))
+        self._out = memoryview(bytearray(min(OPEN_RECORDS, last - first + 1) * RECORD_BYTES))
         self.written_bytes = 0
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,6 +73,7 @@ class Download:
         *,
         addresses: Mapping[NodeId, NodeAddress],
         known: Mapping[ShareId, Sequence[NodeId]],
+        manifest: Manifest | None = None,
         progress: Progress | None = None,
         share_seconds: float = SHARE_SECONDS,
         patience_seconds: tuple[float, float] = PATIENCE_SECONDS,
@@ -88,7 +89,7 @@ class Download:
             patience_seconds=patience_seconds,
         )
         self._threads = trio.CapacityLimiter(1)
-        self._manifest: Manifest | None = None
+        self._manifest = manifest
         self._decoded_segments = 0
         self._shares_done = 0
 
@@ -119,8 +120,7 @@ class Download:
             length = _length(manifest, offset, length)
             self._progress.start(length)
             writer = PlaintextWriter(self._cap.file_key, manifest.file_bytes, offset, length, sink.write)
-            await self._transfer(manifest, plan_read(manifest, offset, length), writer)
-            await trio.to_thread.run_sync(sink.commit, limiter=self._threads)
+            await self._transfer(manifest, plan_read(manifest, offset, length), writer, sink)
         except BaseException:
             sink.discard()
             raise
@@ -131,7 +131,10 @@ class Download:
             nodes=self._fetcher.tallies,
         )
 
-    async def _transfer(self, manifest: Manifest, plans: list[SegmentPlan], writer: PlaintextWriter) -> None:
+    async def _transfer(
+        self, manifest: Manifest, plans: list[SegmentPlan], writer: PlaintextWriter, sink: Sink
+    ) -> None:
+        """Fetch and write; the end is in one step with the last segment's writing."""
         code = ErasureCode(manifest.needed, manifest.total)
         ahead = _ahead(manifest)
         permits = trio.Semaphore(ahead)
@@ -149,9 +152,12 @@ class Download:
             tasks.start_soon(fetch_all, tasks)
             async for segment in receive:
                 await segment.arrived.wait()
-                await self._write(segment, code, writer)
+                commit = sink.commit if segment.plan is plans[-1] else None
+                await self._write(segment, code, writer, commit)
                 self._progress.advance(writer.written_bytes, self._shares_done)
                 permits.release()
+        if not plans:
+            await trio.to_thread.run_sync(sink.commit, limiter=self._threads)
 
     async def _fetch(self, segment: _Segment, manifest: Manifest) -> None:
         plan = segment.plan
@@ -172,7 +178,9 @@ class Download:
         segment.stripes = stripes
         segment.arrived.set()
 
-    async def _write(self, segment: _Segment, code: ErasureCode, writer: PlaintextWriter) -> None:
+    async def _write(
+        self, segment: _Segment, code: ErasureCode, writer: PlaintextWriter, commit: Callable[[], None] | None
+    ) -> None:
         plan = segment.plan
         lacking = [
             sum(share not in got for share in stripe.wanted)
@@ -180,7 +188,9 @@ class Download:
         ]
         self._decoded_segments += any(lacking)
         try:
-            await trio.to_thread.run_sync(_write_segment, plan, segment.stripes, code, writer, limiter=self._threads)
+            await trio.to_thread.run_sync(
+                _write_segment, plan, segment.stripes, code, writer, commit, limiter=self._threads
+            )
         except RemoteProtocolError as exc:
             # The shares are the ones the manifest names, so it is the manifest or the key that is wrong.
             raise FileUnreadable(f"segment {plan.number + 1} does not decrypt: {exc}") from exc
@@ -204,9 +214,13 @@ def _ahead(manifest: Manifest) -> int:  # F-R12
 
 
 def _write_segment(
-    plan: SegmentPlan, stripes: list[dict[int, Fetched]], code: ErasureCode, writer: PlaintextWriter
+    plan: SegmentPlan,
+    stripes: list[dict[int, Fetched]],
+    code: ErasureCode,
+    writer: PlaintextWriter,
+    commit: Callable[[], None] | None,
 ) -> None:
-    """Decode what is missing, then decrypt and write in order. Blocking."""
+    """Decode what is missing, then decrypt and write in order, and `commit` if it is the last. Blocking."""
     shares: dict[int, tuple[int, memoryview]] = {}
     for stripe, got in zip(plan.stripes, stripes, strict=True):
         for share in stripe.wanted:
@@ -220,3 +234,5 @@ def _write_segment(
     for piece in plan.pieces:
         start, data = shares[piece.number]
         writer.feed(data[piece.start - start : piece.end - start])
+    if commit is not None:
+        commit()

@@ -23,6 +23,7 @@ from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.pool import NodePool, open_pool
 from lnstore.client.profile import Profile
 from lnstore.client.progress import Progress
+from lnstore.client.remembered import remembered_manifest
 from lnstore.client.removal import drop_shares
 from lnstore.client.scores import Score, Scores
 from lnstore.client.segments import demand_bytes
@@ -254,14 +255,16 @@ class Client:
         if not nodes:
             raise FileUnreadable("no node is known to read from; add one with: lnstore nodes add lnstore://…")
         known: dict[ShareId, list[NodeId]] = {}
-        file = next((f for f in self.catalog.files() if f.manifest_id == cap.manifest_id), None)
-        for entry in self.catalog.shares_of(file.file_id) if file else ():
+        file = self.catalog.by_manifest(cap.manifest_id)
+        shares = self.catalog.shares_of(file.file_id) if file else []
+        for entry in shares:
             known.setdefault(entry.share_id, []).append(entry.node_id)
         return Download(
             self.pool,
             cap,
             addresses={n.node_id: n.address for n in nodes},
             known=known,
+            manifest=remembered_manifest(file, shares, cap) if file else None,
             progress=progress,
             share_seconds=self._share_seconds,
             patience_seconds=self._patience_seconds,

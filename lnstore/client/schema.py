@@ -41,6 +41,7 @@ STEPS: tuple[str, ...] = (
         folder TEXT,
         CHECK (complete = 0 OR (manifest_id IS NOT NULL AND file_bytes IS NOT NULL))
     ) STRICT;
+    CREATE INDEX files_by_manifest ON files (manifest_id) WHERE manifest_id IS NOT NULL;
     CREATE TABLE shares (
         node_id BLOB NOT NULL,
         share_id BLOB NOT NULL CHECK (length(share_id) = 32),
