@@ -54,7 +54,7 @@ def put(
       lnstore put ~/renamed-photos --dedupe
       tar c photos | lnstore put - --name photos.tar
     """
-    from lnstore.cli.progress import transfer_bar
+    from lnstore.cli.progress import pace, transfer_bar
     from lnstore.cli.put_folder import store_folder
     from lnstore.client.files import Coding, open_client
     from lnstore.client.upload import PutResult
@@ -121,7 +121,6 @@ def put(
             }
         )
         return
-    rate = stored.bytes / stored.seconds / 1e6 if stored.seconds else 0.0
     if stored.same_as is not None:
         size = human_bytes(stored.bytes)
         click.echo(
@@ -130,8 +129,9 @@ def put(
         click.echo(stored.cap.to_text())
         return
     click.echo(
-        f"stored {stored.name}: {human_bytes(stored.bytes)}, any {stored.needed} of {stored.total} shares "
-        f"give it back, {rate:.1f} MB/s" + (f", {reused} shares were there already" if reused else "")
+        f"stored {printable(stored.name)}: {human_bytes(stored.bytes)}, any {stored.needed} of {stored.total} shares "
+        f"give it back, {pace(stored.bytes, stored.seconds)}"
+        + (f", {reused} shares were there already" if reused else "")
     )
     for at in stored.nodes.values():
         if at.fault:
@@ -178,7 +178,7 @@ def get(
       lnstore get photos/2026/beach.jpg
       lnstore get photos --at 2026-11-01 -o photos-then
     """
-    from lnstore.cli.progress import transfer_bar
+    from lnstore.cli.progress import pace, transfer_bar
     from lnstore.client.download import GetResult
     from lnstore.client.files import open_client
     from lnstore.client.folder_get import FolderRead, get_entry, get_folder
@@ -198,7 +198,7 @@ def get(
 
     async def work() -> tuple[Path | None, GetResult | FolderRead]:
         async with open_client(load_profile(profile)) as client, find_stored(client, cap, at=at) as stored:
-            quiet = as_json or to_stdout
+            quiet = as_json or (to_stdout and sys.stdout.isatty())
             if stored.tree is not None and stored.tree.find(stored.within).kind is Kind.DIRECTORY:
                 if to_stdout:
                     raise click.UsageError("a folder cannot go to standard output; say where to with -o")
@@ -209,7 +209,7 @@ def get(
                     read = await get_folder(client, stored.tree, folder, within=stored.within, progress=progress)
                 return folder, read
             target = None if to_stdout else target_of(stored.name)
-            with transfer_bar("reading", quiet=quiet) as progress:
+            with transfer_bar(stored.name or "reading", quiet=quiet) as progress:
                 if stored.tree is not None:
                     result = await get_entry(
                         client,
@@ -231,7 +231,10 @@ def get(
     if as_json:
         told = {"ok": True, "output": target, "bytes": result.bytes, "seconds": round(result.seconds, 3)}
         print_json(told if files is None else told | {"files": files})
-    elif target is not None:
-        rate = result.bytes / result.seconds / 1e6 if result.seconds else 0.0
-        what = "" if files is None else f"{files} files, "
-        click.echo(f"read {target}: {what}{human_bytes(result.bytes)}, {rate:.1f} MB/s")
+        return
+    what = "" if files is None else f"{files} files, "
+    line = f"{what}{human_bytes(result.bytes)}, {pace(result.bytes, result.seconds)}"
+    if target is not None:
+        click.echo(f"read {printable(str(target))}: {line}")
+    elif sys.stderr.isatty() and not sys.stdout.isatty():
+        click.echo(f"read {line}", err=True)

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, for people on a terminal; silent elsewhere."""
+"""Progress bars on standard error, for people on a terminal; silent elsewhere. They leave nothing behind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 REFRESHES_PER_SECOND = 4
 """Drawing competes with the transfer for the processor."""
 
+TITLE_CELLS = 30
+
 
 class _Bar:
     """client.progress.Progress, drawn by rich."""
@@ -24,7 +26,9 @@ class _Bar:
         self._task = task
 
     def start(self, total_bytes: int | None) -> None:
-        self._bars.update(self._task, total=total_bytes)
+        self._bars.reset(self._task, total=total_bytes, shares=0)
+        if total_bytes != 0:
+            self._bars.update(self._task, completed=1)  # the rate is measured from the first change on: from now
 
     def advance(self, bytes_done: int, shares_done: int) -> None:
         self._bars.update(self._task, completed=bytes_done, shares=shares_done)
@@ -40,9 +44,13 @@ def transfer_bar(title: str, *, quiet: bool) -> Iterator[Progress]:
         return
     from rich import progress as widgets
     from rich.console import Console
+    from rich.table import Column
 
+    from lnstore.cli.listing import printable
+
+    title_column = Column(max_width=TITLE_CELLS, no_wrap=True, overflow="ellipsis")
     with widgets.Progress(
-        widgets.TextColumn("{task.description}"),
+        widgets.TextColumn("{task.description}", markup=False, table_column=title_column),
         widgets.BarColumn(),
         widgets.DownloadColumn(binary_units=True),
         widgets.TransferSpeedColumn(),
@@ -50,5 +58,12 @@ def transfer_bar(title: str, *, quiet: bool) -> Iterator[Progress]:
         widgets.TextColumn("{task.fields[shares]} shares"),
         console=Console(stderr=True),
         refresh_per_second=REFRESHES_PER_SECOND,
+        transient=True,
     ) as bars:
-        yield _Bar(bars, bars.add_task(title, total=None, shares=0))
+        yield _Bar(bars, bars.add_task(printable(title), total=None, shares=0))
+
+
+def pace(bytes_done: int, seconds: float) -> str:
+    """How long it took and how fast that was, for the line at the end."""
+    rate = bytes_done / seconds / 1e6 if seconds else 0.0
+    return f"in {seconds:.1f} s, {rate:.1f} MB/s"

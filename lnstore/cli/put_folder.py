@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lnstore.cli.listing import printable
 from lnstore.cli.output import human_bytes, print_json, run
 from lnstore.client.files import Coding, open_client
 from lnstore.client.folder_put import FolderStored, put_folder
@@ -29,7 +30,7 @@ def store_folder(
     as_json: bool,
 ) -> None:
     """Store a folder; exit code 6 when something in it could not be read."""
-    from lnstore.cli.progress import transfer_bar
+    from lnstore.cli.progress import pace, transfer_bar
 
     config = profile.config
     coding = Coding(needed or config.needed, total or config.total, happy or config.happy)
@@ -58,10 +59,10 @@ def store_folder(
             }
         )
     else:
-        rate = stored.sent_bytes / stored.seconds / 1e6 if stored.seconds else 0.0
+        size = human_bytes(stored.snapshot.plain_bytes)
         click.echo(
-            f"stored {stored.snapshot.folder}: {stored.files} files, {human_bytes(stored.snapshot.plain_bytes)}; "
-            f"{human_bytes(stored.sent_bytes)} were new, {rate:.1f} MB/s"
+            f"stored {printable(stored.snapshot.folder)}: {stored.files} files, {size}; "
+            f"{human_bytes(stored.sent_bytes)} were new, {pace(stored.sent_bytes, stored.seconds)}"
             + (f"; {stored.same_files} files were stored already" if stored.same_files else "")
         )
         tell_problems(stored.problems)

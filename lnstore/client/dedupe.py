@@ -18,6 +18,7 @@ from lnstore.client.contents import Content, ContentHasher, Contents, Stored, co
 from lnstore.client.losses import Losses
 from lnstore.client.node_errors import NodeError
 from lnstore.client.packs import Pack, PackStream
+from lnstore.client.progress import NoProgress, Progress, ProgressSum
 from lnstore.client.removal import drop_shares
 from lnstore.client.segments import segment_sizes
 from lnstore.client.source import Source, SourceError
@@ -95,13 +96,27 @@ class Finder:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-async def find_file(client: Client, path: Path, coding: Coding) -> Stored | None:
+async def find_file(client: Client, path: Path, coding: Coding, progress: Progress | None = None) -> Stored | None:
     """A stored file with the content of the one at `path`, which is read to its end. SourceError."""
-    content = await trio.to_thread.run_sync(_content_of, path, content_key(client.profile.account_secret))
+    key = content_key(client.profile.account_secret)
+    told = progress or NoProgress()
+    buffer = memoryview(bytearray(READ_BYTES))
+    with Source.open(path) as source:
+        if source.state is None:
+            raise SourceError(f"{path} can be read only once and so not be compared first; put it without --dedupe")
+        source.hash_with(key)
+        told.start(source.size)
+        done = 0
+        while filled := await trio.to_thread.run_sync(source.fill, buffer, limiter=client.disk):
+            done += filled
+            told.advance(done, 0)
+        (content,) = source.contents()
     return await Finder(client, coding).find(content, whole=True)
 
 
-async def name_stored(client: Client, path: Path, name: str, coding: Coding) -> PutResult | None:
+async def name_stored(
+    client: Client, path: Path, name: str, coding: Coding, progress: Progress | None
+) -> PutResult | None:
     """Give what is stored already another name, without sending anything; None when it is not stored, or not soundly.
 
     The profile is held for writing meanwhile. SourceError.
@@ -110,7 +125,7 @@ async def name_stored(client: Client, path: Path, name: str, coding: Coding) -> 
     old = client.catalog.file(name)
     if old is not None and old.complete:
         return None  # the name is taken, as whoever stores the file will find
-    stored = await find_file(client, path, coding)
+    stored = await find_file(client, path, coding, progress)
     if stored is None:
         return None
     file, unneeded = await trio.to_thread.run_sync(
@@ -140,17 +155,6 @@ async def name_stored(client: Client, path: Path, name: str, coding: Coding) -> 
     )
 
 
-def _content_of(path: Path, key: bytes) -> Content:
-    with Source.open(path) as source:
-        if source.state is None:
-            raise SourceError(f"{path} can be read only once and so not be compared first; put it without --dedupe")
-        source.hash_with(key)
-        buffer = memoryview(bytearray(READ_BYTES))
-        while source.fill(buffer) == len(buffer):
-            pass
-        return source.contents()[0]
-
-
 # --- a folder's files -------------------------------------------------------------------------------------------------
 
 
@@ -163,14 +167,18 @@ class SortedOut:
     copies: list[tuple[Found, Content]] = field(default_factory=list)
 
 
-async def sort_out(client: Client, root: Path, files: Sequence[Found], coding: Coding) -> SortedOut:
+async def sort_out(
+    client: Client, root: Path, files: Sequence[Found], coding: Coding, progress: Progress | None = None
+) -> SortedOut:
     """Read each of these files once and look for its content. What cannot be read, or changes, is to be sent."""
     finder = Finder(client, coding)
     key = content_key(client.profile.account_secret)
     found = SortedOut()
     sending: set[tuple[bytes, int]] = set()
+    told = ProgressSum(progress or NoProgress(), sum(file.size_bytes for file in files))
     for file in files:
-        content = await trio.to_thread.run_sync(_content_within, root, file, key)
+        content = await trio.to_thread.run_sync(_content_within, root, file, key, limiter=client.disk)
+        told.add(file.size_bytes)
         if content is None:
             found.new.append(file)
         elif (stored := await finder.find(content)) is not None:

@@ -118,6 +118,7 @@ class Download:
         try:
             manifest = await self.manifest()
             length = _length(manifest, offset, length)
+            self._shares_done = 0
             self._progress.start(length)
             writer = PlaintextWriter(self._cap.file_key, manifest.file_bytes, offset, length, sink.write)
             await self._transfer(manifest, plan_read(manifest, offset, length), writer, sink)

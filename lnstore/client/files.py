@@ -126,7 +126,11 @@ class Client:
                 raise SourceError(
                     "a stream can be read only once and so not be compared first; put it without --dedupe"
                 )
-            if dedupe and isinstance(source, Path) and (same := await name_stored(self, source, label, coding)):
+            if (
+                dedupe
+                and isinstance(source, Path)
+                and (same := await name_stored(self, source, label, coding, progress))
+            ):
                 return same
             with _opened(source) as opened:
                 opened.hash_with(content_key(self.profile.account_secret))

@@ -13,7 +13,7 @@ import trio
 from lnstore.client.download import FileUnreadable, GetResult
 from lnstore.client.files import Client, cap_of
 from lnstore.client.folder_catalog import Snapshot
-from lnstore.client.progress import NoProgress, Progress
+from lnstore.client.progress import NoProgress, Progress, ProgressSum
 from lnstore.client.restore import FolderSink
 from lnstore.client.sink import FileSink, Sink
 from lnstore.client.tree_cache import TreeCache, read_tree
@@ -131,19 +131,16 @@ async def get_folder(
     began = trio.current_time()
     objects, entries = await trio.to_thread.run_sync(_wanted, tree, within, limiter=client.disk)
     sink = await trio.to_thread.run_sync(FolderSink, target, limiter=client.disk)
-    told = progress or NoProgress()
     plain_bytes = sum(entry.size_bytes for entry in entries)
-    told.start(plain_bytes)
+    told = ProgressSum(progress or NoProgress(), plain_bytes)
     try:
         await trio.to_thread.run_sync(_make_all, sink, entries, limiter=client.disk)
-        done = 0
         for number, files in _by_object(entries).items():
-            download = client.download(objects[number].cap)
+            download = client.download(objects[number].cap, told)
             for ranged in _ranges(files):
                 start, end = ranged[0].offset, max(file.offset + file.size_bytes for file in ranged)
                 await download.run(sink.filling(ranged, start), offset=start, length=end - start)
-                done += sum(file.size_bytes for file in ranged)
-                told.advance(done, 0)
+                told.add(sum(file.size_bytes for file in ranged))
         await trio.to_thread.run_sync(sink.finish, entries, limiter=client.disk)
     except BaseException:
         sink.discard()

@@ -21,7 +21,7 @@ from lnstore.client.files import Client, Coding
 from lnstore.client.folder_catalog import Place, Snapshot
 from lnstore.client.folder_plan import Work, pack_name, prepare
 from lnstore.client.packs import MemberUnreadable, Pack, PackStream, plan_packs
-from lnstore.client.progress import NoProgress, Progress
+from lnstore.client.progress import NoProgress, Progress, ProgressSum
 from lnstore.client.removal import drop_shares
 from lnstore.client.source import Source, SourceChanged
 from lnstore.client.tree_cache import TreeCache
@@ -70,9 +70,10 @@ async def put_folder(
     began = trio.current_time()
     with client.profile.writing():
         work = await prepare(client, root, name)
-        copies = await _use_stored(client, work, coding) if dedupe else []
+        outer = progress or NoProgress()
+        copies = await _use_stored(client, work, coding, outer) if dedupe else []
         packs = plan_packs(work.new)
-        told = _Sum(progress or NoProgress(), sum(pack.size_bytes for pack in packs))
+        told = ProgressSum(outer, sum(pack.size_bytes for pack in packs))
         missing = 0
         for pack in packs:
             missing += await _put_pack(client, work, pack, coding, told)
@@ -110,9 +111,9 @@ async def put_folder(
 # --- what is stored already -------------------------------------------------------------------------------------------
 
 
-async def _use_stored(client: Client, work: Work, coding: Coding) -> list[tuple[Found, Content]]:
+async def _use_stored(client: Client, work: Work, coding: Coding, progress: Progress) -> list[tuple[Found, Content]]:
     """Look for the new files by content; those that are copies of one that is to be sent are told with it."""
-    sorted_out = await sort_out(client, work.root, work.new, coding)
+    sorted_out = await sort_out(client, work.root, work.new, coding, progress)
     work.new = sorted_out.new
     for path, stored in sorted_out.stored.items():
         await _place(client, work, path, stored)
@@ -152,7 +153,7 @@ async def _place(client: Client, work: Work, path: bytes, stored: Stored) -> Non
 # --- packs ------------------------------------------------------------------------------------------------------------
 
 
-async def _put_pack(client: Client, work: Work, pack: Pack, coding: Coding, told: _Sum) -> int:
+async def _put_pack(client: Client, work: Work, pack: Pack, coding: Coding, told: ProgressSum) -> int:
     """Store a pack, or find it stored; how many of its shares found no node."""
     tries = 0
     key = content_key(client.profile.account_secret)
@@ -198,30 +199,6 @@ def _again(work: Work, pack: Pack) -> Pack:
             if now.size_bytes:
                 members.append(now)
     return Pack(tuple(members))
-
-
-class _Sum:
-    """Progress over many packs."""
-
-    def __init__(self, outer: Progress, total_bytes: int) -> None:
-        self._outer = outer
-        self._shares = self._before = 0
-        self.done_bytes = 0
-        outer.start(total_bytes)
-
-    def start(self, total_bytes: int | None) -> None:  # noqa: ARG002 - the sum is known from the beginning
-        """A pack begins."""
-        self._before = self._shares
-
-    def advance(self, bytes_done: int, shares_done: int) -> None:
-        """So much of this pack is done."""
-        self._shares = self._before + shares_done
-        self._outer.advance(self.done_bytes + bytes_done, self._shares)
-
-    def add(self, pack_bytes: int) -> None:
-        """A pack is done."""
-        self.done_bytes += pack_bytes
-        self._outer.advance(self.done_bytes, self._shares)
 
 
 # --- the tree ---------------------------------------------------------------------------------------------------------

@@ -149,6 +149,47 @@ def test_the_hash_is_secret_and_of_the_whole() -> None:
     assert mine.digest.hex() not in repr(mine)
 
 
+class Told:
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[int | None, list[tuple[int, int]]]] = []
+
+    def start(self, total_bytes: int | None) -> None:
+        self.said.append((total_bytes, []))
+
+    def advance(self, bytes_done: int, shares_done: int) -> None:
+        self.said[-1][1].append((bytes_done, shares_done))
+
+
+async def test_progress_tells_of_the_comparison_then_of_what_is_sent_and_within_a_large_file_of_a_folder(
+    tmp_path: Path,
+) -> None:
+    """Each ends where it said it would, and never goes back."""
+    async with trio.open_nursery() as tasks:
+        bed = bed_of(tmp_path, tasks, nodes=3, needed=2, happy=3)
+        large = 30_000_000
+        async with bed.client() as client:
+            told = Told()
+            (tmp_path / "things").mkdir()
+            for name, size in (("large", large), ("small", 3000), ("small too", 5000)):
+                (tmp_path / "things" / name).write_bytes(content(size))
+            await put_folder(client, tmp_path / "things", coding=CODING, progress=told, dedupe=True)
+            await client.put(tmp_path / "things" / "large", progress=told, dedupe=True)
+            async with find_stored(client, "things") as found:
+                assert found.tree is not None
+                await get_folder(client, found.tree, tmp_path / "back", progress=told)
+        totals = [total for total, _ in told.said]
+        assert totals == [large + 8000, large + 8000, large, large + 8000]
+        for total, steps in told.said:
+            assert steps == sorted(steps)
+            assert steps[-1][0] == total
+        sending, reading = told.said[1][1], told.said[3][1]
+        assert sending[-1][1] >= 3 * 5  # four segments, one pack
+        assert len(reading) > 4  # within the large file
+        tasks.cancel_scope.cancel()
+
+
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
