@@ -126,6 +126,11 @@ async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]
     return found
 
 
+async def shows(purse: Purse, node: NodeEntry, share: ShareEntry) -> bool:
+    """Whether the node, whichever row `share` is of, shows a random leaf of this share."""
+    return not isinstance(await _audit_leaf(purse, node, share, secrets.randbelow(leaf_count(share.size_bytes))), Loss)
+
+
 def challenged_leaves(nonce: bytes, share: ShareEntry) -> set[int]:
     """The leaves that the proof of this nonce reads of a share."""
     positions = challenge_positions(nonce, share.share_id, share.size_bytes)

@@ -3,8 +3,8 @@
 Any k other shares of a segment give it back; coding it anew gives the very same share, under the same id, so that
 capabilities and manifests stay as they are and a reader finds the share by asking. Each share goes to a node that holds
 nothing else of its segment, with tokens of that node, and counts there once it is acknowledged: that and the end at the
-old node are one transaction of the catalog. A run that was interrupted asks first who has the share already, and sends
-none twice.
+old node are one transaction of the catalog. A run that was interrupted asks first who has the share already and can
+show it, and sends none twice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import groupby
 
 import trio
 
+from lnstore.client.audit import shows
 from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, NodeEntry, ShareEntry
 from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import ErasureCode
@@ -154,7 +155,7 @@ class _Repair:
     ) -> Repaired:
         if merkle.share_id(data) != row.share_id:
             return Repaired(file, row, None, "the other shares do not give it back", sent=False)
-        there = await self._already_at(row.share_id, holding)
+        there = await self._already_at(row, holding)
         reason = "no other node has room for it; rent more, or add a node"
         while True:
             node_id = there or placement.choose(rank, row.size_bytes, holding)
@@ -171,14 +172,19 @@ class _Repair:
             await self._purse.write(Losses(self._purse.catalog).moved, row, node_id, one.token_index + TOKENS_PER_SHARE)
             return Repaired(file, row, one.node, "", sent=there is None)
 
-    async def _already_at(self, share_id: ShareId, holding: set[NodeId]) -> NodeId | None:
-        """The node that has it from a run that was interrupted before the catalog heard of it."""
+    async def _already_at(self, row: ShareEntry, holding: set[NodeId]) -> NodeId | None:
+        """The node that has it from a run that was interrupted before the catalog heard of it, and shows it.
+
+        A node that it was given up at may well have lost it: it has a lease until it is told.
+        """
         for node_id, one in self._fit.items():
             if node_id in holding:
                 continue
             try:
-                reply = await self._purse.ask(one.node, HaveShares(payload=share_id), HaveSharesReply)
-                if read_held(reply.held, 1)[0]:
+                reply = await self._purse.ask(one.node, HaveShares(payload=row.share_id), HaveSharesReply)
+                if not read_held(reply.held, 1)[0] or row.share_id in self._purse.catalog.given_up_at(node_id):
+                    continue
+                if await shows(self._purse, one.node, row):
                     return node_id
             except (NodeError, RemoteProtocolError):
                 continue
