@@ -117,6 +117,44 @@ def _setting(parse: Callable[[Any], Any], default: Any, comment: str) -> Any:
     return field(default=parse(default), metadata={"parse": parse, "written": default, "comment": comment})
 
 
+def _table(of: type[Any], comment: str) -> Any:
+    """A field whose settings are a table of their own in the file; the last ones of a class."""
+    return field(default_factory=of, metadata={"table": of, "comment": comment})
+
+
+def _read_settings(of: type[Any], table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a class's settings in a table; ConfigError names the first that is unknown or wrong."""
+    settings = {f.name: f.metadata for f in fields(of) if f.metadata}
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in settings:
+            raise ConfigError(f"{where}: there is no setting {name!r}; known are {', '.join(sorted(settings))}")
+        if (inner := settings[name].get("table")) is not None:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {name} is a table; write its settings below a line [{name}]")
+            values[name] = inner(**_read_settings(inner, value, f"{where}: [{name}]"))
+            continue
+        try:
+            values[name] = settings[name]["parse"](value)
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(f"{where}: {name}: {exc}") from exc
+    return values
+
+
+def _written_settings(of: type[Any], values: Mapping[str, Any]) -> list[str]:
+    """The lines of a commented TOML file, with `values` in place of defaults; tables come last."""
+    lines: list[str] = []
+    for f in fields(of):
+        if not f.metadata:
+            continue
+        lines += [f"# {line}" for line in f.metadata["comment"].splitlines()]
+        if "table" in f.metadata:
+            lines += [f"[{f.name}]", *_written_settings(f.metadata["table"], values.get(f.name, {}))]
+        else:
+            lines += [f"{f.name} = {_toml(values.get(f.name, f.metadata['written']))}", ""]
+    return lines
+
+
 @dataclass(frozen=True, slots=True)
 class _Config:
     directory: Path
@@ -135,28 +173,13 @@ class _Config:
 
     @classmethod
     def _from_table(cls, path: Path, table: Mapping[str, Any]) -> Self:
-        settings = {f.name: f for f in fields(cls) if f.metadata}
-        values: dict[str, Any] = {}
-        for name, value in table.items():
-            if name not in settings:
-                raise ConfigError(f"{path}: there is no setting {name!r}; known are {', '.join(sorted(settings))}")
-            try:
-                values[name] = settings[name].metadata["parse"](value)
-            except (ValueError, TypeError) as exc:
-                raise ConfigError(f"{path}: {name}: {exc}") from exc
+        values = _read_settings(cls, table, str(path))
         return cls(directory=path.parent, **values)
 
     @classmethod
     def template(cls, **values: Any) -> str:
         """The commented TOML file, with `values` in place of defaults."""
-        lines: list[str] = []
-        for f in fields(cls):
-            if not f.metadata:
-                continue
-            value = values.get(f.name, f.metadata["written"])
-            lines += [f"# {line}" for line in f.metadata["comment"].splitlines()]
-            lines += [f"{f.name} = {_toml(value)}", ""]
-        return "\n".join(lines)
+        return "\n".join(_written_settings(cls, values))
 
 
 def _toml(value: Any) -> str:
@@ -305,6 +328,46 @@ def _check_pin(config: NodeConfig, path: Path) -> None:
 # --- the client -------------------------------------------------------------------------------------------------
 
 
+def _interval(value: Any) -> int:
+    seconds = parse_seconds(value)
+    if not seconds:
+        raise ValueError(f"{value!r} is no time at all; write for example 12h")
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """How the agent of a profile works (docs/guides/agent.md)."""
+
+    rent_every: int = _setting(
+        _interval, "12h", "How often rent is looked after; oftener where a node's periods are short."
+    )
+    audit_every: int = _setting(
+        _interval, "1d", "How often each node has to show so many shares, drawn at random, and of how many it is read."
+    )
+    audit_shares: int = _setting(_natural, 32, "")
+    audit_reads: int = _setting(_natural, 2, "")
+    repair_every: int = _setting(_interval, "1d", "How often repair is tried again; a new loss is seen to at once.")
+    repair_when_lost: int = _setting(
+        _natural,
+        1,
+        "A file is repaired once so many shares of one of its segments are lost, and always before the last spare one\n"
+        "is gone.",
+    )
+    gone_after: int = _setting(
+        parse_seconds,
+        "14d",
+        "What a node holds counts as lost once it has not answered for so long while others did. 0: never.",
+    )
+    backup_every: int = _setting(_interval, "1d", "How often the catalog is stored on the nodes.")
+    hook: tuple[str, ...] = _setting(
+        _texts,
+        [],
+        "A command, word for word, that is run when something needs you and when it does not any more: JSON on its\n"
+        "standard input, LNSTORE_ALERT_… in its environment, 30 seconds.",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ClientConfig(_Config):
     """A client profile's settings; `directory` holds the file, the account key and the catalog."""
@@ -342,7 +405,7 @@ class ClientConfig(_Config):
     automatic_top_up: bool = _setting(
         _switch,
         False,  # noqa: FBT003 - the value of a setting
-        "Whether `lnstore rent pay` adds to a channel that cannot pay the next rent, or only says so.",
+        "Whether `lnstore rent pay` and the agent add to a channel that cannot pay the next rent, or only say so.",
     )
     zero_conf: bool = _setting(
         _switch,
@@ -353,6 +416,8 @@ class ClientConfig(_Config):
     clock_file: Path | None = _setting(
         _optional_path, "", "Only for development networks: a file that steers the clock. Leave empty."
     )
+
+    agent: AgentConfig = _table(AgentConfig, "What `lnstore agent` does.")
 
     @classmethod
     def load(cls, directory: Path) -> Self:

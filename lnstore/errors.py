@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     PAYMENT = 5
     DATA = 6
     DIFFERS = 7
+    ALERTS = 8
+    AGENT_RUNNING = 9
     INTERRUPTED = 130
 
 
@@ -33,6 +35,8 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.PAYMENT: "a payment was not made, or its outcome is not known yet; nothing is ever paid twice",
     ExitCode.DATA: "a file cannot be read, stored or put together again, or a capability is wrong",
     ExitCode.DIFFERS: "a check found differences: in the books, or in a bundle of receipts",
+    ExitCode.ALERTS: "done, and something needs you: lnstore status says what",
+    ExitCode.AGENT_RUNNING: "an agent is at work with this profile already",
     ExitCode.INTERRUPTED: "interrupted from the keyboard",
 }
 

@@ -68,6 +68,8 @@ class LazyGroup(click.Group):
         "repair": ("repair_commands:repair", "Store what nodes have lost elsewhere."),
         "cap": ("cap_commands:cap", "Show the capabilities of a file."),
         "delegate": ("delegate_commands:delegate", "Let others store and read on your account, within limits."),
+        "agent": ("agent_commands:agent", "Pay rent, audit, repair and back up at the right times."),
+        "status": ("status_command:status", "Show what is due, what was done and what needs you."),
         "backup": ("backup_commands:backup", "Store the catalog on your nodes."),
         "recover": ("backup_commands:recover", "Bring everything back from twelve words and a node."),
         "node": ("node_commands:node", "Set up and run a storage node."),

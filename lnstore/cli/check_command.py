@@ -94,7 +94,7 @@ def _tell(checked: Checked, names: dict[NodeId, str], asked: str | None) -> None
             click.echo(f"the fewest that lose anything: {_named(impact.nodes, names)}: {_impact_words(impact)}")
     for found in checked.nodes:
         if not found.sound:
-            click.echo(diagnosis_sentence(found), err=True)
+            click.echo(found.sentence, err=True)
     for node, error in checked.silent:
         click.echo(f"{node.petname}: {error}", err=True)
     if not checked.files:
@@ -137,20 +137,6 @@ def _named(nodes: Iterable[NodeId], names: dict[NodeId, str]) -> str:
 
 def _sets(sets: Iterable[Iterable[NodeId]], names: dict[NodeId, str]) -> str:
     return "; ".join(_named(nodes, names) for nodes in sets)
-
-
-def diagnosis_sentence(found: Diagnosis) -> str:
-    """What was found at a node, in words."""
-    if found.sound:
-        return f"{found.node.petname}: showed a piece of each of {found.audited} shares"
-    if found.altered:
-        return (
-            f"{found.node.petname}: shows all {found.audited} shares, but returned other storage tokens than you made "
-            f"for {len(found.altered)} of them; rent is asked for with another challenge the next time"
-        )
-    why = "; ".join(f"{share.share_id.hex()[:16]} ({share.why.value})" for share in found.lost[:NAMES_SHOWN])
-    more = f" and {len(found.lost) - NAMES_SHOWN} more" if len(found.lost) > NAMES_SHOWN else ""
-    return f"{found.node.petname}: lost {len(found.lost)} of {found.audited} shares: {why}{more}"
 
 
 # --- for programs -----------------------------------------------------------------------------------------------------

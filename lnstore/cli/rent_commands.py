@@ -9,7 +9,7 @@ import click
 
 from lnstore.cli.agree_command import agree, change_json, change_sentence
 from lnstore.cli.budget_lines import budgets_json, print_budgets
-from lnstore.cli.check_command import diagnosis_json, diagnosis_sentence
+from lnstore.cli.check_command import diagnosis_json
 from lnstore.cli.ending_commands import leave, shrink
 from lnstore.cli.output import (
     human_bytes,
@@ -179,7 +179,7 @@ def pay(
             click.echo("nothing is due")
     for diagnosis in found.values():
         if not as_json:
-            click.echo(diagnosis_sentence(diagnosis), err=True)
+            click.echo(diagnosis.sentence, err=True)
     report_repairs(mended, as_json=as_json)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed[1:]:

@@ -26,8 +26,8 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
     """Store what nodes are known to have lost of FILE at other nodes, put together again from what is left.
 
     What is lost is known from `lnstore check --verify` and from failed proofs. Needs accounts with room at nodes that
-    hold nothing else of the same segments, and deposits for reading. Capabilities stay as they are. Interrupted? The same
-    command goes on, and sends no share twice. Exit code 6 when something could not be repaired.
+    hold nothing else of the same segments, and deposits for reading. Capabilities stay as they are. Interrupted? The
+    same command goes on, and sends no share twice. Exit code 6 when something could not be repaired.
 
     \b
     Example:

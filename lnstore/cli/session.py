@@ -40,14 +40,21 @@ def ask_passphrase() -> str:
 @asynccontextmanager
 async def open_session(profile: Profile) -> AsyncIterator[tuple[Purse, Client]]:
     """A profile's purse and files over the same connections. The profile is held against other writers."""
+    with profile.writing():
+        async with open_unheld(profile) as session:
+            yield session
+
+
+@asynccontextmanager
+async def open_unheld(profile: Profile) -> AsyncIterator[tuple[Purse, Client]]:
+    """The same for the agent, which holds the profile for each of its jobs alone."""
     from lnstore.client.files import open_client
     from lnstore.client.purse import Purse
     from lnstore.lightning.core import CoreLightning
 
-    with profile.writing():
-        async with open_client(profile) as client:
-            lightning = CoreLightning(profile.config.lightning_rpc)
-            yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock), client
+    async with open_client(profile) as client:
+        lightning = CoreLightning(profile.config.lightning_rpc)
+        yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock), client
 
 
 @asynccontextmanager

@@ -23,6 +23,9 @@ from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import InvoicePurpose, InvoiceReply, RequestInvoice
 from lnstore_protocol.proofs import audit_key, audit_nonce, read_sample, token_key, unmask
 
+SHARES_NAMED = 3
+"""So many lost shares are named in a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
@@ -37,6 +40,21 @@ class Diagnosis:
     def sound(self) -> bool:
         """Whether nothing was found."""
         return not self.lost and not self.altered
+
+    @property
+    def sentence(self) -> str:
+        """What the audit found, in words."""
+        petname = self.node.petname
+        if self.sound:
+            return f"{petname}: showed a piece of each of {self.audited} shares"
+        if self.altered:
+            return (
+                f"{petname}: shows all {self.audited} shares, but returned other storage tokens than you made for "
+                f"{len(self.altered)} of them; rent is asked for with another challenge the next time"
+            )
+        why = "; ".join(f"{share.share_id.hex()[:16]} ({share.why.value})" for share in self.lost[:SHARES_NAMED])
+        more = f" and {len(self.lost) - SHARES_NAMED} more" if len(self.lost) > SHARES_NAMED else ""
+        return f"{petname}: lost {len(self.lost)} of {self.audited} shares: {why}{more}"
 
 
 async def diagnose(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | None = None) -> Diagnosis:  # R-R22

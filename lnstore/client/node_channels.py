@@ -139,10 +139,15 @@ async def keep_connected(purse: Purse, node: NodeEntry, *, progress: Callable[[s
 
 
 async def make_ready(
-    purse: Purse, nodes: Collection[NodeEntry], *, progress: Callable[[str], None] | None = None
+    purse: Purse,
+    nodes: Collection[NodeEntry],
+    *,
+    progress: Callable[[str], None] | None = None,
+    timeout_seconds: float = OPEN_SECONDS,
 ) -> None:
     """Before rent is paid at these nodes: daemons that went away are called, and channels topped up if so configured.
 
+    A top-up is waited for so long; running it again goes on waiting for the same one.
     What cannot be done is told and not raised: paying says best what is missing.
     """
     tell = progress or (lambda _: None)
@@ -158,7 +163,7 @@ async def make_ready(
                     if channel.usable and not channel.splicing and channel.largest_payment_msat < one.rent_msat:
                         await allow_full_payments(purse.lightning, channel)
             if one.phase is Phase.OPEN and one.supply is Supply.TOP_UP and purse.config.automatic_top_up:
-                await top_up_channel(purse, one.node, progress=progress)
+                await top_up_channel(purse, one.node, progress=progress, timeout_seconds=timeout_seconds)
         except LnstoreError as exc:
             tell(f"{one.node.petname}: {exc}")
 

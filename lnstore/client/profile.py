@@ -86,7 +86,13 @@ class Profile:
         """
         with self._mutex:
             if self._writers == 0:
-                self._lock_fd = _acquire(self.directory / LOCK_FILE, patience_seconds)
+                fd = lock_file(self.directory / LOCK_FILE, patience_seconds)
+                if fd is None:
+                    raise ProfileBusy(
+                        f"another lnstore process is writing with the profile in {self.directory}; wait until it has "
+                        "ended"
+                    )
+                self._lock_fd = fd
             self._writers += 1
         try:
             yield
@@ -141,7 +147,11 @@ def _write_new(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _acquire(path: Path, patience_seconds: float) -> int:
+def lock_file(path: Path, patience_seconds: float) -> int | None:
+    """Hold the file, which is made if need be, until the descriptor is closed; None when another process holds it.
+
+    The system lets go of it with the process, however that ends. Blocks the calling thread.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + patience_seconds
     while True:
@@ -150,9 +160,7 @@ def _acquire(path: Path, patience_seconds: float) -> int:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 os.close(fd)
-                raise ProfileBusy(
-                    f"another lnstore process is writing with the profile in {path.parent}; wait until it has ended"
-                ) from None
+                return None
             time.sleep(_LOCK_STEP_SECONDS)
         else:
             return fd

@@ -98,12 +98,13 @@ async def rent_status(purse: Purse, nodes: Sequence[NodeEntry] | None = None) ->
                     await learn(purse, node, first, status)
         except LnstoreError as exc:
             status, error = None, str(exc)
-        return _status(purse, node, status, error)
+        return as_known(purse, node, status, error)
 
     return await each(look, list(purse.catalog.nodes() if nodes is None else nodes), at_once=NODES_AT_ONCE)
 
 
-def _status(purse: Purse, node: NodeEntry, status: AccountStatusReply | None, error: str) -> RentStatus:
+def as_known(purse: Purse, node: NodeEntry, status: AccountStatusReply | None = None, error: str = "") -> RentStatus:
+    """How the account stands by what the node said, and by our own books alone if it said nothing."""
     agreement = agreement_of(purse, node) if node.agreement is not None else None
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at) if agreement else None
     spent = [row for row in purse.wallet.spending() if row.node_id == node.node_id]

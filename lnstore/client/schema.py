@@ -191,6 +191,27 @@ STEPS: tuple[str, ...] = (
         reference TEXT NOT NULL UNIQUE,
         CHECK (debit <> credit)
     ) STRICT;
+    CREATE TABLE agent_jobs (
+        job TEXT PRIMARY KEY,
+        runs INTEGER NOT NULL CHECK (runs >= 1),
+        last_at INTEGER NOT NULL,
+        last_ok_at INTEGER,
+        failures INTEGER NOT NULL CHECK (failures >= 0),
+        failing_since INTEGER,
+        unanswered_since INTEGER,
+        result TEXT NOT NULL,
+        CHECK ((failures = 0) = (failing_since IS NULL)),
+        CHECK (unanswered_since IS NULL OR failures > 0)
+    ) STRICT;
+    CREATE TABLE agent_alerts (
+        job TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        text TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        closed_at INTEGER,
+        told TEXT NOT NULL DEFAULT 'nothing' CHECK (told IN ('nothing', 'opened')),
+        PRIMARY KEY (job, subject)
+    ) STRICT;
     CREATE TABLE delegations (
         certificate_id BLOB PRIMARY KEY CHECK (length(certificate_id) = 32),
         role TEXT NOT NULL CHECK (role IN ('issued', 'accepted')),
