@@ -18,7 +18,7 @@ from lnstore.errors import ExitCode, LnstoreError
 if TYPE_CHECKING:
     from lnstore.client.catalog import Catalog, NodeEntry
     from lnstore.client.receipts import Collected, Kept
-    from lnstore_protocol.bundles import BundleCheck, Series
+    from lnstore_protocol.bundles import BundleCheck, Finding, Series
 
 NODES = click.argument("nodes", metavar="[NODE…]", nargs=-1)
 
@@ -202,8 +202,9 @@ def report_export(file: Path, written: int, *, as_json: bool) -> None:
 def verify(file: Path, as_json: bool) -> None:
     """Check the receipts in FILE (or - for standard input), whoever wrote it, without any node or profile.
 
-    Every signature of node and client, that the amounts are what the agreement says, that no period is left out or paid
-    twice and no receipt missing, that each preimage is its payment's, that the client verified what the node claims.
+    Every signature of node and client, that the amounts are what the agreement says, that no period is paid twice and
+    no receipt missing, that each preimage is its payment's, that the client verified what the node claims. It also
+    tells for which periods the node took nothing and nothing was proven: its operator had made the account free.
     Exits with 0 when all is right, 7 when something is wrong, 6 when the file cannot be read.
 
     \b
@@ -243,6 +244,7 @@ def _check_json(check: BundleCheck) -> dict[str, Any]:
         "accounts": [{name: getattr(series, name) for name in _SHOWN} for series in check.series],
         "findings": [asdict(finding) for finding in check.findings],
         "found": check.found,
+        "notes": [asdict(note) for note in check.notes],
     }
 
 
@@ -259,6 +261,7 @@ _SHOWN = (
     "rent_msat",
     "capacity_msat",
     "deposit_msat",
+    "uncharged_periods",
 )
 
 
@@ -269,14 +272,20 @@ def _show_check(check: BundleCheck) -> None:
         [_series_row(series) for series in check.series],
     )
     for finding in check.findings:
-        where = f"line {finding.line}"
-        if finding.number is not None and finding.node_id is not None:
-            where += f", receipt {finding.number} of node {finding.node_id.hex()[:16]}"
-        click.echo(f"{where}: {finding.text}")
+        click.echo(f"{_where(finding)}: {finding.text}")
     if check.found > len(check.findings):
         click.echo(f"and {check.found - len(check.findings)} more")
+    for note in check.notes:
+        click.echo(f"before {_where(note)}: {note.text} (its operator may have made the account free)")
     if not check.found:
-        click.echo("all is right")
+        click.echo("all is right" + ("; no receipt is missing" if check.notes else ""))
+
+
+def _where(finding: Finding) -> str:
+    where = f"line {finding.line}"
+    if finding.number is not None and finding.node_id is not None:
+        where += f", receipt {finding.number} of node {finding.node_id.hex()[:16]}"
+    return where
 
 
 def _series_row(series: Series) -> list[str]:

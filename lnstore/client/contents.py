@@ -1,7 +1,7 @@
 """What is stored, by its content: a hash of the plaintext, which stays in the catalog, and where those bytes lie.
 
 The hash is BLAKE3, keyed with a secret of the account: who sees the catalog without the account key can not try
-contents against it. Nothing of it goes to a node (V-W7). An entry lives as long as the file that it points to.
+contents against it. Nothing of it goes to a node (V-W8). An entry lives as long as the file that it points to.
 
 A second name for a stored file is a file of its own in the catalog, with the same key, manifest and shares. The shares
 belong to both: `Catalog.remove_file` gives up only those that no other file needs, and repair and renewal change a
@@ -36,7 +36,7 @@ class Stored:
     offset: int
 
 
-def content_key(account_secret: bytes) -> bytes:  # V-W7
+def content_key(account_secret: bytes) -> bytes:  # V-W8
     """What contents are hashed with."""
     return blake3(account_secret, derive_key_context="lnstore content key v1").digest()
 

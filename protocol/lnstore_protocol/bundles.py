@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 from lnstore_protocol.errors import RemoteProtocolError
@@ -63,7 +64,8 @@ class Series:
     """What a bundle's receipts of one account at one node add up to.
 
     `covered_from_at` to `covered_until_at` is the time that rent and first growths paid for; `proofs` counts the
-    periods whose proof covers shares, `preimages` and `acknowledged` the receipts shown with one.
+    periods whose proof covers shares, `preimages` and `acknowledged` the receipts shown with one. Within that time
+    `uncharged_periods` have a price, and the node took nothing for them.
     """
 
     node_id: NodeId
@@ -76,6 +78,7 @@ class Series:
     rent_msat: int = 0
     capacity_msat: int = 0
     deposit_msat: int = 0
+    uncharged_periods: int = 0
     covered_from_at: int | None = None
     covered_until_at: int | None = None
     next_number: int = 0
@@ -83,11 +86,15 @@ class Series:
 
 
 class BundleCheck:
-    """Takes a bundle line by line; what it found so far is in `series` and `findings`."""
+    """Takes a bundle line by line; what it found so far is in `series` and `findings`.
+
+    `notes` are to be told, and nothing is wrong with them.
+    """
 
     def __init__(self) -> None:
         self.series: list[Series] = []
         self.findings: list[Finding] = []
+        self.notes: list[Finding] = []
         self.found = 0
         self._line = 0
         self._agreements: dict[bytes, Agreement] = {}
@@ -107,9 +114,20 @@ class BundleCheck:
 
     def _find(self, text: str, receipt: Receipt | None = None) -> None:
         self.found += 1
-        if len(self.findings) < MAX_FINDINGS:
+        self._enter(self.findings, text, receipt)
+
+    def _enter(self, findings: list[Finding], text: str, receipt: Receipt | None) -> None:
+        if len(findings) < MAX_FINDINGS:
             at = (None, None, None) if receipt is None else (receipt.node_id, receipt.account_id, receipt.number)
-            self.findings.append(Finding(text, self._line, *at))
+            findings.append(Finding(text, self._line, *at))
+
+    def _note_uncharged(self, series: Series, receipt: Receipt, gap: range, prices: Prices) -> None:  # RC-R9
+        """Between two receipts whose numbers follow each other: the node asked for nothing then, or gave it."""
+        for first, until in _priced(gap, prices):
+            series.uncharged_periods += until - first
+            periods = f"period {first}" if until == first + 1 else f"periods {first} to {until - 1}"
+            text = f"the node took nothing for {periods}, and nothing is shown to have been proven"
+            self._enter(self.notes, text, receipt)
 
     def _check(self, line: str) -> Iterator[str]:
         if self._line == 1:
@@ -175,7 +193,8 @@ class BundleCheck:
         if agreement is not None:
             under = [one for one in self._agreements.values() if one.anchor_at == agreement.anchor_at]
             with suppress(ValueError):  # agreements that exclude each other: receipt_faults says so
-                yield from _coverage_faults(series, receipt, agreement, Prices.of(under))
+                self._note_uncharged(series, receipt, _gap(series, receipt, agreement), Prices.of(under))
+                yield from _coverage_faults(series, receipt, agreement)
         preimage = values.get("preimage")
         if preimage is not None and sha256(preimage).digest() != receipt.payment_hash:
             yield "the preimage is not that of its payment hash"
@@ -188,7 +207,28 @@ class BundleCheck:
                 yield from acknowledgement_faults(acknowledgement, receipt, values["receipt"])
 
 
-def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement, prices: Prices) -> Iterator[str]:
+def _gap(series: Series, receipt: Receipt, agreement: Agreement) -> range:
+    """The periods that neither the receipts before nor this one cover; a growth does not, where it is not the first."""
+    until_at = series.covered_until_at
+    if receipt.purpose is InvoicePurpose.DEPOSIT or not receipt.served:
+        return range(0)
+    if series.anchor_at != agreement.anchor_at or until_at is None:
+        return range(0)
+    first, until = (
+        period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, at) for at in (until_at, receipt.until_at)
+    )
+    return range(first, receipt.index if receipt.purpose is InvoicePurpose.RENT else until)
+
+
+def _priced(gap: range, prices: Prices) -> Iterator[tuple[int, int]]:
+    """Of those periods the ones that have a price, from the first on and up to the second."""
+    steps = (step.from_period for step in prices.steps if step.from_period in gap)
+    for first, until in pairwise(sorted({gap.start, *steps, gap.stop})):
+        if first in gap and prices.owes(GIB, first):
+            yield first, until
+
+
+def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement) -> Iterator[str]:
     if receipt.purpose is InvoicePurpose.DEPOSIT or not receipt.served:
         return
     if series.anchor_at != agreement.anchor_at:  # opened anew after a lapse: the time between was not rented
@@ -202,11 +242,6 @@ def _coverage_faults(series: Series, receipt: Receipt, agreement: Agreement, pri
         series.periods += 1
         if until_at is not None and receipt.from_at < until_at:
             yield f"period {receipt.index} is paid twice"
-        elif until_at is not None and receipt.from_at > until_at:
-            first = period_at(agreement.anchor_at, agreement.terms.terms.period_seconds, until_at)
-            owed = prices.first_owed(GIB, first)
-            if owed is not None and owed < receipt.index:
-                yield f"no receipt covers period {owed}, nor any after it before period {receipt.index}"
     if covers:
         if series.covered_from_at is None:
             series.covered_from_at = receipt.from_at

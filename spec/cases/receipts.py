@@ -255,7 +255,9 @@ def _bundles() -> list[Case]:
         ("a receipt is left out", [*whole[:3], *whole[4:]]),
         ("a receipt stands there twice", [*whole, whole[-1]]),
         ("receipts in another order", [*whole[:3], whole[4], whole[3], whole[5]]),
-        ("a period is left out", build(_line(_rent(2, 1)), _line(_rent(3, 3)))),
+        ("nothing was taken for a period", build(_line(_rent(2, 1)), _line(_rent(3, 3)))),
+        ("nothing was taken for periods 1 to 11", build(_line(_rent(2, 12)))),
+        ("a receipt is left out where a period is", build(_line(_rent(2, 1)), _line(_rent(4, 3)))),
         ("a period is paid twice", build(_line(_rent(2, 1)), _line(_rent(3, 1)))),
         ("a period overpaid into the deposit", build(_line(_rent(2, 1)), _line(_rent(3, 1, deposited_msat=40_000)))),
         ("another preimage", build(_line(_rent(2, 1), preimage=key("preimage 3")))),
@@ -264,11 +266,12 @@ def _bundles() -> list[Case]:
         ("an acknowledgement that is none", build(_line(_rent(2, 1), acknowledgement=b"\xa0"))),
         ("an overcharge", build(_line(_rent(2, 1, amount_msat=40_001, received_msat=40_001)))),
     ]
-    return [{"op": "bundle", "name": name, "lines": lines, **_refused("found", _found(lines))} for name, lines in cases]
+    return [{"op": "bundle", "name": name, "lines": lines, **_checked(lines)} for name, lines in cases]
 
 
-def _found(lines: list[str]) -> int:
+def _checked(lines: list[str]) -> Case:
     check = bundles.BundleCheck()
     check.feed(lines)
     check.finish()
-    return check.found
+    uncharged = sum(series.uncharged_periods for series in check.series)
+    return _refused("found", check.found) | ({"uncharged_periods": uncharged} if uncharged else {})

@@ -181,7 +181,9 @@ def _receipts(case: Case) -> Case:
             check = BundleCheck()
             check.feed(case["lines"])
             check.finish()
-            return {"found": check.found} | ({"refused": "RC-R8"} if check.found else {})
+            uncharged = sum(series.uncharged_periods for series in check.series)
+            said = {"found": check.found} | ({"uncharged_periods": uncharged} if uncharged else {})
+            return said | ({"refused": "RC-R8"} if check.found else {})
 
 
 def _rent(case: Case) -> Case:
