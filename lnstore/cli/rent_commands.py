@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from lnstore.client.budgets import BudgetUse
     from lnstore.client.catalog import NodeEntry
     from lnstore.client.diagnosis import Diagnosis
+    from lnstore.client.mending import Repaired
     from lnstore.client.purse import Purse
     from lnstore.client.rent import RentOutcome, RentPaid
     from lnstore.client.rent_status import RentStatus
-    from lnstore.client.repair import Repaired
     from lnstore_protocol.ids import NodeId
 
 

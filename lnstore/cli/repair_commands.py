@@ -7,32 +7,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import json_option, print_json, profile_option, progress_lines, run
+from lnstore.cli.output import SECRET_TEXT, json_option, print_json, profile_option, progress_lines, run
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
     from lnstore.client.files import Client
+    from lnstore.client.mending import Repaired
     from lnstore.client.purse import Purse
-    from lnstore.client.repair import Repaired
+    from lnstore_protocol.caps import VerifyCap
 
 
 @click.command()
-@click.argument("file", metavar="[FILE]", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every file with a known loss.")
+@click.argument("file", metavar="[FILE|CAP|-]", required=False, type=SECRET_TEXT)
+@click.option("--all", "everything", is_flag=True, help="Every file that lacks something.")
 @profile_option
 @json_option
 @click.pass_context
 def repair(context: click.Context, *, file: str | None, everything: bool, profile: Path | None, as_json: bool) -> None:
-    """Store what nodes are known to have lost of FILE at other nodes, put together again from what is left.
+    """Store what is known to be lost of FILE at other nodes, put together again from what is left.
 
-    What is lost is known from `lnstore check --verify` and from failed proofs. Needs accounts with room at nodes that
-    hold nothing else of the same segments, and deposits for reading. Capabilities stay as they are. Interrupted? The
-    same command goes on, and sends no share twice. Exit code 6 when something could not be repaired.
+    What is lost is known from `lnstore check --verify` and from failed proofs; what never found a node is stored too.
+    Needs accounts with room at nodes that hold nothing else of the same segments, and deposits for reading.
+    Capabilities stay as they are. Interrupted? The same command goes on, and sends no share twice. Exit code 6 when
+    something could not be repaired.
+
+    With a capability (lnsv1…, from standard input with -) anybody repairs a file that is not theirs, without reading
+    it: all known nodes are asked for a piece of each share, and what none of them shows is stored under your account.
+    Afterwards `lnstore ls` shows it as care-…; the same command repairs it again, `lnstore rm` gives it up.
 
     \b
     Example:
       lnstore repair --all
+      lnstore repair - < cap.txt
     """
+    from lnstore.client.naming import verify_cap_of
     from lnstore.errors import ExitCode
 
     if everything == (file is not None):
@@ -40,8 +48,9 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
 
     async def work() -> list[Repaired]:
         async with open_session(load_profile(profile)) as (purse, client):
-            file_id = None if file is None else client.catalog.named(file).file_id
-            return await carry_out_repair(purse, client, file_id=file_id, as_json=as_json)
+            cap = None if file is None else verify_cap_of(client.catalog, file)
+            file_id = None if file is None or cap is not None else client.catalog.named(file).file_id
+            return await carry_out_repair(purse, client, file_id=file_id, cap=cap, as_json=as_json)
 
     done = run(work)
     report_repairs(done, as_json=as_json)
@@ -52,17 +61,17 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
 
 
 async def carry_out_repair(
-    purse: Purse, client: Client, *, file_id: int | None = None, as_json: bool = False
+    purse: Purse, client: Client, *, file_id: int | None = None, cap: VerifyCap | None = None, as_json: bool = False
 ) -> list[Repaired]:
-    """Repair at all nodes that may be written to and that are not suspended."""
-    from lnstore.client.repair import repair as carry_out
-    from lnstore.client.scores import Scores
-    from lnstore.client.standing import standings, trusted
+    """Repair at all nodes that may be written to and that are neither suspended nor retiring."""
+    from lnstore.client.repairing import repair_cap, repair_files
+    from lnstore.client.targets import find_targets
 
-    nodes = client.catalog.nodes()
-    scores = Scores(client.catalog).all([node.node_id for node in nodes], client.clock.now())
-    fit, _ = trusted(*await standings(client.pool, nodes), scores)
-    return await carry_out(purse, fit, file_id=file_id, progress=progress_lines("repair", as_json=as_json))
+    progress = progress_lines("repair", as_json=as_json)
+    targets = await find_targets(client)
+    if cap is not None:
+        return await repair_cap(purse, targets, cap, progress=progress)
+    return await repair_files(purse, targets, file_id=file_id, progress=progress)
 
 
 def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
@@ -75,7 +84,7 @@ def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
                     "file": one.file.name,
                     "share_id": one.share.share_id,
                     "segment": one.share.segment,
-                    "from": one.share.node_id,
+                    "from": one.share.at,
                     "to": None if one.to is None else one.to.node_id,
                     "sent": one.sent,
                     "reason": one.reason,

@@ -126,9 +126,11 @@ async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]
     return found
 
 
-async def shows(purse: Purse, node: NodeEntry, share: ShareEntry) -> bool:
-    """Whether the node, whichever row `share` is of, shows a random leaf of this share."""
-    return not isinstance(await _audit_leaf(purse, node, share, secrets.randbelow(leaf_count(share.size_bytes))), Loss)
+async def shows(purse: Purse, node: NodeEntry, share_id: ShareId, size_bytes: int) -> bool:
+    """Whether the node shows a random leaf of this share of ours."""
+    return not isinstance(
+        await _audit_leaf(purse, node, share_id, size_bytes, secrets.randbelow(leaf_count(size_bytes))), Loss
+    )
 
 
 def challenged_leaves(nonce: bytes, share: ShareEntry) -> set[int]:
@@ -153,29 +155,31 @@ async def _audit(
     """The leaves, verified, up to the first one that is not what it should be, and what is wrong with that."""
     shown: dict[int, bytes] = {}
     for leaf in sorted(leaves):
-        found = await _audit_leaf(purse, node, share, leaf)
+        found = await _audit_leaf(purse, node, share.share_id, share.size_bytes, leaf)
         if isinstance(found, Loss):
             return shown, found
         shown[leaf] = found
     return shown, None
 
 
-async def _audit_leaf(purse: Purse, node: NodeEntry, share: ShareEntry, leaf: int) -> bytes | Loss:  # MB-R23
+async def _audit_leaf(
+    purse: Purse, node: NodeEntry, share_id: ShareId, size_bytes: int, leaf: int
+) -> bytes | Loss:  # MB-R23
     try:
-        reply = await purse.ask(node, AuditShare(share_id=share.share_id, leaf=leaf), AuditShareReply)
+        reply = await purse.ask(node, AuditShare(share_id=share_id, leaf=leaf), AuditShareReply)
     except NodeRefused as refused:
         if refused.code in {ErrorCode.SHARE_UNKNOWN, ErrorCode.RANGE_INVALID}:
             return Loss.UNKNOWN
         raise
-    if reply.share_bytes != share.size_bytes:
+    if reply.share_bytes != size_bytes:
         return Loss.WRONG_SIZE
     if reply.proof and not len(reply.payload):
         return Loss.HASHES
     offset = leaf * LEAF_BYTES
-    if len(reply.payload) != min(LEAF_BYTES, share.size_bytes - offset):
+    if len(reply.payload) != min(LEAF_BYTES, size_bytes - offset):
         return Loss.DAMAGED
     try:
-        verify_range(share.share_id, share.size_bytes, offset, reply.payload, reply.proof)
+        verify_range(share_id, size_bytes, offset, reply.payload, reply.proof)
     except RemoteProtocolError:
         return Loss.DAMAGED
     return bytes(reply.payload)

@@ -44,7 +44,7 @@ class CatalogError(LnstoreError):
 class NodeEntry:
     """A node the client knows. `terms`, `agreement` and `invitation` are the signed encodings, None without any.
 
-    The invitation is one that no account was opened with yet.
+    The invitation is one that no account was opened with yet. `retiring`: its shares are moved away.
     """
 
     node_id: NodeId
@@ -55,13 +55,16 @@ class NodeEntry:
     agreement: bytes | None = field(repr=False)
     invitation: bytes | None = field(repr=False)
     added_at: int
+    retiring: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """A stored file, or one whose upload is not finished (`complete` False; then without manifest and size).
 
-    `folder` names the folder that it is a tree or a pack of; None for a file by itself.
+    `folder` names the folder that it is a tree or a pack of; None for a file by itself. `verify_only`: somebody else's
+    file that is looked after; its key is the verify key, its bytes are those of the ciphertext, and the shares in the
+    catalog are those stored for it here, beside whatever its owner has.
     """
 
     file_id: int
@@ -75,6 +78,7 @@ class FileEntry:
     created_at: int
     complete: bool
     folder: str | None = None
+    verify_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,16 +427,16 @@ class Catalog:
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
-_NODES = "SELECT node_id, address, petname, lightning_id, terms, agreement, invitation, added_at FROM nodes"
+_NODES = "SELECT node_id, address, petname, lightning_id, terms, agreement, invitation, added_at, retiring FROM nodes"
 _FILES = (
-    "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder "
-    "FROM files"
+    "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder, "
+    "verify_only FROM files"
 )
 _SHARES = "SELECT node_id, share_id, file_id, segment, number, size_bytes, token_end FROM shares"
 
 
 def _node(row: tuple[Any, ...]) -> NodeEntry:
-    node_id, address, petname, lightning_id, terms, agreement, invitation, added_at = row
+    node_id, address, petname, lightning_id, terms, agreement, invitation, added_at, retiring = row
     return NodeEntry(
         node_id=NodeId(node_id),
         address=NodeAddress.parse(address),
@@ -442,11 +446,12 @@ def _node(row: tuple[Any, ...]) -> NodeEntry:
         agreement=agreement,
         invitation=invitation,
         added_at=added_at,
+        retiring=bool(retiring),
     )
 
 
 def _file(row: tuple[Any, ...]) -> FileEntry:
-    file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder = row
+    file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder, care = row
     return FileEntry(
         file_id=file_id,
         name=name,
@@ -459,6 +464,7 @@ def _file(row: tuple[Any, ...]) -> FileEntry:
         created_at=created_at,
         complete=bool(complete),
         folder=folder,
+        verify_only=bool(care),
     )
 
 

@@ -69,6 +69,8 @@ def _why_out(purse: Purse, one: NodeListing, terms: Terms, score: Score) -> str:
         return "its terms name another Lightning key than it has proven"
     if score.suspended:
         return "suspended"
+    if one.node.retiring:
+        return "retiring"
     if one.status is not None and one.status.blocked:
         return "its operator has blocked your account"
     if terms is one.terms and not terms.valid_from_at - CLOCK_TOLERANCE_SECONDS <= now <= terms.valid_until_at:

@@ -208,4 +208,4 @@ def _forget(purse: Purse, node: NodeEntry) -> None:
     with purse.catalog.transaction() as db:
         db.execute("DELETE FROM shares WHERE node_id = ?", (bytes(node.node_id),))
         db.execute("DELETE FROM given_up WHERE node_id = ?", (bytes(node.node_id),))
-        db.execute("UPDATE nodes SET agreement = NULL WHERE node_id = ?", (bytes(node.node_id),))
+        db.execute("UPDATE nodes SET agreement = NULL, retiring = 0 WHERE node_id = ?", (bytes(node.node_id),))

@@ -310,7 +310,9 @@ async def open_client(
 
 
 def cap_of(file: FileEntry) -> ReadCap:
-    """The capability that reads a complete file; ValueError for one that is not."""
+    """The capability that reads a complete file; ValueError for one that is not, CapInvalid for another's file."""
+    if file.verify_only:
+        raise CapInvalid(f"{file.name} is somebody else's file that you look after; it cannot be read")
     if file.manifest_id is None:
         raise ValueError(f"{file.name} is not stored completely")
     return ReadCap(file.file_key, file.manifest_id)

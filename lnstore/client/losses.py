@@ -68,17 +68,29 @@ class Losses:
         """What this node lost."""
         return [loss for loss in self.all() if loss.share.node_id == node_id]
 
-    def moved(self, share: ShareEntry, to: NodeId, token_end: int) -> None:  # R-R21, MB-W4
+    def moved(self, share_id: ShareId, from_node: NodeId, to: NodeId, token_end: int) -> None:  # R-R21, MB-W4
         """Another node has acknowledged the share: it counts there now, for all files, and is given up at the first."""
-        here, there, share_id = bytes(share.node_id), bytes(to), bytes(share.share_id)
+        here, there = bytes(from_node), bytes(to)
         with self._catalog.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO shares (node_id, share_id, file_id, segment, number, size_bytes, token_end) "
                 "SELECT ?, share_id, file_id, segment, number, size_bytes, ? FROM shares "
                 "WHERE node_id = ? AND share_id = ?",
-                (there, token_end, here, share_id),
+                (there, token_end, here, bytes(share_id)),
             )
-            db.execute("DELETE FROM shares WHERE node_id = ? AND share_id = ?", (here, share_id))
-            db.execute("DELETE FROM lost_shares WHERE node_id = ? AND share_id = ?", (here, share_id))
-            db.execute("DELETE FROM given_up WHERE node_id = ? AND share_id = ?", (there, share_id))
-            db.execute("INSERT OR IGNORE INTO given_up (node_id, share_id) VALUES (?, ?)", (here, share_id))
+            db.execute("DELETE FROM given_up WHERE node_id = ? AND share_id = ?", (there, bytes(share_id)))
+            self.dispensed(share_id, from_node)
+
+    def dispensed(self, share_id: ShareId, node_id: NodeId) -> None:  # MB-W4
+        """Enough others have the share: it counts at this node no more, and is given up there."""
+        which = (bytes(node_id), bytes(share_id))
+        with self._catalog.transaction() as db:
+            db.execute("DELETE FROM shares WHERE node_id = ? AND share_id = ?", which)
+            db.execute("DELETE FROM lost_shares WHERE node_id = ? AND share_id = ?", which)
+            db.execute("INSERT OR IGNORE INTO given_up (node_id, share_id) VALUES (?, ?)", which)
+
+    def restored(self, share_id: ShareId, node_id: NodeId, token_end: int) -> None:
+        """The node that lost the share has shown it again, with new tokens."""
+        with self._catalog.transaction():
+            self.forgive(node_id, [share_id])
+            self._catalog.tokens_renewed(node_id, [share_id], token_end)

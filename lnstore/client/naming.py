@@ -10,7 +10,7 @@ from lnstore.client.catalog import Catalog
 from lnstore.client.files import CapInvalid, Client, cap_of, parse_read_cap
 from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.folder_get import Tree, tree_of_cap, tree_of_snapshot
-from lnstore_protocol.caps import READ_PREFIX, ReadCap
+from lnstore_protocol.caps import READ_PREFIX, VERIFY_PREFIX, ReadCap, VerifyCap, parse_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,15 @@ def read_cap_of(catalog: Catalog, text: str) -> ReadCap:
     raise CapInvalid(
         f"there is no file {text!r} in your catalog; see lnstore ls, or give a capability ({READ_PREFIX}1…)"
     )
+
+
+def verify_cap_of(catalog: Catalog, text: str) -> VerifyCap | None:
+    """The verify capability that `text` is or that its read capability gives; None when it is a name. CapInvalid."""
+    written = text.lower().startswith((f"{READ_PREFIX}1", f"{VERIFY_PREFIX}1"))
+    if not written or catalog.file(text) is not None:
+        return None
+    try:
+        cap = parse_cap(text)
+    except ValueError as exc:
+        raise CapInvalid(f"this capability cannot be used: {exc}; copy it again") from None
+    return cap.verify_cap() if isinstance(cap, ReadCap) else cap

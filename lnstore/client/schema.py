@@ -16,7 +16,8 @@ STEPS: tuple[str, ...] = (
         terms BLOB,
         agreement BLOB,
         invitation BLOB,
-        added_at INTEGER NOT NULL
+        added_at INTEGER NOT NULL,
+        retiring INTEGER NOT NULL DEFAULT 0 CHECK (retiring IN (0, 1))
     ) STRICT;
     CREATE TABLE renewals (
         node_id BLOB NOT NULL,
@@ -39,6 +40,7 @@ STEPS: tuple[str, ...] = (
         created_at INTEGER NOT NULL,
         complete INTEGER NOT NULL DEFAULT 0 CHECK (complete IN (0, 1)),
         folder TEXT,
+        verify_only INTEGER NOT NULL DEFAULT 0 CHECK (verify_only IN (0, 1)),
         CHECK (complete = 0 OR (manifest_id IS NOT NULL AND file_bytes IS NOT NULL))
     ) STRICT;
     CREATE INDEX files_by_manifest ON files (manifest_id) WHERE manifest_id IS NOT NULL;
@@ -76,6 +78,22 @@ STEPS: tuple[str, ...] = (
         reference TEXT NOT NULL,
         UNIQUE (node_id, reference)
     ) STRICT;
+    CREATE TABLE node_contacts (
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        hour_at INTEGER NOT NULL CHECK (hour_at % 3600 = 0),
+        answered INTEGER NOT NULL CHECK (answered >= 0),
+        failed INTEGER NOT NULL CHECK (failed >= 0),
+        PRIMARY KEY (node_id, hour_at)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE node_prices (
+        price_id INTEGER PRIMARY KEY,
+        node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+        seen_at INTEGER NOT NULL,
+        rent_msat_per_gib_month INTEGER NOT NULL CHECK (rent_msat_per_gib_month >= 0),
+        egress_msat_per_gib INTEGER NOT NULL CHECK (egress_msat_per_gib >= 0),
+        ingress_msat_per_gib INTEGER NOT NULL CHECK (ingress_msat_per_gib >= 0)
+    ) STRICT;
+    CREATE INDEX node_prices_by_node ON node_prices (node_id, price_id);
     CREATE TABLE lost_shares (
         node_id BLOB NOT NULL,
         share_id BLOB NOT NULL CHECK (length(share_id) = 32),

@@ -99,10 +99,15 @@ _UNFIT_STATES = {
 }
 
 
+RETIRING = "its shares are moved away; take that back with: lnstore nodes retire {node} --cancel"
+
+
 def trusted(
     fit: Sequence[Fit], unfit: Sequence[Unfit], scores: Mapping[NodeId, Score]
 ) -> tuple[list[Fit], list[Unfit]]:
-    """The same without the suspended nodes, which hold what they hold and get nothing new."""
+    """The same without the suspended and the retiring nodes, which hold what they hold and get nothing new."""
+    retiring = [one for one in fit if one.node.retiring]
+    fit = [one for one in fit if not one.node.retiring]
     suspended = [one for one in fit if one.node.node_id in scores and scores[one.node.node_id].suspended]
     reasons = [
         Unfit(
@@ -111,6 +116,7 @@ def trusted(
         )
         for one in suspended
     ]
+    reasons += [Unfit(one.node, RETIRING.format(node=one.node.petname)) for one in retiring]
     return [one for one in fit if one not in suspended], [*unfit, *reasons]
 
 

@@ -179,7 +179,8 @@ async def test_what_cannot_be_repaired_stays_a_loss_with_its_reason(tmp_path: Pa
             segment = [share for share in purse.catalog.shares_of(1) if share.segment == 0]
             losses = Losses(purse.catalog)
             losses.note(segment[0].node_id, [segment[0].share_id], Fault.SHARE_GONE, street.clock.now())
-            (one,) = await repair(purse, fit, file_id=1)
+            others = [one for one in fit if one.node.node_id != segment[0].node_id]
+            (one,) = await repair(purse, others, file_id=1)
             assert one.to is None
             assert "rent more, or add a node" in one.reason
             losses.note(segment[1].node_id, [segment[1].share_id], Fault.SHARE_GONE, street.clock.now())

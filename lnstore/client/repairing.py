@@ -1,0 +1,53 @@
+"""`repair` as a whole: one's own files by the catalog, and those that are looked after by what their nodes show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from lnstore.client.caring import cap_in_care, care, cared_for, survey
+from lnstore.client.looking import Depth
+from lnstore.client.mending import Repaired
+from lnstore.client.purse import Purse
+from lnstore.client.repair import repair
+from lnstore.client.targets import Targets
+from lnstore_protocol.caps import VerifyCap
+from lnstore_protocol.ids import NodeId
+
+Progress = Callable[[str], None]
+
+
+async def repair_files(
+    purse: Purse,
+    targets: Targets,
+    *,
+    file_id: int | None = None,
+    away: Collection[NodeId] = frozenset(),
+    progress: Progress | None = None,
+) -> list[Repaired]:
+    """Everything that files of the catalog lack (of one file, or of all), as `repair.repair` and `caring.care` do it.
+
+    FileUnreadable when the manifest of a file that is looked after is nowhere.
+    """
+    done = await repair(purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress)
+    for file in purse.catalog.files():
+        if file.verify_only and file_id in (None, file.file_id):
+            done += await _care(purse, targets, cap_in_care(file), progress)
+    return done
+
+
+async def repair_cap(
+    purse: Purse, targets: Targets, cap: VerifyCap, *, progress: Progress | None = None
+) -> list[Repaired]:
+    """The file of a capability, whosever it is. FileUnreadable."""
+    known = cared_for(purse, cap)
+    if known is not None and not known.verify_only:
+        return await repair_files(purse, targets, file_id=known.file_id, progress=progress)
+    return await _care(purse, targets, cap, progress)
+
+
+async def _care(purse: Purse, targets: Targets, cap: VerifyCap, progress: Progress | None) -> list[Repaired]:
+    found = await survey(purse, cap, Depth.AUDITED, progress)
+    if progress is not None:
+        for node_id, error in found.silent.items():
+            progress(f"{purse.catalog.node(node_id).petname} is taken for gone: {error}")
+    return await care(purse, targets.fit, found, doubtful=targets.doubtful, progress=progress)
