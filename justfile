@@ -53,6 +53,10 @@ live-kills KILLS="120" *ARGS:
 soak SEQUENCES="300" *ARGS:
     LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful --hypothesis-show-statistics {{ARGS}}
 
+# Ten node processes that break in every phase of a client's life, for so many rounds; a seed repeats a run.
+grid ROUNDS="20" SEED="":
+    LNSTORE_GRID={{ROUNDS}} LNSTORE_GRID_SEED={{SEED}} uv run pytest -s tests/grid -k rounds
+
 # The main job on a file of yours.
 demo FILE *ARGS:
     uv run lnstore demo {{FILE}} {{ARGS}}
