@@ -11,14 +11,15 @@ from lnstore.books.database import Database
 from lnstore.books.inviting import admit
 from lnstore.books.ledger import make_ledger_accounts, post
 from lnstore.books.rows import ACCOUNTS, MOVE, AnyRow, account_of, current_row, move_values, needed_row
-from lnstore.books.rules import FROM_THE_START, LIGHTNING, Ledger
-from lnstore.books.schema import accounts, invoices
+from lnstore.books.rules import BUYING, FROM_THE_START, LIGHTNING, Ledger
+from lnstore.books.schema import accounts, invoices, postings
 from lnstore.books.shrinking import leaving, plan_shrink
 from lnstore.books.states import bill, news
 from lnstore.books.strangers import growing, note_stranger
 from lnstore.ports import NO_LIMITS, Account, Look, StrangerLimits
 from lnstore_protocol.ids import AccountId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
+from lnstore_protocol.prices import PaidFor
 from lnstore_protocol.terms import Agreement
 
 _CARRIED = ("token_index", "growth_index", "deposit_index", "ingress_bytes", "egress_bytes")
@@ -205,12 +206,23 @@ def _shrink(connection: Connection, account_id: AccountId, capacity_bytes: int, 
     return after
 
 
+_PAID_AHEAD = select(invoices.c.capacity_bytes, invoices.c.from_at, invoices.c.until_at).where(
+    invoices.c.account == bindparam("of"),
+    invoices.c.purpose != InvoicePurpose.DEPOSIT,
+    invoices.c.amount_msat > 0,
+    invoices.c.until_at > bindparam("now"),
+    select(postings.c.posting).where(postings.c.reference == invoices.c.label, postings.c.kind.in_(BUYING)).exists(),
+)
+"""What was paid for times to come, and bought what it was for: neither given at no price, nor come too late."""
+
+
 def _leave(connection: Connection, account_id: AccountId, now: int, refund_permille: int) -> Account:
     row = needed_row(connection, account_id)
     account = account_of(row)
     if account.left_at is not None:
         return account
-    done = leaving(account, now, refund_permille)
+    rows = connection.execute(_PAID_AHEAD, {"of": row.account, "now": now})
+    done = leaving(account, now, refund_permille, [PaidFor(*paid) for paid in rows])
     if done.entries:  # its ledger account is made when there is something to post
         make_ledger_accounts(connection, [Ledger.REFUND.of(account_id)])
     post(connection, done.entries, at=now, reference=f"leave/{row.account}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lnstore.books.rules import REFUND, Credit, Entry, Ledger
@@ -10,6 +11,7 @@ from lnstore.ports import Account, BooksRefused
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import AccountState
+from lnstore_protocol.prices import PaidFor
 from lnstore_protocol.terms import period_at
 
 
@@ -41,11 +43,11 @@ def plan_shrink(account: Account, capacity_bytes: int, now: int, *, invoiced: bo
     return _looked_at(replace(account, shrink_to_bytes=capacity_bytes, shrink_period=period), now)
 
 
-def leaving(account: Account, now: int, refund_permille: int) -> Credit:  # RP-W7, RP-W8
-    """The account ended at its client's wish, and the posting of what its terms give back."""
+def leaving(account: Account, now: int, refund_permille: int, paid: Sequence[PaidFor]) -> Credit:  # RP-W7, RP-W8
+    """The account ended at its client's wish, and the posting of what its terms give back of what was `paid`."""
     if account.state is AccountState.LAPSED:
         raise _ended()
-    refund = account.prices.refund_msat(account.capacity_bytes, now, account.paid_until_at, refund_permille)
+    refund = account.prices.refund_msat(account.capacity_bytes, now, account.paid_until_at, refund_permille, paid)
     after = replace(
         account,
         state=AccountState.LAPSED,

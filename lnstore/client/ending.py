@@ -13,6 +13,7 @@ from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
 from lnstore.client.wallet import Standing
+from lnstore.ports import Outcome
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (
     AccountStatusReply,
@@ -22,7 +23,7 @@ from lnstore_protocol.messages import (
     ShrinkCapacity,
     ShrinkCapacityReply,
 )
-from lnstore_protocol.prices import Prices
+from lnstore_protocol.prices import PaidFor
 from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
 
 
@@ -148,7 +149,7 @@ async def plan_leave(purse: Purse, node: NodeEntry) -> Parting:  # RP-R6
         capacity_bytes=capacity_at(agreement, ours, now),
         paid_until_at=ours.paid_until_at,
         refund_permille=last.terms.terms.refund_permille,
-        refund_msat=refund_due(last, prices_of(purse, node, agreement), ours, now),
+        refund_msat=_refund_due(purse, node, agreement, now),
         shares=len({share.share_id for share in purse.catalog.shares_at(node.node_id)}),
     )
 
@@ -162,10 +163,8 @@ async def leave(purse: Purse, node: NodeEntry) -> Left:
     agreement = agreement_of(purse, node)
     status = await account_status(purse, node)
     reply = await purse.ask(node, Leave(), LeaveReply)
-    ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     await purse.write(_forget, purse, node)
-    last = agreements_of(purse, node, agreement)[-1]
-    due = refund_due(last, prices_of(purse, node, agreement), ours, reply.left_at)
+    due = _refund_due(purse, node, agreement, reply.left_at)
     left = Left(
         node=node,
         left_at=reply.left_at,
@@ -187,11 +186,20 @@ def capacity_at(agreement: Agreement, ours: Standing, at: int) -> int:
     return ours.rented.in_period(max(present, ours.asked_until - 1))
 
 
-def refund_due(agreement: Agreement, prices: Prices, ours: Standing, at: int) -> Msat:
+def _refund_due(purse: Purse, node: NodeEntry, agreement: Agreement, at: int) -> Msat:
     """What the terms of the last agreement give back to who leaves at `at`, by our own books."""
-    capacity_bytes = capacity_at(agreement, ours, at)
-    until_at = max(ours.paid_until_at, at)
-    return prices.refund_msat(capacity_bytes, at, until_at, agreement.terms.terms.refund_permille)
+    ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
+    paid = [
+        PaidFor(entry.capacity_bytes, entry.from_at, entry.until_at)
+        for entry in purse.wallet.payments(node.node_id)
+        if entry.state is Outcome.SETTLED
+        and entry.purpose is not InvoicePurpose.DEPOSIT
+        and entry.amount_msat
+        and entry.created_at >= agreement.anchor_at
+    ]
+    permille = agreements_of(purse, node, agreement)[-1].terms.terms.refund_permille
+    prices, until_at = prices_of(purse, node, agreement), max(ours.paid_until_at, at)
+    return prices.refund_msat(capacity_at(agreement, ours, at), at, until_at, permille, paid)
 
 
 async def _nothing_open(purse: Purse, node: NodeEntry, *purposes: InvoicePurpose) -> None:  # RP-W6, RP-W9

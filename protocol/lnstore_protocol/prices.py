@@ -7,7 +7,7 @@ periods from the announced one on have no price, and no rent is taken for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -54,6 +54,15 @@ class PriceStep:
             egress_msat_per_gib=terms.egress_msat_per_gib,
             ingress_msat_per_gib=terms.ingress_msat_per_gib,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PaidFor:
+    """What a payment of rent or growth bought: so many bytes for that time, which ends with a period."""
+
+    capacity_bytes: int
+    from_at: int
+    until_at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +148,13 @@ class Prices:
             at = end
         return Msat(-(-exact // (GIB * MONTH_SECONDS)))
 
-    def refund_msat(self, capacity_bytes: int, from_at: int, until_at: int, permille: int) -> Msat:  # R-W2, RP-W8
+    def refund_msat(  # R-W2, RP-W8
+        self, capacity_bytes: int, from_at: int, until_at: int, permille: int, paid: Sequence[PaidFor]
+    ) -> Msat:
         """What is given back of rent that was paid for times that may lie in several periods, rounded down once.
 
-        ValueError for negative bytes, or for more than the whole.
+        In each period for no more bytes than payments were for. ValueError for negative bytes, or for more than the
+        whole.
         """
         if capacity_bytes < 0 or not 0 <= permille <= WHOLE_PERMILLE:
             raise ValueError("bytes must not be negative, nor the permille above 1000")
@@ -150,7 +162,9 @@ class Prices:
         while at < until_at:
             period = period_at(self.anchor_at, self.period_seconds, at)
             end = min(until_at, period_start(self.anchor_at, self.period_seconds, period + 1))
-            exact += capacity_bytes * (end - at) * self.agreed_last(period).price_msat_per_gib_month * permille
+            covered = sum(one.capacity_bytes for one in paid if one.from_at < end <= one.until_at)
+            price = self.agreed_last(period).price_msat_per_gib_month
+            exact += min(capacity_bytes, covered) * (end - at) * price * permille
             at = end
         return Msat(exact // (GIB * MONTH_SECONDS * WHOLE_PERMILLE))
 

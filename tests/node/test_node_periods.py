@@ -25,7 +25,7 @@ from lnstore_protocol.messages import (
     ShrinkCapacity,
     ShrinkCapacityReply,
 )
-from lnstore_protocol.terms import refund_msat, rent_msat
+from lnstore_protocol.terms import GIB, MONTH_SECONDS, refund_msat, rent_msat
 
 PRICE = 50_000_000
 
@@ -211,6 +211,28 @@ async def test_who_leaves_gets_back_what_the_terms_say(tmp_path: Path, permille:
         assert (status.state, status.capacity_bytes, status.shares) == (AccountState.LAPSED, 0, 0)
         await client.rent(4 * MIB)
         assert (await client.status()).deposit_msat == left.deposit_msat
+        assert sum((await node.books.balances()).values()) == 0
+
+
+async def test_nothing_comes_back_of_what_was_not_taken(tmp_path: Path) -> None:  # RP-W8
+    """Freed and charged again: of the present period only what was paid for growth, of the next one all that was paid."""
+    world = World(tmp_path, refund_permille=1000)
+    async with world.running() as node, world.client(node) as client, world.client(node) as other:
+        for one in (client, other):
+            await one.rent(8 * MIB)
+            await node.books.set_free(one.account_id, world.clock.now(), free=True)
+        world.clock.time += 2 * PERIOD + 100
+        for one in (client, other):
+            await node.books.set_free(one.account_id, world.clock.now(), free=False)
+        assert (await other.ask(Leave(), LeaveReply)).refund_msat == 0
+        await client.rent(10 * MIB)
+        reply = await _invoice(client, node)
+        assert world.daemon.pay(reply.bolt11)
+        await client.until(lambda now: now.next_period == 4)
+        world.clock.time += 200
+        left = await client.ask(Leave(), LeaveReply)
+        grown, next_one = 2 * MIB * (PERIOD - 300), 10 * MIB * PERIOD
+        assert left.refund_msat == (grown + next_one) * PRICE // (GIB * MONTH_SECONDS)
         assert sum((await node.books.balances()).values()) == 0
 
 
