@@ -21,17 +21,25 @@ class Billed:
 
 
 def owes_nothing(account: Account) -> bool:  # RA-W4
-    """Whether no rent is due whatever the time: a blocked account's end comes though its price is 0."""
+    """Whether its next period is to be had for nothing: a blocked account's end comes though its price is 0."""
     blocked = account.blocked and account.capacity_bytes > 0
     return not blocked and not account.prices.owes(account.capacity_bytes, account.next_period)
 
 
+def owed_at(account: Account) -> int | None:
+    """When the first period begins that is to be paid: the end of what is paid, or of what costs nothing after it."""
+    if account.blocked and account.capacity_bytes > 0:
+        return account.paid_until_at
+    return account.prices.owed_at(account.capacity_bytes, account.paid_until_at)
+
+
 def due(account: Account, now: int) -> Due:
     """How the account's rent stands at `now`."""
+    at = owed_at(account)
     return stages.due(
-        owes=not owes_nothing(account),
+        owes=at is not None,
         now=now,
-        paid_until_at=account.paid_until_at,
+        paid_until_at=account.paid_until_at if at is None else at,
         period_seconds=account.period_seconds,
         grace_seconds=account.grace_seconds,
     )
@@ -50,10 +58,11 @@ def stage(account: Account, now: int) -> AccountStage:
 
 def coming(account: Account, now: int) -> Transition | None:
     """The stage that comes next for an account in the state that it has."""
+    at = owed_at(account)
     return stages.next_transition(
         stage(account, now),
-        owes=not owes_nothing(account),
-        paid_until_at=account.paid_until_at,
+        owes=at is not None,
+        paid_until_at=account.paid_until_at if at is None else at,
         period_seconds=account.period_seconds,
         grace_seconds=account.grace_seconds,
     )
@@ -91,7 +100,7 @@ def news(before: Account, after: Billed, now: int) -> Look | None:  # RP-W2
     since = now if before.look_at is None else before.look_at
     entered = after.account.state is not before.state
     if after.stage is AccountStage.DUE:
-        entered |= since <= before.paid_until_at - stages.due_seconds(before.period_seconds)
+        entered |= since <= (owed_at(before) or before.paid_until_at) - stages.due_seconds(before.period_seconds)
     to = after.coming
     warned_of = to.stage if to is not None and since <= to.warning_at <= now else None
     if not entered and warned_of is None:
@@ -109,10 +118,10 @@ def _times(account: Account, now: int) -> list[int]:
     if account.state is AccountState.LAPSED:
         return []
     times = [] if account.shrink_at is None else [account.shrink_at]
+    if owes_nothing(account):  # it moves on with the periods
+        times.append(account.paid_until_at + account.period_seconds)
     nearing = coming(account, now)
-    if nearing is None:  # it owes nothing, and moves on with the periods
-        return [*times, account.paid_until_at + account.period_seconds]
-    return [*times, nearing.warning_at, nearing.at]
+    return times if nearing is None else [*times, nearing.warning_at, nearing.at]
 
 
 def shrunk(account: Account, now: int) -> Account:  # RP-W4

@@ -13,7 +13,7 @@ from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import each
 from lnstore.client.wallet import Standing
-from lnstore.client.warnings import Outlook, outlook, sentence
+from lnstore.client.warnings import Outlook, known_until, outlook, sentence
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import AccountState, AccountStatusReply
@@ -114,11 +114,12 @@ def as_known(purse: Purse, node: NodeEntry, status: AccountStatusReply | None = 
     if agreement is not None and ours is not None:
         prices = prices_of(purse, node, agreement)
         coming = outlook(agreement, prices_of(purse, node, agreement, status), ours, status, purse.clock.now())
-        unpaid = period_at(agreement.anchor_at, prices.period_seconds, ours.paid_until_at)
+        paid_until_at = known_until(ours, status)
+        unpaid = period_at(agreement.anchor_at, prices.period_seconds, paid_until_at)
         free = status is not None and bool(status.free)
         rent = Msat(0) if free else prices.rent_msat(ours.rented.in_period(unpaid), unpaid)
         lapsed = status is not None and status.state is AccountState.LAPSED
-        due_at = None if lapsed or rent == 0 else ours.paid_until_at
+        due_at = None if lapsed or free else prices.owed_at(ours.rented.in_period(unpaid), paid_until_at)
     return RentStatus(
         node=node,
         agreement=agreement,

@@ -25,18 +25,33 @@ class Outlook:
 def outlook(  # RP-R1
     agreement: Agreement, prices: Prices, ours: Standing, status: AccountStatusReply | None, now: int
 ) -> Outlook:
-    """By our own books, or by the node's word where that is worse: it may have missed a payment, or have no mercy."""
-    own = _by_our_books(agreement, prices, ours, now)
-    theirs = None if status is None else _by_the_node(status)
-    return own if theirs is None else max(own, theirs, key=lambda one: (one.stage, one.warned))
+    """By our own books, or by the node's word where that is worse: it may have missed a payment, or have no mercy.
+
+    What the node took nothing for is in its books alone: there its word is the only one.
+    """
+    if status is None:
+        return _by_our_books(agreement, prices, ours, ours.paid_until_at, now)
+    theirs = _by_the_node(status)
+    if status.free:
+        return theirs
+    own = _by_our_books(agreement, prices, ours, known_until(ours, status), now)
+    return max(own, theirs, key=lambda one: (one.stage, one.warned))
 
 
-def _by_our_books(agreement: Agreement, prices: Prices, ours: Standing, now: int) -> Outlook:
+def known_until(ours: Standing, status: AccountStatusReply | None) -> int:
+    """Until when an account is paid: by our own payments, or longer by the node's word, which may have been free."""
+    if status is None or status.state is AccountState.LAPSED:
+        return ours.paid_until_at
+    return max(ours.paid_until_at, status.paid_until_at)
+
+
+def _by_our_books(agreement: Agreement, prices: Prices, ours: Standing, paid_until_at: int, now: int) -> Outlook:
     terms = agreement.terms.terms
-    unpaid = period_at(agreement.anchor_at, terms.period_seconds, ours.paid_until_at)
-    owes = prices.owes(ours.rented.in_period(unpaid), unpaid)
+    unpaid = period_at(agreement.anchor_at, terms.period_seconds, paid_until_at)
+    owed_at = prices.owed_at(ours.rented.in_period(unpaid), paid_until_at)
+    owes = owed_at is not None
     own = {
-        "paid_until_at": ours.paid_until_at,
+        "paid_until_at": paid_until_at if owed_at is None else owed_at,
         "period_seconds": terms.period_seconds,
         "grace_seconds": terms.grace_seconds,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import trio
 
+from lnstore.books.states import owed_at
 from lnstore.logs import get_logger
 from lnstore.node.collector import Collector
 from lnstore.node.context import NodeContext
@@ -57,7 +58,7 @@ class Billing:
             "account": account.account_id,
             "stage": look.stage.name,
             "paid_until_at": account.paid_until_at,
-            "grace_until_at": account.paid_until_at + account.grace_seconds,
+            "grace_until_at": (owed_at(account) or account.paid_until_at) + account.grace_seconds,
         }
         if look.entered:
             _log.info("account entered a stage", **about)

@@ -133,6 +133,14 @@ class Prices:
         starts = {period, *(step.from_period for step in self.steps), self.unsigned_period or 0}
         return next((start for start in sorted(starts) if start >= period and self.owes(capacity_bytes, start)), None)
 
+    def owed_at(self, capacity_bytes: int, paid_until_at: int) -> int | None:  # RP-W1
+        """When what is paid, and the periods after it that cost nothing, are over; None when that is never."""
+        unpaid = period_at(self.anchor_at, self.period_seconds, paid_until_at)
+        owed = self.first_owed(capacity_bytes, unpaid)
+        if owed is None:
+            return None
+        return paid_until_at if owed == unpaid else period_start(self.anchor_at, self.period_seconds, owed)
+
     def growth_msat(self, added_bytes: int, from_at: int, until_at: int) -> Msat:  # R-W2, R-W8
         """Rent for added bytes over times that may lie in several periods, rounded up once.
 

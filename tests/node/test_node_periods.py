@@ -215,7 +215,7 @@ async def test_who_leaves_gets_back_what_the_terms_say(tmp_path: Path, permille:
 
 
 async def test_nothing_comes_back_of_what_was_not_taken(tmp_path: Path) -> None:  # RP-W8
-    """Freed and charged again: of the present period only what was paid for growth, of the next one all that was paid."""
+    """Freed and charged again: of the present period only what growth paid for, of the next one all of it."""
     world = World(tmp_path, refund_permille=1000)
     async with world.running() as node, world.client(node) as client, world.client(node) as other:
         for one in (client, other):
