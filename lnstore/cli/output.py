@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -62,26 +63,30 @@ SECRET_TEXT = _Secret()
 
 
 class _Moment(click.ParamType[int]):
-    """A day or a time, UTC unless it says otherwise, as Unix seconds; a day stands for its end."""
+    """A day or a time, UTC unless it says otherwise, as Unix seconds; a day, hour or minute stands for its end."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value.removesuffix(" UTC"))
         except ValueError:
             self.fail(f"{value!r} is no day or time like 2026-11-25 or 2026-11-25T18:00", param, ctx)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        day = len(value) <= len("2026-11-25")
-        return int(moment.timestamp()) + (86_400 - 1 if day else 0)
+        _, *times = re.split("[T ]", value.removesuffix(" UTC"), maxsplit=1)
+        digits = len(re.sub("[^0-9]", "", re.split("[-+Z]", times[0])[0])) if times else 0
+        return int(moment.timestamp()) + {0: 86_400, 2: 3600, 4: 60}.get(digits, 1) - 1
+
+
+MOMENT = _Moment()
 
 
 def at_option(function: F) -> F:
     """`--at TIME`: a folder as it was then."""
-    return click.option(
-        "--at", type=_Moment(), metavar="TIME", help="A folder as it was then (2026-11-25[T18:00], UTC)."
-    )(function)
+    return click.option("--at", type=MOMENT, metavar="TIME", help="A folder as it was then (2026-11-25[T18:00], UTC).")(
+        function
+    )
 
 
 def profile_directory(given: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -50,21 +51,54 @@ async def remove(client: Client, names: Sequence[str]) -> Removed:
         return await _given_up(client, names, unneeded, before)
 
 
-async def forget(client: Client, folder: str, keep: Keep, *, pretend: bool = False) -> tuple[list[Snapshot], Removed]:
-    """Forget the snapshots of a folder that `keep` does not keep; they, and what that gave free.
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Of one folder: the snapshots that are left and what each is kept for, those that are gone, what that freed."""
 
-    `pretend` changes nothing. Raises CatalogError, ProfileBusy.
+    folder: str
+    kept: list[tuple[Snapshot, tuple[str, ...]]]
+    gone: list[Snapshot]
+    removed: Removed
+
+
+async def forget(client: Client, folder: str, keep: Keep | int, *, pretend: bool = False) -> Forgotten:
+    """Forget the snapshots of a folder that `keep` does not keep, or just the newest that is not after that time.
+
+    `pretend` changes nothing, and says what would be freed. Raises CatalogError, ProfileBusy.
     """
     folders = FolderCatalog(client.catalog)
     with client.profile.writing():
-        folders.newest(folder)
+        chosen = folders.newest(folder, at=keep if isinstance(keep, int) else None)
         snapshots = folders.snapshots(folder)
-        kept = keep.kept(snapshot.taken_at for snapshot in snapshots)
-        gone = [snapshot for snapshot in snapshots if snapshot.taken_at not in kept]
-        if pretend or not gone:
-            return gone, Removed([], 0, [])
+        if isinstance(keep, Keep):
+            why = keep.kept(snapshot.taken_at for snapshot in snapshots)
+            gone = [snapshot for snapshot in snapshots if snapshot.taken_at not in why]
+        else:
+            why = {}
+            gone = [chosen]
+        kept = [(snapshot, why.get(snapshot.taken_at, ())) for snapshot in snapshots if snapshot not in gone]
+        if not gone:
+            return Forgotten(folder, kept, [], Removed([], 0, []))
         before = client.catalog.held_bytes()
-        return gone, await _given_up(client, [folder], await _forget(client, folders, gone), before)
+        if pretend:
+            after = await trio.to_thread.run_sync(_without, client, folders, gone, limiter=client.disk)
+            return Forgotten(folder, kept, gone, Removed([folder], before - after, []))
+        removed = await _given_up(client, [folder], await _forget(client, folders, gone), before)
+        return Forgotten(folder, kept, gone, removed)
+
+
+class _Undo(Exception):
+    """For the code around: the transaction was only to see what it would do."""
+
+
+def _without(client: Client, folders: FolderCatalog, snapshots: Sequence[Snapshot]) -> int:
+    """What the nodes would hold without these snapshots. Blocking."""
+    after = 0
+    with suppress(_Undo), client.catalog.transaction():
+        folders.forget(snapshots)
+        after = client.catalog.held_bytes()
+        raise _Undo
+    return after
 
 
 async def _forget(client: Client, folders: FolderCatalog, snapshots: Sequence[Snapshot]) -> Unneeded:

@@ -15,7 +15,7 @@ from transfer_fixtures import bed_of, content
 
 from lnstore.client.files import Coding
 from lnstore.client.folder_put import put_folder
-from lnstore.client.keeping import Keep
+from lnstore.client.keeping import UNLIMITED, Keep
 from lnstore.client.packs import ALONE_BYTES, PACK_BYTES, MemberUnreadable, Pack, PackStream, plan_packs
 from lnstore.client.source import SourceChanged
 from lnstore.client.walk import Found, walk
@@ -152,15 +152,30 @@ def test_what_is_kept() -> None:
             "2026-11-25T02:00",
         )
     ]
-    assert Keep(last=2).kept(times) == set(times[-2:])
-    assert Keep(daily=2).kept(times) == {times[6], times[4]}
-    assert Keep(weekly=2).kept(times) == {times[6], times[3]}
-    assert Keep(monthly=2).kept(times) == {times[6], times[2]}
-    assert Keep(yearly=9).kept(times) == {times[6], times[1], times[0]}
-    assert Keep(last=1, yearly=2).kept(times) == {times[6], times[1]}
+    assert set(Keep(last=2).kept(times)) == set(times[-2:])
+    assert set(Keep(daily=2).kept(times)) == {times[6], times[4]}
+    assert set(Keep(weekly=2).kept(times)) == {times[6], times[3]}
+    assert set(Keep(monthly=2).kept(times)) == {times[6], times[2]}
+    assert set(Keep(yearly=9).kept(times)) == {times[6], times[1], times[0]}
+    assert set(Keep(last=1, yearly=2).kept(times)) == {times[6], times[1]}
+    assert set(Keep(hourly=3).kept(times)) == {times[6], times[5], times[4]}
+    assert set(Keep(within_seconds=3600).kept(times)) == {times[6], times[5]}
     for numbers in ({}, {"daily": -1}):
         with pytest.raises(ValueError, match="keep"):
             Keep(**numbers)
+
+
+def test_the_oldest_is_kept_while_there_are_fewer_than_asked_for() -> None:
+    """As restic does; each is told with what it is kept for."""
+    times = [at(f"2026-11-{day:02}T{hour:02}:00") for day in (20, 21) for hour in (8, 9)]
+    assert set(Keep(daily=2).kept(times)) == {times[3], times[1]}
+    assert Keep(daily=3, last=1).kept(times) == {
+        times[3]: ("last", "daily"),
+        times[1]: ("daily",),
+        times[0]: ("daily",),
+    }
+    assert set(Keep(monthly=UNLIMITED).kept(times)) == {times[3], times[0]}
+    assert list(Keep(hourly=UNLIMITED).kept(times)) == sorted(times, reverse=True)
 
 
 @given(st.lists(st.integers(0, 2_000_000_000), min_size=1), st.integers(1, 5), st.integers(0, 5))

@@ -17,7 +17,7 @@ from transfer_fixtures import Bed, bed_of, content
 
 from lnstore.client import packs
 from lnstore.client.catalog import CatalogError
-from lnstore.client.catalog_changes import forget, remove, rename
+from lnstore.client.catalog_changes import forget, rename
 from lnstore.client.download import FileUnreadable
 from lnstore.client.files import CapInvalid, Client, Coding
 from lnstore.client.folder_catalog import FolderCatalog
@@ -239,16 +239,21 @@ async def test_snapshots_are_forgotten_and_only_what_nothing_needs_is_dropped(
         await put(bed, folder)
         bed.clock.advance(86_400)
     async with bed.client() as client:
-        would, nothing = await forget(client, "things", Keep(daily=2), pretend=True)
-        assert (len(would), nothing.freed_bytes) == (3, 0)
-        gone, removed = await forget(client, "things", Keep(daily=2))
-        assert gone == would
-        assert removed.freed_bytes > 3 * 50_000
+        would = await forget(client, "things", Keep(daily=2), pretend=True)
+        assert [len(would.gone), len(FolderCatalog(client.catalog).snapshots("things"))] == [3, 5]
+        done = await forget(client, "things", Keep(daily=2))
+        assert done == would
+        assert done.removed.freed_bytes > 3 * 50_000
+        assert [reasons for _, reasons in done.kept] == [("daily",), ("daily",)]
         assert len(FolderCatalog(client.catalog).snapshots("things")) == 2
         await read_folder(client, "things", tmp_path / "copy")
         needed = {s.share_id for f in client.catalog.files() for s in client.catalog.shares_of(f.file_id)}
         assert set().union(*(node.shares for node in bed.nodes)) == needed
-        await remove(client, ["things"])
+        oldest, newest = FolderCatalog(client.catalog).snapshots("things")
+        assert (await forget(client, "things", newest.taken_at - 1)).gone == [oldest]
+        with pytest.raises(CatalogError, match="newer"):
+            await forget(client, "things", oldest.taken_at)
+        assert (await forget(client, "things", newest.taken_at)).gone == [newest]
         assert client.catalog.files() == []
     assert picture(tmp_path / "copy") == picture(folder)
     assert [node.shares for node in bed.nodes] == [{}, {}, {}]
