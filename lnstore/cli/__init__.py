@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from lnstore.cli.output import printable
 from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode, LnstoreError, without_secrets
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
@@ -123,5 +124,6 @@ def _interrupted() -> ExitCode:
 def _report(error: LnstoreError) -> ExitCode:
     if "--json" in sys.argv:
         click.echo(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
-    click.echo(f"error: {error}", err=True)
+    lines = [printable(line) for line in str(error).split("\n")]
+    click.echo("error: " + "\n".join(lines), err=True)
     return error.exit_code

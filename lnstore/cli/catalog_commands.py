@@ -17,6 +17,7 @@ from lnstore.cli.output import (
     json_option,
     pairs,
     print_json,
+    printable,
     profile_option,
     run,
     table,
@@ -113,7 +114,11 @@ def info(name: str, profile: Path | None, as_json: bool) -> None:
         print_json(described | {"segments": segments, "stored_bytes": stored_bytes, "held": held})
         return
     first = files[0]
-    lines = {"name": name, "size": size_text(described["bytes"]), "stored": human_time(described["created_at"])}
+    lines = {
+        "name": printable(name),
+        "size": size_text(described["bytes"]),
+        "stored": human_time(described["created_at"]),
+    }
     if snapshots:
         lines |= {"entries": str(described["entries"]), "snapshots": str(described["snapshots"])}
     pairs(
@@ -153,7 +158,7 @@ def rm(names: tuple[str, ...], profile: Path | None, as_json: bool) -> None:
 
     removed = run(work)
     told = removed.names[0] if len(removed.names) == 1 else f"{len(removed.names)} files and folders"
-    show_removed(removed, f"removed {told}", as_json=as_json, removed=removed.names)
+    show_removed(removed, f"removed {printable(told)}", as_json=as_json, removed=removed.names)
 
 
 @click.command()
@@ -179,7 +184,7 @@ def mv(old: str, new: str, profile: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "name": new})
         return
-    click.echo(f"{old} is now called {new}")
+    click.echo(f"{printable(old)} is now called {printable(new)}")
 
 
 def _described_file(file: FileEntry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import SECRET_TEXT, json_option, print_json, profile_option, progress_lines, run
+from lnstore.cli.output import SECRET_TEXT, json_option, print_json, printable, profile_option, progress_lines, run
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _again(asked: str | None) -> str:
 
 
 def _health_sentence(health: FileHealth) -> str:
-    name, nodes = health.file.name, len(health.nodes)
+    name, nodes = printable(health.file.name), len(health.nodes)
     held = f"{health.healthy} of {health.shares} shares on {nodes} node{'s' if nodes != 1 else ''}"
     more = [
         (f"{health.found - health.healthy} damaged", health.found > health.healthy),

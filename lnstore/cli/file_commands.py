@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lnstore.cli.listing import printable
-from lnstore.cli.output import SECRET_TEXT, at_option, human_bytes, json_option, print_json, profile_option, run
+from lnstore.cli.output import (
+    SECRET_TEXT,
+    at_option,
+    human_bytes,
+    json_option,
+    print_json,
+    printable,
+    profile_option,
+    run,
+)
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import human_bytes, human_time, print_json, run, table
+from lnstore.cli.output import human_bytes, human_time, print_json, printable, run, table
 
 if TYPE_CHECKING:
     from lnstore.client.catalog import Catalog, FileEntry
@@ -121,11 +121,6 @@ def _show_entries(entries: list[tuple[str, Entry]], *, as_json: bool) -> None:
                 for name, entry in entries
             ],
         )
-
-
-def printable(name: str) -> str:
-    """A name for a terminal: nothing in it moves the cursor or breaks the line."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
 def _mode_text(entry: Entry) -> str:

@@ -149,6 +149,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     console.print(drawn)
 
 
+def printable(name: str) -> str:
+    """A name for a terminal: nothing in it moves the cursor or breaks the line."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
 def human_bytes(count: int) -> str:
     """`1.5 GiB`."""
     value = float(count)

@@ -46,7 +46,7 @@ def transfer_bar(title: str, *, quiet: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.table import Column
 
-    from lnstore.cli.listing import printable
+    from lnstore.cli.output import printable
 
     title_column = Column(max_width=TITLE_CELLS, no_wrap=True, overflow="ellipsis")
     with widgets.Progress(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from lnstore.cli.listing import printable
-from lnstore.cli.output import human_bytes, print_json, run
+from lnstore.cli.output import human_bytes, print_json, printable, run
 from lnstore.client.files import Coding, open_client
 from lnstore.client.folder_put import FolderStored, put_folder
 from lnstore.client.profile import Profile
@@ -76,6 +75,6 @@ def store_folder(
 def tell_problems(problems: Sequence[Problem]) -> None:
     """Warn of the first of them."""
     for problem in problems[:SHOWN_PROBLEMS]:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {printable(str(problem))}", err=True)
     if len(problems) > SHOWN_PROBLEMS:
         click.echo(f"warning: and {len(problems) - SHOWN_PROBLEMS} more; --json lists them all", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import SECRET_TEXT, json_option, print_json, profile_option, progress_lines, run
+from lnstore.cli.output import SECRET_TEXT, json_option, print_json, printable, profile_option, progress_lines, run
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
                 }
             )
             continue
-        what = f"{one.file.name}: share {one.share.share_id.hex()[:16]}"
+        what = f"{printable(one.file.name)}: share {one.share.share_id.hex()[:16]}"
         if one.to is None:
             click.echo(f"{what} is not repaired: {one.reason}", err=True)
         else:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lnstore.cli.listing import printable, show_removed
+from lnstore.cli.listing import show_removed
 from lnstore.cli.output import (
     MOMENT,
     human_bytes,
     human_time,
     json_option,
     print_json,
+    printable,
     profile_option,
     run,
     seconds_argument,

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lnstore.client.sink import SinkError
@@ -54,8 +55,8 @@ class FolderSink:
         return RangeSink(self, files, start)
 
     def open(self, entry: Entry) -> int:
-        """A file that was made, for writing."""
-        return os.open(self._full(entry.path), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """A file that was made, for writing, and for reading what was written."""
+        return os.open(self._full(entry.path), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def finish(self, entries: Sequence[Entry]) -> None:  # F-R22, F-R23
         """Links, modes and times, then the final name; `entries` are all of them in the order of the tree."""
@@ -85,14 +86,18 @@ class FolderSink:
 
 
 class RangeSink:
-    """client.sink.Sink for a range of an object. Runs of zeros become holes."""
+    """client.sink.Sink for a range of an object. Runs of zeros become holes.
+
+    Files with the very same bytes (names of one inode, copies found by content) are written once, then copied: there
+    may be more of them than a process may have open.
+    """
 
     def __init__(self, folder: FolderSink, files: Sequence[Entry], start: int) -> None:
         self._folder = folder
         self._at = start
         self._waiting = list(reversed(files))
-        self._open: list[tuple[int, int]] = []
-        """Files that the next byte belongs to: (end, descriptor). Two may share bytes: two names of one inode."""
+        self._open: list[_Filling] = []
+        """Files that the next byte belongs to: in a stranger's tree they may overlap as they like."""
 
     def write(self, data: memoryview) -> None:
         """The next bytes of the object; SinkError."""
@@ -101,11 +106,10 @@ class RangeSink:
             stop = self._at + len(data)
             if self._waiting:
                 stop = min(stop, self._waiting[-1].offset)
-            for end, _ in self._open:
-                stop = min(stop, end)
+            stop = min([stop, *(filling.end for filling in self._open)])
             piece, data = data[: stop - self._at], data[stop - self._at :]
-            for _, fd in self._open:
-                self._put(fd, piece)
+            for filling in self._open:
+                _put(filling.fd, piece)
             self._at = stop
         self._turn()
 
@@ -115,29 +119,58 @@ class RangeSink:
 
     def discard(self) -> None:
         """Close what is open; the folder is removed as a whole."""
-        for _, fd in self._open:
-            os.close(fd)
+        for filling in self._open:
+            os.close(filling.fd)
         self._open.clear()
 
     def _turn(self) -> None:
         """Open the files that begin here, close those that end here."""
         try:
+            began: dict[int, _Filling] = {}
             while self._waiting and self._waiting[-1].offset == self._at:
                 entry = self._waiting.pop()
-                self._open.append((entry.offset + entry.size_bytes, self._folder.open(entry)))
-            for end, fd in [pair for pair in self._open if pair[0] == self._at]:
-                os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
-                os.close(fd)
-                self._open.remove((end, fd))
+                if entry.size_bytes in began:
+                    began[entry.size_bytes].copies.append(entry)
+                    continue
+                filling = _Filling(entry.offset + entry.size_bytes, self._folder.open(entry), [])
+                began[entry.size_bytes] = filling
+                self._open.append(filling)
+            for filling in [filling for filling in self._open if filling.end == self._at]:
+                self._end(filling)
         except OSError as exc:
             raise SinkError(f"the folder cannot be written: {exc.strerror}") from exc
 
-    def _put(self, fd: int, data: memoryview) -> None:
-        try:
-            if len(data) >= _HOLE_BYTES and len(data) <= len(_ZEROS) and data == _ZEROS[: len(data)]:
-                os.lseek(fd, len(data), os.SEEK_CUR)
-                return
-            while data:
-                data = data[os.write(fd, data) :]
-        except OSError as exc:
-            raise SinkError(f"the folder cannot be written: {exc.strerror}") from exc
+    def _end(self, filling: _Filling) -> None:
+        size = os.lseek(filling.fd, 0, os.SEEK_CUR)
+        os.ftruncate(filling.fd, size)
+        for entry in filling.copies:
+            os.lseek(filling.fd, 0, os.SEEK_SET)
+            copy = self._folder.open(entry)
+            try:
+                while data := os.read(filling.fd, len(_ZEROS)):
+                    _put(copy, memoryview(data))
+                os.ftruncate(copy, size)
+            finally:
+                os.close(copy)
+        self._open.remove(filling)
+        os.close(filling.fd)
+
+
+@dataclass(slots=True)
+class _Filling:
+    """A file that is being written, to `end`, and those that are to be copies of it."""
+
+    end: int
+    fd: int
+    copies: list[Entry]
+
+
+def _put(fd: int, data: memoryview) -> None:
+    try:
+        if len(data) >= _HOLE_BYTES and len(data) <= len(_ZEROS) and data == _ZEROS[: len(data)]:
+            os.lseek(fd, len(data), os.SEEK_CUR)
+            return
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as exc:
+        raise SinkError(f"the folder cannot be written: {exc.strerror}") from exc
