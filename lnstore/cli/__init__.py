@@ -6,13 +6,14 @@ Commands are imported when they are called, so that `lnstore --help` and `lnstor
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
 from typing import Any
 
 import click
 
-from lnstore.cli.output import printable
+from lnstore.cli.output import printable_lines
 from lnstore.errors import EXIT_CODE_MEANINGS, ExitCode, LnstoreError, without_secrets
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
@@ -84,11 +85,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit; every known error becomes one sentence and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that this locale cannot write
     try:
         # A command that ends with an exit code of its own (ctx.exit, click.exceptions.Exit) returns it here.
         code = ExitCode(cli.main(standalone_mode=False) or ExitCode.OK)
     except click.UsageError as exc:
-        click.UsageError(without_secrets(exc.format_message()), exc.ctx).show()
+        click.UsageError(printable_lines(without_secrets(exc.format_message())), exc.ctx).show()
         code = ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         code = _interrupted()
@@ -124,6 +128,5 @@ def _interrupted() -> ExitCode:
 def _report(error: LnstoreError) -> ExitCode:
     if "--json" in sys.argv:
         click.echo(json.dumps({"ok": False, "error": type(error).__name__, "message": str(error)}))
-    lines = [printable(line) for line in str(error).split("\n")]
-    click.echo("error: " + "\n".join(lines), err=True)
+    click.echo(f"error: {printable_lines(str(error))}", err=True)
     return error.exit_code

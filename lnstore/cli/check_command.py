@@ -141,7 +141,7 @@ def _impact_words(impact: Impact) -> str:
 
 
 def _files(names: Iterable[str]) -> str:
-    known = list(names)
+    known = [printable(name) for name in names]
     more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""
     return f"{', '.join(known[:NAMES_SHOWN])}{more} {'are' if len(known) > 1 else 'is'}"
 

@@ -132,7 +132,8 @@ def put(
     if stored.same_as is not None:
         size = human_bytes(stored.bytes)
         click.echo(
-            f"stored {stored.name}: {size}; nothing was sent, the same content is in {printable(stored.same_as)}"
+            f"stored {printable(stored.name)}: {size}; nothing was sent, the same content is in "
+            f"{printable(stored.same_as)}"
         )
         click.echo(stored.cap.to_text())
         return

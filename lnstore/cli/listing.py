@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import human_bytes, human_time, print_json, printable, run, table
+from lnstore.cli.output import human_bytes, human_time, print_json, run, table
 
 if TYPE_CHECKING:
     from lnstore.client.catalog import Catalog, FileEntry
@@ -116,7 +116,7 @@ def _show_entries(entries: list[tuple[str, Entry]], *, as_json: bool) -> None:
                     _mode_text(entry),
                     "" if entry.kind.name != "FILE" else human_bytes(entry.size_bytes),
                     human_time(entry.mtime_ns // 1_000_000_000),
-                    printable(name) + (f" -> {printable(os.fsdecode(entry.target))}" if entry.target else ""),
+                    name + (f" -> {os.fsdecode(entry.target)}" if entry.target else ""),
                 ]
                 for name, entry in entries
             ],
@@ -146,7 +146,7 @@ def _file_row(file: FileEntry, nodes: int) -> tuple[str, dict[str, Any], list[st
         "nodes": nodes,
     }
     coding = f"{file.needed} of {file.total}"
-    cells = [printable(file.name), size_text(file.file_bytes), coding, str(nodes), human_time(file.created_at)]
+    cells = [file.name, size_text(file.file_bytes), coding, str(nodes), human_time(file.created_at)]
     return file.name, described, cells
 
 
@@ -169,5 +169,5 @@ def _folder_row(taken: list[Snapshot], tree: FileEntry, nodes: int) -> tuple[str
     return (
         newest.folder,
         described,
-        [f"{printable(newest.folder)}/", size, coding, str(nodes), human_time(newest.taken_at)],
+        [f"{newest.folder}/", size, coding, str(nodes), human_time(newest.taken_at)],
     )

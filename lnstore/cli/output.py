@@ -132,9 +132,13 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; columns of numbers (their name ends in a unit, or a # that is not shown) go right."""
+    """A table on standard output; columns of numbers (their name ends in a unit, or a # that is not shown) go right.
+
+    What is in a cell may be anybody's: it is shown, and means nothing to the terminal nor to what draws the table.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
@@ -145,13 +149,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         right = column.endswith(("#", "sat", "msat", "size", "used", "capacity", "MB/s", "paid", "shares"))
         drawn.add_column(column.removesuffix(" #"), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     console.print(drawn)
 
 
 def printable(name: str) -> str:
     """A name for a terminal: nothing in it moves the cursor or breaks the line."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def printable_lines(text: str) -> str:
+    """The same for a message of several lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def human_bytes(count: int) -> str:
@@ -186,7 +195,7 @@ def pairs(values: Mapping[str, str]) -> None:
     """Aligned `name: value` lines."""
     width = max((len(k) for k in values), default=0) + 1
     for key, value in values.items():
-        click.echo(f"{key + ':':<{width}} {value}")
+        click.echo(f"{key + ':':<{width}} {printable(value)}")
 
 
 def progress_lines(subject: str, *, as_json: bool) -> Callable[[str], None]:

@@ -58,7 +58,7 @@ def snapshots(folder: str | None, profile: Path | None, as_json: bool) -> None:
     table(
         "",
         ["folder", "taken", "entries #", "size"],
-        [[printable(s.folder), human_time(s.taken_at), str(s.entries), human_bytes(s.plain_bytes)] for s in taken],
+        [[s.folder, human_time(s.taken_at), str(s.entries), human_bytes(s.plain_bytes)] for s in taken],
     )
 
 
