@@ -18,6 +18,7 @@ from lnstore.cli.output import (
     run,
     table,
 )
+from lnstore.cli.retire_command import retire
 from lnstore.cli.session import load_profile, open_purse
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def add(addresses: tuple[str, ...], petname: str | None, profile: Path | None, a
                     click.echo(f"added {node.petname} at {node.address}{invited}")
 
     run(work)
+
+
+nodes.add_command(retire)
 
 
 @nodes.command()

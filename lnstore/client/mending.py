@@ -113,6 +113,10 @@ class Mender:
         """Whether the node said in `find` that it holds this for us."""
         return bytes(share_id) in self._held.get(node_id, ())
 
+    def is_avoided(self, node_id: NodeId) -> bool:
+        """Whether the node did not answer in this run."""
+        return node_id in self._avoided
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def rebuild(
@@ -176,16 +180,18 @@ class Mender:
             if node_id is None:
                 return await self._restore(file, want, data, reason)
             one = self._fit[node_id]
+            taken = 0 if held else want.size_bytes
+            self._free[node_id] -= taken
             try:
                 await self._put(one, want.share_id, data, held=held)
             except (NodeError, RemoteProtocolError) as exc:
+                self._free[node_id] += taken
                 self._note(node_id, exc)
                 reason = str(exc)
                 placement.exclude(node_id)
                 continue
             await self._purse.write(self._count, file, want, one)
             holding.add(node_id)
-            self._free[node_id] -= 0 if held else want.size_bytes
             return Repaired(file, want, one.node, "", sent=not held)
 
     async def _already_at(self, want: Wanted, holding: set[NodeId]) -> list[NodeId]:

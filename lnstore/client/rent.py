@@ -155,6 +155,12 @@ def check_rent(reply: InvoiceReply, *, prices: Prices, period: int, capacity_byt
 # --- paying ---------------------------------------------------------------------------------------------------------
 
 
+def _is_owed(purse: Purse, node: NodeEntry) -> bool:
+    """Whether there is an account; not one that everything was moved away from, which ends without being paid."""
+    emptied = node.retiring and purse.catalog.least_token_end(node.node_id) is None
+    return node.agreement is not None and not emptied
+
+
 async def pay_rent(
     purse: Purse,
     nodes: Sequence[NodeEntry] | None = None,
@@ -170,7 +176,7 @@ async def pay_rent(
     if not 0 <= ahead <= MAXIMUM_AHEAD:
         raise ValueError(f"rent can be paid at most {MAXIMUM_AHEAD} period ahead")
     await resolve_open(purse)
-    chosen = [node for node in purse.catalog.nodes() if node.agreement is not None] if nodes is None else list(nodes)
+    chosen = [node for node in purse.catalog.nodes() if _is_owed(purse, node)] if nodes is None else list(nodes)
     tell = progress or (lambda _: None)
 
     async def pay(node: NodeEntry) -> RentOutcome:

@@ -69,3 +69,24 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     assert lines[1].startswith("  lost if 2 nodes vanish: ")
     assert sum(line.endswith(": nothing is lost, 1 file below N") for line in lines) == 2
     assert sum(line.endswith("vanishes: nothing is lost") for line in lines) == 1
+
+    # Away from it altogether: it holds nothing but a copy of the manifest, which lies at both others, too.
+    code, (plan,), _ = run("nodes", "retire", failed["node"], "--dry-run")
+    assert (code, plan["shares"], plan["superfluous"], plan["stuck"], plan["to"]) == (0, 1, 1, 0, [])
+    planned = lnstore("nodes", "retire", failed["node"], "--dry-run", home=home).stdout.decode()
+    assert f"{failed['node']}: 1 shares, " in planned
+    assert "1 copies of manifests are not needed elsewhere" in planned
+    other = next(name for name in nodes.values() if name != failed["node"])
+    assert lnstore("nodes", "retire", other, home=home, stdin=b"n\n").returncode != 0
+    code, told, _ = run("nodes", "retire", other, "--yes")
+    assert (code, told[-1]["ok"], told[-1]["stuck"] > 0, told[-1]["left_at"]) == (ExitCode.DATA, False, True, None)
+    assert b"used again" in lnstore("nodes", "retire", other, "--cancel", home=home).stdout
+    code, (retired,), _ = run("nodes", "retire", failed["node"], "--yes")
+    assert (code, retired["ok"], retired["superfluous"]) == (0, True, 1)
+    assert retired["left_at"] is not None
+
+    # By a capability on standard input, of one's own file: as by its name.
+    cap = lnstore("cap", "verify", "file", home=home).stdout
+    by_cap = last_json(lnstore("check", "-", "--verify", "--json", home=home, stdin=cap))
+    assert [health["name"] for health in by_cap["files"]] == ["file"]
+    assert b"nothing is known to be lost" in lnstore("repair", "-", home=home, stdin=cap).stdout

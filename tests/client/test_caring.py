@@ -1,4 +1,4 @@
-"""Somebody with a verify capability alone looks after a file: checks it, repairs it, pays for it, and cannot read it."""
+"""A friend with a verify capability alone looks after a file: checks it, repairs it, pays for it, cannot read it."""
 
 from __future__ import annotations
 
