@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lnstore_protocol.content import (
     RECORD_BYTES,
@@ -21,6 +22,9 @@ from lnstore_protocol.content import (
 )
 from lnstore_protocol.manifest import Manifest, SegmentShares
 from lnstore_protocol.messages import LEAF_BYTES
+
+FIRST_BYTES = (512 * 1024, 2 * 1024 * 1024)
+"""A read begins with parts of its first segment that end so far into it: its first bytes wait for no more than that."""
 
 OPEN_RECORDS = 16
 """Decrypted and written at once: small enough for the processor's cache."""
@@ -46,7 +50,7 @@ class Stripe:
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """What a read takes from one segment: pieces in order, and the stripes that cover them."""
+    """What a read takes from one segment, or from a part of it: pieces in order, and the stripes that cover them."""
 
     number: int
     segment: SegmentShares
@@ -89,9 +93,21 @@ def plan_read(manifest: Manifest, offset: int, length: int) -> list[SegmentPlan]
     for number, segment in enumerate(manifest.segments):
         start, end = max(span[0] - at, 0), min(span[1] - at, segment.size_bytes)
         if start < end:
-            plans.append(plan_segment(number, segment, start, end))
+            ends = [*_first_ends(segment, start, end), end] if not plans else [end]
+            for begin, stop in pairwise([start, *ends]):
+                plans.append(plan_segment(number, segment, begin, stop))
         at += segment.size_bytes
     return plans
+
+
+def _first_ends(segment: SegmentShares, start: int, end: int) -> list[int]:
+    """Where to cut a read's first segment, if much of it is read: between leaves, and no later than its share ends."""
+    if end - start <= FIRST_BYTES[-1]:
+        return []
+    share = start // segment.share_bytes * segment.share_bytes
+    leaf = (start - share) // LEAF_BYTES * LEAF_BYTES
+    ends = {share + min(leaf + count, segment.share_bytes) for count in FIRST_BYTES}
+    return [at for at in sorted(ends) if at < end]
 
 
 class PlaintextWriter:

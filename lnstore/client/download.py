@@ -90,7 +90,7 @@ class Download:
         )
         self._threads = trio.CapacityLimiter(1)
         self._manifest = manifest
-        self._decoded_segments = 0
+        self._decoded: set[int] = set()
         self._shares_done = 0
 
     async def manifest(self) -> Manifest:  # F-R7
@@ -128,7 +128,7 @@ class Download:
         return GetResult(
             bytes=length,
             seconds=trio.current_time() - began,
-            decoded_segments=self._decoded_segments,
+            decoded_segments=len(self._decoded),
             nodes=self._fetcher.tallies,
         )
 
@@ -187,7 +187,8 @@ class Download:
             sum(share not in got for share in stripe.wanted)
             for stripe, got in zip(plan.stripes, segment.stripes, strict=True)
         ]
-        self._decoded_segments += any(lacking)
+        if any(lacking):
+            self._decoded.add(plan.number)
         try:
             await trio.to_thread.run_sync(
                 _write_segment, plan, segment.stripes, code, writer, commit, limiter=self._threads

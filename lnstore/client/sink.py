@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore.writeback import begin_writing
+
+WRITE_BACK_BYTES = 8 * 1024 * 1024
+"""So much is written before the disk is told to begin with it: the sync in the end then waits for the rest only."""
 
 
 class SinkError(LnstoreError):
@@ -56,12 +60,18 @@ class FileSink:  # F-R17
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as exc:
             raise self._failed(exc) from exc
+        self._written = self._begun = 0
 
     def write(self, data: memoryview) -> None:
         """Append; SinkError."""
         try:
             while data:
-                data = data[os.write(self._fd, data) :]
+                count = os.write(self._fd, data)
+                self._written += count
+                data = data[count:]
+            if self._written - self._begun >= WRITE_BACK_BYTES:
+                begin_writing(self._fd, self._begun, self._written - self._begun)
+                self._begun = self._written
         except OSError as exc:
             raise self._failed(exc) from exc
 

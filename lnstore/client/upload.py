@@ -34,7 +34,14 @@ from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.manifest import Manifest, SegmentShares
-from lnstore_protocol.messages import TOKEN_BYTES, TOKENS_PER_SHARE, HaveShares, HaveSharesReply, PutShare
+from lnstore_protocol.messages import (
+    MAX_SHARE_BYTES,
+    TOKEN_BYTES,
+    TOKENS_PER_SHARE,
+    HaveShares,
+    HaveSharesReply,
+    PutShare,
+)
 from lnstore_protocol.replies import read_held
 
 SHARE_SECONDS = 120.0
@@ -219,6 +226,8 @@ class Upload:
             if not self._buffers_left:
                 return await self._free_buffers.receive()
         self._buffers_left -= 1
+        if self._share_bytes > MAX_SHARE_BYTES // 4:
+            self._pool.buffers.clear()  # what earlier reads left would come on top of these
         return SegmentBuffer(self._file.needed, self._file.total, self._share_bytes)
 
     async def _send_segment(self, filled: FilledSegment) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from io import BytesIO
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnstore.client.decode import PlaintextWriter, plan_read
+from lnstore.client.decode import FIRST_BYTES, PlaintextWriter, plan_read
 from lnstore.client.encode import SegmentBuffer, SegmentFiller, code_segment
 from lnstore.client.erasure import ErasureCode
 from lnstore.client.segments import (
@@ -24,6 +25,7 @@ from lnstore_protocol import manifest as manifests
 from lnstore_protocol import merkle
 from lnstore_protocol.content import RECORD_BYTES, SEALED_RECORD_BYTES, TAG_BYTES, ciphertext_bytes
 from lnstore_protocol.errors import RemoteProtocolError
+from lnstore_protocol.ids import ShareId
 from lnstore_protocol.manifest import Manifest, SegmentShares
 from lnstore_protocol.messages import LEAF_BYTES, MAX_SHARE_BYTES
 
@@ -123,6 +125,25 @@ def test_full_reads_fetch_each_segment_as_one_stripe_however_it_is_padded() -> N
     [plan] = plan_read(manifest, 0, manifest.file_bytes)
     assert [s.wanted for s in plan.stripes] == [(0, 1, 2)]
     assert plan.stripes[0].end == manifest.segments[0].share_bytes
+
+
+@pytest.mark.parametrize("offset", [0, 1, MAX_SHARE_BYTES - 100_000, 5_000_000])
+def test_the_first_bytes_of_a_long_read_wait_for_a_small_part_of_one_share(offset: int) -> None:
+    """And every later segment is fetched as a whole."""
+    segment = SegmentShares(3 * MAX_SHARE_BYTES, MAX_SHARE_BYTES, (ShareId(bytes(32)),) * 5)
+    held = 3 * segment.size_bytes
+    size = held - -(-held // SEALED_RECORD_BYTES) * TAG_BYTES
+    manifest = Manifest(3, 5, size, (segment,) * 3)
+    first, *others = plan_read(manifest, offset, size - offset)
+    assert sum((s.end - s.start) * len(s.wanted) for s in first.stripes) <= FIRST_BYTES[0] + LEAF_BYTES
+    assert [plan.number for plan in others if plan.number] == [1, 2]
+    covered = [
+        (p.number * MAX_SHARE_BYTES + p.start, p.number * MAX_SHARE_BYTES + p.end)
+        for plan in (first, *others)
+        if plan.number == 0
+        for p in plan.pieces
+    ]
+    assert all(end == start for (_, end), (start, _) in pairwise(covered))
 
 
 def test_a_range_outside_the_file_is_refused() -> None:
