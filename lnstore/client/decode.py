@@ -88,7 +88,7 @@ def plan_read(manifest: Manifest, offset: int, length: int) -> list[SegmentPlan]
         return []
     else:
         span = (0, ciphertext_bytes(0))
-    plans = []
+    plans: list[SegmentPlan] = []
     at = 0
     for number, segment in enumerate(manifest.segments):
         start, end = max(span[0] - at, 0), min(span[1] - at, segment.size_bytes)

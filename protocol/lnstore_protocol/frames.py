@@ -8,6 +8,7 @@ buffer of exactly its size, and handed out without another copy; whoever decrypt
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -37,21 +38,22 @@ class Frame(NamedTuple):
 class BufferPool:
     """Payload buffers used again: a fresh page costs more than the cipher that fills it.
 
-    `take` fits Allocate. `give` takes a payload back once nothing refers to it any more; giving back what is still
-    read elsewhere lets the next payload overwrite it. At most `keep` buffers of `size` bytes are kept; other sizes
-    are left to the garbage collector. Not for several threads at once.
+    They are whole pages, so that a disk can be written from them directly. `take` fits Allocate. `give` takes a
+    payload back once nothing refers to it any more; giving back what is still read elsewhere lets the next payload
+    overwrite it. At most `keep` buffers of `size` bytes are kept; other sizes are left to the garbage collector. Not
+    for several threads at once.
     """
 
     def __init__(self, *, size: int, keep: int) -> None:
         self._size = size
         self._keep = keep
-        self._free: list[bytearray] = []
+        self._free: list[mmap.mmap] = []
 
     def take(self, count: int) -> memoryview:
         """A buffer of `count` bytes with arbitrary content."""
         if not self._size // 4 <= count <= self._size:
             return memoryview(bytearray(count))
-        buffer = self._free.pop() if self._free else bytearray(self._size)
+        buffer = self._free.pop() if self._free else mmap.mmap(-1, self._size)
         return memoryview(buffer)[:count]
 
     def give(self, payload: memoryview | bytes | bytearray) -> None:
@@ -59,7 +61,7 @@ class BufferPool:
         if isinstance(payload, memoryview):
             buffer = payload.obj
             payload.release()  # a later read through it then fails instead of showing somebody else's bytes
-            if isinstance(buffer, bytearray) and len(buffer) == self._size and len(self._free) < self._keep:
+            if isinstance(buffer, mmap.mmap) and len(buffer) == self._size and len(self._free) < self._keep:
                 self._free.append(buffer)
 
     def clear(self) -> None:

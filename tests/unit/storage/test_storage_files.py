@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import mmap
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from lnstore.ports import StorageFull
 from lnstore.storage import FileShares, NodeShares
+from lnstore.storage.files import DIRECT_BYTES
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_hashes, share_id
 
@@ -99,6 +101,19 @@ def test_any_buffer_is_taken(any_shares: FileShares | NodeShares) -> None:
         which = ShareId(os.urandom(32))
         any_shares.put(which, kind(data))
         assert any_shares.read(which, 0, 200_000) == data
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("more", [0, 5000])
+def test_a_large_share_is_written_wherever_it_lies_in_memory(shares: FileShares, start: int, more: int) -> None:
+    """Whole blocks from whole pages go to the disk past the cache, everything else the usual way."""
+    memory = mmap.mmap(-1, DIRECT_BYTES + more + start)
+    memory.write(random.Random(more).randbytes(len(memory)))
+    data = memoryview(memory)[start:]
+    shares.put(share_id(data), data)
+    assert shares.size(share_id(data)) == len(data)
+    assert shares.read(share_id(data), 0, len(data)) == data
+    assert shares.leaf_hashes(share_id(data)) == leaf_hashes(data)
 
 
 def test_what_is_not_there_is_said_not_to_be_there(any_shares: FileShares | NodeShares) -> None:
