@@ -169,9 +169,11 @@ class Rounds:
             refused = [one for one in again.answers if not one["ok"]]
             assert (again.code == ExitCode.DATA) == bool(refused)
             assert all(one["reason"] for one in refused)
-            lost = {(one["from"], one["share_id"]) for one in refused}
+            # Who lost shares with an account that lapsed is none of the catalog's any more.
+            lost = {(one["from"], one["share_id"]) for one in refused if one["from"] is not None}
             assert {(node.hex(), share.hex()) for node, share in self.grid.lost()} == lost, again.answers
             self.told["repair: could not"] += len(lost)
+        await self._give_up()
         if self._unpaid:
             await self._pay()
 
@@ -200,13 +202,9 @@ class Rounds:
 
     async def verify(self) -> None:
         """Every file with enough whole shares reads back, of every other one this is said; all ledgers agree."""
-        readable = self._readable()
-        for name in list(self.stored):
-            await self._read(name, has_to=readable[name])
-            if not readable[name]:
-                await self.grid.well("rm", name)
-                del self.stored[name]
-                self.told["file lost, and said so"] += 1
+        await self._give_up()
+        for name in self.stored:
+            await self._read(name, has_to=True)
         while len(self.stored) > MOST_FILES:
             name = next(iter(self.stored))
             await self.grid.well("rm", name)
@@ -224,6 +222,15 @@ class Rounds:
         assert await check_money(self.grid.net, self.grid.home, self._anew) == paid
 
     # --- parts ------------------------------------------------------------------------------------------------------
+
+    async def _give_up(self) -> None:
+        """Files that cannot be read: that is said, and they are removed."""
+        readable = self._readable()
+        for name in [name for name in self.stored if not readable[name]]:
+            await self._read(name, has_to=False)
+            await self.grid.well("rm", name)
+            del self.stored[name]
+            self.told["file lost, and said so"] += 1
 
     async def _read(self, name: str, *, has_to: bool, trouble: Trouble | None = None) -> None:
         target = self.grid.net.directory / "copy"
