@@ -14,8 +14,8 @@ from lnstore.client.download import FileUnreadable, GetResult
 from lnstore.client.files import Client, cap_of
 from lnstore.client.folder_catalog import Snapshot
 from lnstore.client.progress import NoProgress, Progress, ProgressSum
-from lnstore.client.restore import FolderSink
-from lnstore.client.sink import FileSink, Sink
+from lnstore.client.restore import FolderSink, entries_possible
+from lnstore.client.sink import FileSink, Sink, SinkError
 from lnstore.client.tree_cache import TreeCache, read_tree
 from lnstore_protocol.caps import ReadCap
 from lnstore_protocol.errors import RemoteProtocolError
@@ -129,7 +129,8 @@ async def get_folder(
     Raises FileUnreadable and SinkError.
     """
     began = trio.current_time()
-    objects, entries = await trio.to_thread.run_sync(_wanted, tree, within, limiter=client.disk)
+    most = await trio.to_thread.run_sync(entries_possible, target, limiter=client.disk)
+    objects, entries = await trio.to_thread.run_sync(_wanted, tree, within, most, limiter=client.disk)
     sink = await trio.to_thread.run_sync(FolderSink, target, limiter=client.disk)
     plain_bytes = sum(entry.size_bytes for entry in entries)
     told = ProgressSum(progress or NoProgress(), plain_bytes)
@@ -152,8 +153,8 @@ async def get_folder(
     )
 
 
-def _wanted(tree: Tree, within: str) -> tuple[list[Object], list[Entry]]:
-    """The tree's objects, and the entries from `within` on with paths relative to it."""
+def _wanted(tree: Tree, within: str, most: int) -> tuple[list[Object], list[Entry]]:
+    """The tree's objects, and the entries from `within` on with paths relative to it; SinkError when over `most`."""
     wanted = _as_path(within)
     objects: list[Object] = []
     entries: list[Entry] = []
@@ -162,6 +163,8 @@ def _wanted(tree: Tree, within: str) -> tuple[list[Object], list[Entry]]:
             objects.append(item)
         elif _is_within(item.path, wanted):
             entries.append(replace(item, path=item.path[len(wanted) :].lstrip(b"/")) if wanted else item)
+            if len(entries) > most:  # before they fill the memory
+                raise SinkError(f"the folder has more than the {most:,} files and folders that there is room for")
     if not entries or entries[0].kind is not Kind.DIRECTORY:
         raise FileUnreadable(f"there is no directory {within!r} in this folder")
     return objects, entries

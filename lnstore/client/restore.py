@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lnstore.client.sink import SinkError
-from lnstore_protocol.trees import Entry, Kind
+from lnstore_protocol.trees import MAX_ENTRIES, Entry, Kind
 
 PERMISSION_BITS = 0o777
 _HOLE_BYTES = 4096
@@ -76,13 +76,40 @@ class FolderSink:
 
     def discard(self) -> None:
         """Remove what was written."""
-        shutil.rmtree(self._part, ignore_errors=True)
+        remove_tree(self._top)
 
     def _full(self, path: bytes) -> bytes:
         return os.path.join(self._top, path) if path else self._top
 
     def _failed(self, exc: OSError) -> SinkError:
         return SinkError(f"{self._target} cannot be written: {exc.strerror or exc}")
+
+
+def entries_possible(target: Path) -> int:
+    """How many more files and folders the file system around `target` takes; the most of a tree if it does not say."""
+    try:
+        disk = os.statvfs(target.parent)
+    except OSError:  # which `FolderSink` tells of
+        return MAX_ENTRIES
+    return min(disk.f_favail, MAX_ENTRIES) if disk.f_files else MAX_ENTRIES
+
+
+def remove_tree(top: bytes) -> None:
+    """Remove a folder and all in it, also one that is nested deeper than Python's stack, as far as that can be done."""
+    pending, folders = [top], []
+    while pending:
+        folders.append(folder := pending.pop())
+        with suppress(OSError):
+            os.chmod(folder, 0o700)  # a tree may want it closed to its owner
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        os.unlink(entry.path)
+    for folder in reversed(folders):
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 class RangeSink:
