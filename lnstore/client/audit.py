@@ -29,7 +29,7 @@ from lnstore_protocol.proofs import SECTOR_BYTES, answer_reading, audit_key, aud
 AUDITS_AT_ONCE = 16
 
 
-class Loss(Enum):
+class HowLost(Enum):
     """Why a share counts as lost."""
 
     UNKNOWN = "the node does not hold it"
@@ -44,10 +44,10 @@ class Loss(Enum):
 
 
 _FAULTS = {
-    Loss.UNKNOWN: Fault.SHARE_GONE,
-    Loss.WRONG_SIZE: Fault.SHARE_DAMAGED,
-    Loss.DAMAGED: Fault.SHARE_DAMAGED,
-    Loss.HASHES: Fault.HASHES_ONLY,
+    HowLost.UNKNOWN: Fault.SHARE_GONE,
+    HowLost.WRONG_SIZE: Fault.SHARE_DAMAGED,
+    HowLost.DAMAGED: Fault.SHARE_DAMAGED,
+    HowLost.HASHES: Fault.HASHES_ONLY,
 }
 
 
@@ -57,7 +57,7 @@ class LostShare:
 
     share_id: ShareId
     file_id: int
-    why: Loss
+    why: HowLost
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]
 async def shows(purse: Purse, node: NodeEntry, share_id: ShareId, size_bytes: int) -> bool:
     """Whether the node shows a random leaf of this share of ours."""
     return not isinstance(
-        await _audit_leaf(purse, node, share_id, size_bytes, secrets.randbelow(leaf_count(size_bytes))), Loss
+        await _audit_leaf(purse, node, share_id, size_bytes, secrets.randbelow(leaf_count(size_bytes))), HowLost
     )
 
 
@@ -151,12 +151,12 @@ def _answer(nonce: bytes, share: ShareEntry, shown: dict[int, bytes]) -> bytes:
 
 async def _audit(
     purse: Purse, node: NodeEntry, share: ShareEntry, leaves: set[int]
-) -> tuple[dict[int, bytes], Loss | None]:
+) -> tuple[dict[int, bytes], HowLost | None]:
     """The leaves, verified, up to the first one that is not what it should be, and what is wrong with that."""
     shown: dict[int, bytes] = {}
     for leaf in sorted(leaves):
         found = await _audit_leaf(purse, node, share.share_id, share.size_bytes, leaf)
-        if isinstance(found, Loss):
+        if isinstance(found, HowLost):
             return shown, found
         shown[leaf] = found
     return shown, None
@@ -164,22 +164,22 @@ async def _audit(
 
 async def _audit_leaf(
     purse: Purse, node: NodeEntry, share_id: ShareId, size_bytes: int, leaf: int
-) -> bytes | Loss:  # MB-R23
+) -> bytes | HowLost:  # MB-R23
     try:
         reply = await purse.ask(node, AuditShare(share_id=share_id, leaf=leaf), AuditShareReply)
     except NodeRefused as refused:
         if refused.code in {ErrorCode.SHARE_UNKNOWN, ErrorCode.RANGE_INVALID}:
-            return Loss.UNKNOWN
+            return HowLost.UNKNOWN
         raise
     if reply.share_bytes != size_bytes:
-        return Loss.WRONG_SIZE
+        return HowLost.WRONG_SIZE
     if reply.proof and not len(reply.payload):
-        return Loss.HASHES
+        return HowLost.HASHES
     offset = leaf * LEAF_BYTES
     if len(reply.payload) != min(LEAF_BYTES, size_bytes - offset):
-        return Loss.DAMAGED
+        return HowLost.DAMAGED
     try:
         verify_range(share_id, size_bytes, offset, reply.payload, reply.proof)
     except RemoteProtocolError:
-        return Loss.DAMAGED
+        return HowLost.DAMAGED
     return bytes(reply.payload)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 from itertools import islice
 
-from lnstore.client.audit import Audit, Loss, LostShare
+from lnstore.client.audit import Audit, HowLost, LostShare
 from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.diagnosis import Diagnosis, diagnose, remember
 from lnstore.client.node_errors import NodeRefused
@@ -52,7 +52,7 @@ async def look(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId] | Non
     except NodeRefused as refused:
         if refused.code not in ACCOUNT_GONE:
             raise
-        audit = Audit(lost=[LostShare(share.share_id, share.file_id, Loss.UNKNOWN) for share in shares.values()])
+        audit = Audit(lost=[LostShare(share.share_id, share.file_id, HowLost.UNKNOWN) for share in shares.values()])
     await purse.write(remember, purse, node, audit)
     return Diagnosis(node, audit.audited if depth is Depth.READ else len(shares), tuple(audit.lost), ())
 
@@ -68,7 +68,7 @@ async def _ask(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> A
         except RemoteProtocolError:
             held = [False] * len(batch)
         found.lost += [
-            LostShare(share.share_id, share.file_id, Loss.UNKNOWN)
+            LostShare(share.share_id, share.file_id, HowLost.UNKNOWN)
             for share, there in zip(batch, held, strict=True)
             if not there
         ]
@@ -86,9 +86,9 @@ async def _read(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> 
         except NodeRefused as refused:
             if refused.code is not ErrorCode.SHARE_UNKNOWN:
                 raise
-            found.lost.append(LostShare(share.share_id, share.file_id, Loss.UNKNOWN))
+            found.lost.append(LostShare(share.share_id, share.file_id, HowLost.UNKNOWN))
         except RemoteProtocolError:
-            found.lost.append(LostShare(share.share_id, share.file_id, Loss.DAMAGED))
+            found.lost.append(LostShare(share.share_id, share.file_id, HowLost.DAMAGED))
         else:
             found.whole.append(share.share_id)
 

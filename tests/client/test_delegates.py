@@ -15,7 +15,7 @@ from test_transfer_real_nodes import Grid
 from transfer_fixtures import content, read_back
 
 from lnstore.client.accounts import open_account
-from lnstore.client.audit import Loss, find_lost
+from lnstore.client.audit import HowLost, find_lost
 from lnstore.client.delegates import (
     DelegationInvalid,
     Limits,
@@ -220,7 +220,7 @@ async def test_a_delegate_audits_what_it_stored(town: Town) -> None:
             assert await find_lost(purse, node) == []
             for path in town.share_files(town.worlds[0]):
                 path.unlink()
-            assert {lost.why for lost in await find_lost(purse, node)} == {Loss.UNKNOWN}
+            assert {lost.why for lost in await find_lost(purse, node)} == {HowLost.UNKNOWN}
 
 
 async def test_a_delegation_of_another_key_or_that_has_ended_is_not_taken(town: Town) -> None:

@@ -18,7 +18,7 @@ import trio
 from money_world import GIB, PERIOD, SECRET, HonestNode, SetClock
 
 from lnstore.books import SqlBooks
-from lnstore.client.audit import Loss, find_lost
+from lnstore.client.audit import HowLost, find_lost
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog, ShareEntry
 from lnstore.client.channel_watch import list_channels
@@ -202,7 +202,7 @@ async def test_a_real_node_is_paid_period_after_period_and_not_once_it_lost_a_sh
         assert isinstance(outcome.error, ProofFailed)
         assert outcome.error.lost == (stored[3],)
         (lost,) = await find_lost(town.purse, town.purse.catalog.find_node("alice"))
-        assert (lost.share_id, lost.why) == (stored[3], Loss.UNKNOWN)
+        assert (lost.share_id, lost.why) == (stored[3], HowLost.UNKNOWN)
         assert town.purse.wallet.balances()["lightning"] == -125_000
 
 

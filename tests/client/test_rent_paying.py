@@ -12,7 +12,7 @@ import pytest
 from money_world import GIB, PERIOD, SECRET, START, Killed, World, make_world
 
 from lnstore.client.accounts import open_account
-from lnstore.client.audit import Loss, find_lost
+from lnstore.client.audit import HowLost, find_lost
 from lnstore.client.buying import buy
 from lnstore.client.channel_watch import list_channels
 from lnstore.client.faults import Fault
@@ -236,7 +236,7 @@ async def test_a_node_that_damaged_a_sector_cannot_be_paid_and_the_audit_names_t
     assert isinstance(error, ProofFailed)
     assert error.fault is Fault.WRONG_ANSWERS
     (found,) = await find_lost(world.purse, world.entry)
-    assert (found.share_id, found.why) == (share_id, Loss.DAMAGED)
+    assert (found.share_id, found.why) == (share_id, HowLost.DAMAGED)
 
 
 async def test_a_lost_share_that_is_left_out_of_the_sample_shows(world: World) -> None:
@@ -608,19 +608,19 @@ async def test_an_audit_finds_what_is_lost_and_only_that(world: World) -> None:
     data, tokens = world.node.shares[damaged]
     world.node.shares[damaged] = (flipped(data, 50), tokens)
     found = await find_lost(world.purse, world.entry)
-    assert {(one.share_id, one.why) for one in found} == {(gone, Loss.UNKNOWN), (damaged, Loss.DAMAGED)}
+    assert {(one.share_id, one.why) for one in found} == {(gone, HowLost.UNKNOWN), (damaged, HowLost.DAMAGED)}
     assert await find_lost(world.purse, world.entry, [gone]) == [one for one in found if one.share_id == gone]
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"share_bytes": 1}, Loss.WRONG_SIZE),
-        ({"payload": b""}, Loss.HASHES),
-        ({"proof": b"x"}, Loss.DAMAGED),
+        ({"share_bytes": 1}, HowLost.WRONG_SIZE),
+        ({"payload": b""}, HowLost.HASHES),
+        ({"proof": b"x"}, HowLost.DAMAGED),
     ],
 )
 # MB-R23
-async def test_an_audit_believes_only_the_merkle_path(world: World, change: dict[str, Any], why: Loss) -> None:
+async def test_an_audit_believes_only_the_merkle_path(world: World, change: dict[str, Any], why: HowLost) -> None:
     world.node.tamper = lambda reply: replace(reply, **change) if isinstance(reply, AuditShareReply) else reply
     assert {one.why for one in await find_lost(world.purse, world.entry)} == {why}
