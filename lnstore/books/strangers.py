@@ -165,6 +165,7 @@ def check_reserved(
         raise BooksRefused(
             ErrorCode.CAPACITY_REFUSED,
             f"an account that never paid may rent {most // 2} bytes at first; rent those, and more once they are paid",
+            capacity_bytes=most // 2,  # MA-W9
         )
     if sum(reserved.values()) > most or reserved[bytes(network)] > most // 2:
         raise BooksRefused(

@@ -35,7 +35,7 @@ from lnstore_protocol.messages import (
     RequestInvoice,
 )
 from lnstore_protocol.prices import PriceNotAgreed, Prices
-from lnstore_protocol.terms import Agreement, period_at, period_start, rent_msat
+from lnstore_protocol.terms import Agreement, Terms, period_at, period_start, rent_msat
 
 GROWTH_INVOICE_SECONDS = 3600
 """A node repeats its reply to the same request for as long as the invoice in it stands."""
@@ -43,8 +43,13 @@ GROWTH_INVOICE_SECONDS = 3600
 SMALLEST_INVOICE_MSAT = 1
 """Lightning has no invoice over nothing: a node that rents out for nothing still asks for this much."""
 
-ROUNDS = 3
-"""A growth or deposit that an interrupted run asked for is finished first; then what is still lacking is asked for."""
+MIB = 1 << 20
+
+ROUNDS = 4
+"""A growth or deposit that an interrupted run asked for is finished first; then what is still lacking is asked for.
+
+A new account may have to ask for a part first (first_part).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +137,21 @@ async def buy(  # R-R25
     if status.shrink_to_bytes is not None and status.shrink_to_bytes < capacity_bytes:
         tell(f"taking back the smaller capacity that is planned at {node.petname}")
         await shrink(purse, node, min(capacity_bytes, status.capacity_bytes))
+    step_bytes = capacity_bytes
     for _ in range(ROUNDS):
         if status.capacity_bytes >= capacity_bytes:
             break
-        tell(f"renting {capacity_bytes} bytes at {node.petname}")
-        paid, status = await deal.grow(status, capacity_bytes)
+        tell(f"renting {step_bytes} bytes at {node.petname}")
+        try:
+            paid, status = await deal.grow(status, step_bytes)
+        except NodeRefused as refused:
+            if step_bytes != capacity_bytes:
+                raise
+            step_bytes = first_part(refused, terms, capacity_bytes)
+            tell(f"{node.petname} rents {step_bytes} bytes to an account that never paid; the rest once those are paid")
+            continue
         payments.append(paid)
+        step_bytes = capacity_bytes
     for _ in range(ROUNDS):
         if status.deposit_msat >= deposit_msat:
             break
@@ -157,6 +171,22 @@ async def buy(  # R-R25
         payments=tuple(payments),
         receipt_warnings=await collect_if_needed(purse, node),
     )
+
+
+def first_part(refused: NodeRefused, terms: Terms, wanted_bytes: int) -> int:  # MA-R31
+    """What a node rents at first to an account that never paid, in whole MiB; the refusal itself where that is no way.
+
+    CapacityUnfit when it is less than the terms allow.
+    """
+    most = refused.error.capacity_bytes
+    if refused.code is not ErrorCode.CAPACITY_REFUSED or most is None or not 0 < most < wanted_bytes:
+        raise refused
+    if most < terms.minimum_capacity_bytes:
+        raise CapacityUnfit(
+            f"{refused}; but no account there has fewer than {terms.minimum_capacity_bytes} bytes, so that it "
+            "has no room for you now: ask its operator, or rent elsewhere (lnstore rent quote SIZE)"
+        ) from refused
+    return max(most // MIB * MIB, terms.minimum_capacity_bytes)
 
 
 def _expected_msat(

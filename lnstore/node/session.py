@@ -237,7 +237,9 @@ class Session:
                 reply = await answer(request, message)
         except Refusal as exc:
             reply = _refused(exc)
-        except (BooksRefused, RemoteProtocolError) as exc:
+        except BooksRefused as exc:
+            reply = _error(exc.code, str(exc), capacity_bytes=exc.capacity_bytes)
+        except RemoteProtocolError as exc:
             reply = _error(exc.code, str(exc))
         except LightningError as exc:
             self._node.binding.doubt(exc)

@@ -27,11 +27,12 @@ from lnstore_protocol.usages import Usage
 
 
 class BooksRefused(Exception):
-    """The books' rules forbid it. `code` is what the peer is answered."""
+    """The books' rules forbid it. `code` is what the peer is answered, `capacity_bytes` what it can have instead."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, *, capacity_bytes: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.capacity_bytes = capacity_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

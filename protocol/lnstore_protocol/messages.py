@@ -594,7 +594,10 @@ class PutTokensReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReply:
-    """The request failed. PAYMENT_REQUIRED may carry the invoice to pay, RATE_LIMITED when to ask again."""
+    """The request failed. PAYMENT_REQUIRED may carry the invoice to pay, RATE_LIMITED when to ask again.
+
+    CAPACITY_REFUSED may carry the capacity that the account can have at first, before it is given what it asked for.
+    """
 
     TYPE: ClassVar[int] = 512
     code: ErrorCode = wire(2)
@@ -602,6 +605,7 @@ class ErrorReply:
     bolt11: str | None = wire(1, max_len=4 * KIB, default=None)
     amount_msat: Msat | None = wire(3, default=None)
     retry_after_seconds: int | None = wire(5, default=None)
+    capacity_bytes: int | None = wire(7, default=None)
 
 
 Request = (

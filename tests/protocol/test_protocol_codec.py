@@ -83,7 +83,7 @@ def test_the_largest_fields_fit_the_size_limit(cls: type[Any]) -> None:  # T-W10
                 values[field.name] = codec.MAX_INTEGER
             case "ShareId" | "ShareId | None" | "AccountId" | "CertificateId | None":
                 values[field.name] = b"i" * 32
-            case "LightningId":
+            case "LightningId" | "LightningId | None":
                 values[field.name] = b"i" * 33
             case "InvitationSecret | None":
                 values[field.name] = b"i" * 16

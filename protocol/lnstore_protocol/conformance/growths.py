@@ -129,9 +129,9 @@ def unpaid_growth_gives_nothing(trial: Trial) -> None:
     trial.require("R-R16", after == before, f"{after} bytes of capacity that nobody paid for")
 
 
-@CHECKS.on("R-W11")
+@CHECKS.on("R-W11", "MA-W9")
 def more_than_there_is(trial: Trial) -> None:
-    """No account is offered the most that terms allow once the node has less than that left."""
+    """No account is offered the most that terms allow once the node has less left; what it can have instead it gets."""
     tenant = open_account(trial)
     link = trial.link(tenant.identity)
     most = tenant.terms.maximum_capacity_bytes
@@ -140,6 +140,11 @@ def more_than_there_is(trial: Trial) -> None:
     if isinstance(reply, ErrorReply):
         refused = reply.code in (CAPACITY_REFUSED, ErrorCode.LIGHTNING_UNAVAILABLE)
         trial.require("R-W11", refused, f"a growth to all there is was answered {reply.code.name}")
+        if reply.capacity_bytes is not None and reply.capacity_bytes >= tenant.terms.minimum_capacity_bytes:
+            less = reply.capacity_bytes < most and reply.code is CAPACITY_REFUSED
+            trial.require("MA-W9", less, f"{most} bytes are refused as {reply.code.name}, for {reply.capacity_bytes}")
+            part = AddCapacity(growth_index=request.growth_index, capacity_bytes=reply.capacity_bytes)
+            trial.reply(link, part, AddCapacityReply, "MA-W9")
         return
     # What was offered is reserved for as long as it can be paid: ask for little instead.
     link.ask(AddCapacity(growth_index=request.growth_index, capacity_bytes=max(1, tenant.terms.minimum_capacity_bytes)))
