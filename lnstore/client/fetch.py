@@ -11,6 +11,7 @@ import trio
 
 from lnstore.client.decode import Stripe
 from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout, name_of
+from lnstore.client.pace import Pace
 from lnstore.client.placement import ranked
 from lnstore.client.pool import NodePool
 from lnstore.client.tasks import open_tasks
@@ -23,14 +24,11 @@ from lnstore_protocol.messages import GetShare, GetShareReply
 SHARE_SECONDS = 60.0
 """How long one node may take for one share."""
 
-PATIENCE_SECONDS = (0.5, 10.0)
+PATIENCE_SECONDS = (0.25, 10.0)
 """The least and the most to wait for a share before another one is asked for as well."""
 
 FIRST_PATIENCE_SECONDS = 2.0
 """Before it is known what shares take."""
-
-PATIENCE_FACTOR = 4.0
-"""So many times what shares took lately is slow."""
 
 AVOID_SECONDS = 30.0
 """For how long a node that failed or was slow is asked only when there is no other."""
@@ -94,8 +92,8 @@ class Fetcher:
         self._seed = seed
         self._known = known
         self._share_seconds = share_seconds
-        self._patience_bounds = patience_seconds
-        self._usual_seconds: float | None = None
+        least, most = patience_seconds
+        self.pace = Pace(first_seconds=FIRST_PATIENCE_SECONDS, least_seconds=least, most_seconds=most)
         self._avoid_until: dict[NodeId, float] = {}
         self._hashing = trio.CapacityLimiter(HASHING_THREADS)
 
@@ -151,8 +149,7 @@ class Fetcher:
             verify()
         else:
             await trio.to_thread.run_sync(verify, limiter=self._hashing)
-        took = trio.current_time() - began
-        self._usual_seconds = took if self._usual_seconds is None else 0.8 * self._usual_seconds + 0.2 * took
+        self.pace.note(trio.current_time() - began)
         tally = self.tallies.setdefault(node_id, NodeTally())
         tally.shares += 1
         tally.payload_bytes += len(reply.payload)
@@ -184,13 +181,6 @@ class Fetcher:
         nodes = [[node_id] for node_id in self.candidates(share_id, number, 0)]
         got = await _Race(self, share_ids=[share_id] * len(nodes), nodes=nodes, part=part, needed=1, wanted=(0,)).run()
         return next(iter(got.values()))
-
-    def patience_seconds(self) -> float:
-        """How long a share may take before another one is asked for too."""
-        least, most = self._patience_bounds
-        usual = self._usual_seconds
-        slow = FIRST_PATIENCE_SECONDS if usual is None else usual * PATIENCE_FACTOR
-        return min(max(slow, least), most)
 
     def release(self, fetched: Fetched) -> None:
         """Its content is used up."""
@@ -237,7 +227,7 @@ class _Race:
                 if not self._running:
                     self._release(self._got)
                     raise ShareUnavailable(list(self._reasons))
-                with trio.move_on_after(self._fetcher.patience_seconds()) as waiting:
+                with trio.move_on_after(self._fetcher.pace.slow_seconds) as waiting:
                     share, outcome = await self._arrivals.receive()
                 if waiting.cancelled_caught:
                     self._note_slow()

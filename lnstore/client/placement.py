@@ -54,6 +54,10 @@ class Placement:
                 return node
         return None
 
+    def has_room(self, share_bytes: int, holding: Collection[NodeId]) -> bool:
+        """Whether `choose` would find a node."""
+        return any(free >= share_bytes and node not in holding for node, free in self._free.items())
+
     def give_back(self, node: NodeId, share_bytes: int) -> None:
         """A share was not stored there after all."""
         if node in self._free:

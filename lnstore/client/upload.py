@@ -1,9 +1,10 @@
 """Storing a file: encode segment after segment, a few under way, every share to a node of its own.
 
-A node that fails is given up for the rest of the put; its shares go to a node that holds none of their segment, or
-count as missing. A segment with fewer than `happy` nodes ends the put. Acknowledged shares go to the catalog in
-batches, so what the catalog has is always a subset of what the nodes have; a second run of the same put encodes again
-with the same key, asks every node what it holds already, and sends only the rest.
+A node that fails, or is much slower than the others (stragglers.py), is given up for the rest of the put; its shares go
+to a node that holds none of their segment, or count as missing. A segment with fewer than `happy` nodes ends the put.
+Acknowledged shares go to the catalog in batches, so what the catalog has is always a subset of what the nodes have; a
+second run of the same put encodes again with the same key, asks every node what it holds already, and sends only the
+rest.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes, segment_size
 from lnstore.client.source import Source, SourceError
 from lnstore.client.standing import Fit, format_bytes
+from lnstore.client.stragglers import Stragglers
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol import content, merkle
@@ -106,6 +108,8 @@ class _SegmentSend:
     shares: Sequence[memoryview] = field(repr=False)
     share_ids: Sequence[ShareId]
     holders: dict[int, NodeId] = field(default_factory=dict)
+    taken: set[NodeId] = field(default_factory=set)
+    """Nodes that have, get, or failed to take one of these shares."""
 
 
 class Upload:
@@ -135,6 +139,7 @@ class Upload:
         self._kind = kind
         self._progress = progress or NoProgress()
         self._share_seconds = share_seconds
+        self._stragglers = Stragglers(share_seconds)
         self._code = ErasureCode(file.needed, file.total)
         self._placement = Placement(
             placement_seed(file.file_key), {n: f.free_bytes for n, f in self._fit.items()}, doubtful=doubtful
@@ -166,7 +171,7 @@ class Upload:
         try:
             async with open_tasks() as tasks:
                 tasks.start_soon(self._acks.run)
-                async with self._acks.open():
+                async with self._acks.open(), self._stragglers.watching():
                     manifest_id = await self._send_all(filler)
             await self._acks.complete(
                 self._file.file_id,
@@ -266,30 +271,30 @@ class Upload:
             await self._find(sending)
         rank = MANIFEST_RANK if sending.number == MANIFEST_SEGMENT else sending.number
         left = [number for number in range(total) if number not in sending.holders]
-        taken = set(sending.holders.values())
+        sending.taken.update(sending.holders.values())
         async with open_tasks() as tasks:
             for number in left:
-                node_id = self._placement.choose(rank, sending.size.share_bytes, taken)
+                node_id = self._placement.choose(rank, sending.size.share_bytes, sending.taken)
                 if node_id is None:
-                    self._note_full(taken)
+                    self._note_full(sending.taken)
                     break
-                taken.add(node_id)
-                tasks.start_soon(self._send_share, sending, number, node_id, taken)
+                sending.taken.add(node_id)
+                tasks.start_soon(self._send_share, sending, number, node_id)
         if len(sending.holders) < self._happy:
             what = "the manifest" if sending.number == MANIFEST_SEGMENT else f"segment {sending.number + 1}"
             unhappy = _SegmentUnhappy(f"{what} reached {len(sending.holders)} nodes, {self._happy} are needed")
             self._failure = self._failure or unhappy
 
-    async def _send_share(self, sending: _SegmentSend, number: int, node_id: NodeId, taken: set[NodeId]) -> None:
+    async def _send_share(self, sending: _SegmentSend, number: int, node_id: NodeId) -> None:
         """Store a share at its node, or at another one when that fails."""
         share_bytes = sending.size.share_bytes
         rank = MANIFEST_RANK if sending.number == MANIFEST_SEGMENT else sending.number
         chosen: NodeId | None = node_id
         while chosen is not None and not await self._put(sending, number, chosen):
             self._placement.give_back(chosen, share_bytes)
-            chosen = self._placement.choose(rank, share_bytes, taken)
+            chosen = self._placement.choose(rank, share_bytes, sending.taken)
             if chosen is not None:
-                taken.add(chosen)
+                sending.taken.add(chosen)
 
     async def _put(self, sending: _SegmentSend, number: int, node_id: NodeId) -> bool:
         """Store a share at a node; False when the node is given up."""
@@ -302,9 +307,13 @@ class Upload:
             tokens = make() if small else await trio.to_thread.run_sync(make, limiter=self._coding)
         message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
         try:
-            await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)
+            with self._stragglers.waiting(node_id, partial(self._is_dispensable, sending)) as wait:
+                await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)
         except NodeError as exc:
             self._give_up(node_id, exc)
+            return False
+        if wait.cancelled_caught:
+            self._give_up(node_id, NodeTimeout(standing.node.address, self._stragglers.slowness))
             return False
         tally = self._nodes[node_id]
         tally.shares += 1
@@ -328,8 +337,18 @@ class Upload:
             )
         )
 
+    def _is_dispensable(self, sending: _SegmentSend) -> bool:
+        """Whether these shares can do without one more node: another takes its place, or there are enough."""
+        if len(self._placement.nodes) <= self._happy:
+            return False
+        spare = self._placement.has_room(sending.size.share_bytes, sending.taken)
+        return spare or len(sending.holders) >= self._happy
+
     def _give_up(self, node_id: NodeId, error: NodeError) -> None:
+        if node_id not in self._placement.nodes:
+            return  # for an earlier fault, which ended this wait as well
         self._placement.exclude(node_id)
+        self._stragglers.give_up(node_id)
         tally = self._nodes[node_id]
         if tally.fault is None:
             tally.fault = error.reason
