@@ -62,6 +62,7 @@ class LazyGroup(click.Group):
         "ls": ("catalog_commands:ls", "List what is stored."),
         "snapshots": ("snapshot_commands:snapshots", "List the snapshots of folders."),
         "forget": ("snapshot_commands:forget", "Forget old snapshots of a folder."),
+        "prune": ("prune_command:prune", "Free what forgotten snapshots left in packs that are needed in part."),
         "find": ("catalog_commands:find", "Find stored files by name."),
         "info": ("catalog_commands:info", "Show where and how a file is stored."),
         "rm": ("catalog_commands:rm", "Give files up, so that their room is free again."),

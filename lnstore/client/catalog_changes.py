@@ -48,7 +48,7 @@ async def remove(client: Client, names: Sequence[str]) -> Removed:
                 removed = await trio.to_thread.run_sync(client.catalog.remove_file, file_id, limiter=client.disk)
             for node_id, share_ids in removed.items():
                 unneeded.setdefault(node_id, []).extend(share_ids)
-        return await _given_up(client, names, unneeded, before)
+        return await given_up(client, names, unneeded, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ async def forget(client: Client, folder: str, keep: Keep | int, *, pretend: bool
         if pretend:
             after = await trio.to_thread.run_sync(_without, client, folders, gone, limiter=client.disk)
             return Forgotten(folder, kept, gone, Removed([folder], before - after, []))
-        removed = await _given_up(client, [folder], await _forget(client, folders, gone), before)
+        removed = await given_up(client, [folder], await _forget(client, folders, gone), before)
         return Forgotten(folder, kept, gone, removed)
 
 
@@ -107,7 +107,8 @@ async def _forget(client: Client, folders: FolderCatalog, snapshots: Sequence[Sn
     return unneeded
 
 
-async def _given_up(client: Client, names: list[str], unneeded: Unneeded, before: int) -> Removed:
+async def given_up(client: Client, names: list[str], unneeded: Unneeded, before: int) -> Removed:
+    """Tell the nodes what is needed no more; what they hold less than `before`, once they know."""
     unreached = await drop_shares(client.pool, client.catalog, unneeded)
     nodes = [node for node in client.catalog.nodes() if node.node_id in unreached]
     return Removed(names, before - client.catalog.held_bytes(), nodes)

@@ -131,6 +131,34 @@ class FolderCatalog:
                     unneeded.setdefault(node_id, []).extend(share_ids)
         return unneeded, [snapshot.tree_file_id for snapshot in snapshots]
 
+    def exchange_trees(
+        self, trees: Mapping[Snapshot, tuple[int, Iterable[int]]], moved: Mapping[Place, Place]
+    ) -> Unneeded:
+        """Snapshots have these trees and packs from now on, files other places; by node, the shares to be dropped."""
+        old = {place.file_id for place in moved} | {snapshot.tree_file_id for snapshot in trees}
+        unneeded: dict[NodeId, list[ShareId]] = {}
+        with self._catalog.transaction() as db:
+            for snapshot, (tree, packs) in trees.items():
+                which = snapshot.snapshot_id
+                db.execute("UPDATE snapshots SET tree_file_id = ? WHERE snapshot_id = ?", (tree, which))
+                db.execute("DELETE FROM snapshot_packs WHERE snapshot_id = ?", (which,))
+                db.executemany(
+                    "INSERT INTO snapshot_packs (snapshot_id, file_id) VALUES (?, ?)", [(which, pack) for pack in packs]
+                )
+            db.executemany(
+                "UPDATE seen SET file_id = ?, offset = ? WHERE file_id = ? AND offset = ?",
+                [(new.file_id, new.offset, place.file_id, place.offset) for place, new in moved.items()],
+            )
+            for file_id in sorted(old):
+                for node_id, share_ids in self._remove_unneeded("file_id = ?", (file_id,)).items():
+                    unneeded.setdefault(node_id, []).extend(share_ids)
+        return unneeded
+
+    def remove_leftovers(self, prefix: str) -> Unneeded:
+        """Remove trees and packs whose names begin so and that no snapshot needs; by node, the shares to be dropped."""
+        with self._catalog.transaction():
+            return self._remove_unneeded("name LIKE ? || '%'", (prefix,))
+
     def rename(self, folder: str, new: str) -> None:
         """Give a folder another name; CatalogError when a file or folder has it."""
         with self._catalog.transaction() as db:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -138,7 +139,7 @@ async def get_folder(
         await trio.to_thread.run_sync(_make_all, sink, entries, limiter=client.disk)
         for number, files in _by_object(entries).items():
             download = client.download(objects[number].cap, told)
-            for ranged in _ranges(files):
+            for ranged in read_together(files):
                 start, end = ranged[0].offset, max(file.offset + file.size_bytes for file in ranged)
                 await download.run(sink.filling(ranged, start), offset=start, length=end - start)
                 told.add(sum(file.size_bytes for file in ranged))
@@ -186,9 +187,20 @@ def _by_object(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
     return files
 
 
-def _ranges(files: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Files that are read in one go: each begins at most GAP_BYTES after the end of those before it."""
-    together: list[Entry] = []
+class _Range(Protocol):
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+Ranged = TypeVar("Ranged", bound=_Range)
+
+
+def read_together(files: Sequence[Ranged]) -> Iterator[list[Ranged]]:
+    """Files, by offset, that are read in one go: each begins at most GAP_BYTES after the end of those before it."""
+    together: list[Ranged] = []
     end = 0
     for file in files:
         if together and file.offset > end + GAP_BYTES:

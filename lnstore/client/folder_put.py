@@ -14,7 +14,6 @@ from pathlib import Path
 
 import trio
 
-from lnstore.client.catalog import CatalogError
 from lnstore.client.contents import Content, ContentHasher, Contents, Stored, content_key
 from lnstore.client.dedupe import Finder, sort_out
 from lnstore.client.files import Client, Coding
@@ -25,6 +24,7 @@ from lnstore.client.progress import NoProgress, Progress, ProgressSum
 from lnstore.client.removal import drop_shares
 from lnstore.client.source import Source, SourceChanged
 from lnstore.client.tree_cache import TreeCache
+from lnstore.client.tree_writing import tree_items
 from lnstore.client.upload import PutResult
 from lnstore.client.walk import Found, Problem, look_again
 from lnstore_protocol.caps import ReadCap
@@ -218,24 +218,10 @@ async def _put_tree(client: Client, work: Work, coding: Coding, taken_at: int) -
 
 
 def _items(client: Client, work: Work, taken_at: int) -> Iterator[Head | Object | Entry]:
-    numbers: dict[int, int] = {}
-    known = {file.file_id: file for file in client.catalog.files() if file.folder is not None}
-    yield Head(taken_at)
-    for found in work.walked.found:
-        place = work.places.get(found.path)
-        if place is not None and place.file_id not in numbers:
-            file = known[place.file_id]
-            if file.manifest_id is None or file.file_bytes is None:
-                raise CatalogError(f"a pack of {work.name!r} is not stored completely; put the folder again")
-            numbers[place.file_id] = len(numbers)
-            yield Object(ReadCap(file.file_key, file.manifest_id), file.file_bytes)
-        yield Entry(
-            found.kind,
-            found.path,
-            found.mode,
-            found.mtime_ns,
-            size_bytes=found.size_bytes if place else 0,
-            object_index=numbers[place.file_id] if place else 0,
-            offset=place.offset if place else 0,
-            target=found.target,
-        )
+    def placed() -> Iterator[tuple[Entry, Place | None]]:
+        for found in work.walked.found:
+            place = work.places.get(found.path)
+            size = found.size_bytes if place else 0
+            yield Entry(found.kind, found.path, found.mode, found.mtime_ns, size, target=found.target), place
+
+    return tree_items(client.catalog, taken_at, placed())

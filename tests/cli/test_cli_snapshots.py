@@ -114,6 +114,15 @@ def test_several_folders_all_of_them_and_one_snapshot(home: Path) -> None:
         run(home, "forget", *wrong, code=ExitCode.USAGE)
 
 
+def test_prune_with_nothing_to_do(tmp_path: Path) -> None:
+    init_profile(tmp_path / "profile")
+    nothing: dict[str, Any] = {"ok": True, "packs": 0, "pack_bytes": 0, "moved_bytes": 0, "snapshots": []}
+    assert run(tmp_path / "profile", "prune", "--dry-run") == [nothing | {"dry_run": True}]
+    assert run(tmp_path / "profile", "prune") == [nothing | {"dry_run": False, "freed_bytes": 0, "not_told": []}]
+    for words, said in ((["prune", "--dry-run"], "would prune no packs"), (["prune"], "pruned no packs: 0 B given up")):
+        assert CliRunner().invoke(cli, [*words, "--profile", str(tmp_path / "profile")]).stdout.startswith(said)
+
+
 def test_a_day_hour_or_minute_is_meant_to_its_end() -> None:
     """So that what `snapshots` prints names the snapshot it stands beside."""
     for text, moment in (
