@@ -325,6 +325,7 @@ class Catalog:
             ).fetchall()
             db.execute("DELETE FROM shares WHERE file_id = ?", (file_id,))
             db.executemany("INSERT OR IGNORE INTO given_up (node_id, share_id) VALUES (?, ?)", unneeded)
+            db.executemany("DELETE FROM lost_shares WHERE node_id = ? AND share_id = ?", unneeded)
             db.execute("DELETE FROM files WHERE file_id = ?", (file_id,))
         by_node: dict[NodeId, list[ShareId]] = {}
         for node_id, share_id in unneeded:

@@ -21,6 +21,7 @@ from lnstore.client.catalog import NodeEntry
 from lnstore.client.faults import Fault
 from lnstore.client.given import accept, check_given
 from lnstore.client.holdings import check_listed, drop_given_up
+from lnstore.client.losses import Losses
 from lnstore.client.money_errors import (
     InvoiceFault,
     InvoiceLost,
@@ -235,6 +236,7 @@ async def _paid(purse: Purse, node: NodeEntry, agreement: Agreement, status: Acc
 
 # MA-W4, MA-W5, MA-R21
 async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, status: AccountStatusReply) -> PaymentEntry:
+    await purse.write(_pass_over_given_up, purse, node)
     ours = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at)
     price_for(prices_of(purse, node, agreement, status), status.next_period, node.petname)
     held = held_from(agreements_of(purse, node, agreement), status.next_period)
@@ -260,6 +262,15 @@ async def _ask_and_pay(purse: Purse, node: NodeEntry, agreement: Agreement, stat
     challenge = await purse.write(_challenge, purse, node, nonce, period, t)
     reply = await _ask(purse, node, challenge)
     return await _judge(purse, node, agreement, challenge, reply, given_up=given_up)
+
+
+def _pass_over_given_up(purse: Purse, node: NodeEntry) -> None:
+    """A failed proof over shares that were given up since would fail again: the next one has another nonce."""
+    failed = purse.wallet.failed_challenge(node.node_id)
+    if failed is None or purse.catalog.given_up_at(node.node_id).isdisjoint(failed.expected):
+        return
+    if not Losses(purse.catalog).at(node.node_id):
+        purse.wallet.judge(node.node_id, failed.token_index, Verdict.ABANDONED)
 
 
 async def _answer_again(
