@@ -348,11 +348,11 @@ class AgentConfig:
     audit_shares: int = _setting(_natural, 32, "")
     audit_reads: int = _setting(_natural, 2, "")
     repair_every: int = _setting(_interval, "1d", "How often repair is tried again; a new loss is seen to at once.")
-    repair_when_lost: int = _setting(
+    repair_below: int = _setting(
         _natural,
-        1,
-        "A file is repaired once so many shares of one of its segments are lost, and always before the last spare one\n"
-        "is gone.",
+        3,
+        "A file is repaired once fewer than so many more shares of one of its segments may be lost, and once any is\n"
+        "lost of a file that cannot spare so many when it is whole.",
     )
     gone_after: int = _setting(
         parse_seconds,

@@ -53,11 +53,15 @@ def status(context: click.Context, profile: Path | None, as_json: bool) -> None:
 
 def _print(found: Report) -> None:
     if found.nodes:
-        columns = ["node", "rent is due", "rent per period", "score", "rent looked after"]
+        columns = ["node", "rent is due", "rent per period", "score", "lost", "rent looked after", "audited"]
         table("", columns, [_row(row) for row in found.nodes])
     else:
         click.echo("you have no account yet; open one with: lnstore rent buy NODE SIZE")
     click.echo(f"agent: {'not running' if found.agent is None else f'at work (process {found.agent})'}")
+    for health in found.below:
+        name = health.file.folder or health.file.name
+        what = "cannot be read" if health.spare < 0 else f"can spare {health.spare} more shares of a segment"
+        click.echo(f"below what is to be spared: {name} {what}")
     backup = "never" if found.last_backup_at is None else human_time(found.last_backup_at)
     click.echo(f"last backup: {backup}")
     print_budgets(found.budgets, _petnames(found))
@@ -70,14 +74,20 @@ def _print(found: Report) -> None:
 
 
 def _row(row: NodeReport) -> list[str]:
-    rent, looked = row.rent, row.rent_run
+    rent = row.rent
     return [
         rent.node.petname,
         "never" if rent.next_due_at is None else human_time(rent.next_due_at),
         human_msat(rent.rent_msat_per_period),
         f"{row.score.value}{' (suspended)' if row.score.suspended else ''}",
-        "never" if looked is None or looked.last_ok_at is None else human_time(looked.last_ok_at),
+        f"{row.lost:,}",
+        _last(row.rent_run),
+        _last(row.audit_run),
     ]
+
+
+def _last(run: Run | None) -> str:
+    return "never" if run is None or run.last_ok_at is None else human_time(run.last_ok_at)
 
 
 def _petnames(found: Report) -> dict[bytes, str]:
@@ -114,9 +124,12 @@ def _json(found: Report) -> dict[str, Any]:
                 "score": row.score.value,
                 "suspended": row.score.suspended,
                 "shares": row.rent.shares_in_catalog,
+                "lost": row.lost,
+                "last_audit_at": row.audit_run.last_ok_at if row.audit_run else None,
             }
             for row in found.nodes
         ],
+        "files_below": [{"name": health.file.name, "spare": health.spare} for health in found.below],
         "last_backup_at": found.last_backup_at,
         "budgets": budgets_json(found.budgets)
         + [

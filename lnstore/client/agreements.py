@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import NodeUntrusted, PriceUnsigned
@@ -21,6 +22,19 @@ from lnstore_protocol.terms import Agreement, SignedTerms, period_start
 CLOCK_TOLERANCE_SECONDS = 600
 """How far our clock and a node's may be apart."""
 
+AGREEMENTS_KEPT = 256
+
+
+@lru_cache(maxsize=AGREEMENTS_KEPT)
+def decode_agreement(encoded: bytes) -> Agreement:
+    """Agreement.decode, whose signatures are checked once for each encoding; RemoteProtocolError."""
+    return Agreement.decode(encoded)
+
+
+def agreement_at(node: NodeEntry) -> Agreement | None:
+    """Our agreement with the node, as the catalog has it."""
+    return None if node.agreement is None else decode_agreement(node.agreement)
+
 
 def check_agreement(  # MA-R7
     encoded: bytes, *, node_id: NodeId, account_id: AccountId, petname: str
@@ -30,7 +44,7 @@ def check_agreement(  # MA-R7
     Nobody else can sign for our account, so what holds here is something that we once proposed.
     """
     try:
-        agreement = Agreement.decode(encoded)
+        agreement = decode_agreement(encoded)
     except RemoteProtocolError as exc:
         raise NodeUntrusted(f"the agreement that {petname} sent cannot be used: {exc}; use another node") from exc
     if agreement.account_id != account_id or agreement.terms.terms.node_id != node_id or not agreement.countersigned:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from lnstore.client.agreements import prices_of
+from lnstore.client.agreements import agreement_at, prices_of
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.purse import Purse
 from lnstore.lightning.supply import PERIODS_WATCHED, Phase, Supply, phase, spendable_msat, supply
 from lnstore.ports import Channel, LightningError
 from lnstore_protocol.ids import Msat, NodeId
-from lnstore_protocol.terms import Agreement, ChannelPolicy, period_at
+from lnstore_protocol.terms import ChannelPolicy, period_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +134,6 @@ def _warning(
             return f"the channel to {petname} pays the rent of only {lasts} more period{'s'[: lasts > 1]}; {add}"
         case _:
             return f"the channel to {petname} cannot pay the next rent of {rents[0]:,} msat; {add}"
-
-
-def agreement_at(node: NodeEntry) -> Agreement | None:
-    """Our agreement with the node, as the catalog has it."""
-    return None if node.agreement is None else Agreement.decode(node.agreement)
 
 
 def rented_bytes(purse: Purse, node: NodeEntry) -> int:

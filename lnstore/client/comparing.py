@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lnstore.client.accounts import check_prices
-from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of
-from lnstore.client.channel_watch import agreement_at, list_channels, supplies
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreement_at, agreements_of
+from lnstore.client.channel_watch import list_channels, supplies
 from lnstore.client.money_errors import TermsRefused
 from lnstore.client.nodes import NodeListing, list_nodes
 from lnstore.client.purse import Purse

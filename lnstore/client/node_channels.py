@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lnstore.client.accounts import fetch_terms
+from lnstore.client.agreements import agreement_at
 from lnstore.client.catalog import NodeEntry
-from lnstore.client.channel_watch import agreement_at, list_channels, next_rents, rented_bytes, supplies
+from lnstore.client.channel_watch import list_channels, next_rents, rented_bytes, supplies
 from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.purse import Purse
 from lnstore.errors import LnstoreError

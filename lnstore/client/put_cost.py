@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lnstore.client.agreements import agreements_of
+from lnstore.client.agreements import agreement_at, agreements_of
 from lnstore.client.budgets import BudgetVerdict, all_budgets, verdicts
 from lnstore.client.catalog import NodeEntry
-from lnstore.client.channel_watch import agreement_at
 from lnstore.client.files import Client, Coding
 from lnstore.client.purse import Purse
 from lnstore.client.quote import MIB

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from lnstore.client.accounts import standing
+from lnstore.client.accounts import agreement_of, standing
 from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.encode import TokenKeys
 from lnstore.client.money_errors import NodeUntrusted
@@ -21,6 +21,7 @@ from lnstore.client.proof import named
 from lnstore.client.purse import Purse
 from lnstore.client.standing import format_bytes
 from lnstore.client.tasks import open_tasks
+from lnstore.client.wallet import Standing
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import Msat, ShareId
@@ -80,8 +81,8 @@ async def plan_renewal(purse: Purse, node: NodeEntry, *, below: int = RENEW_BELO
         )
     due = {
         share.share_id: share
-        for share in purse.catalog.shares_at(node.node_id)
-        if share.token_end - ours.latest_proof < below and share.token_end < status.token_index + TOKENS_PER_SHARE
+        for share in _ending(purse, node, ours, below)
+        if share.token_end < status.token_index + TOKENS_PER_SHARE
     }
     price = agreement.terms.terms.egress_msat_per_gib
     return RenewalPlan(
@@ -93,6 +94,17 @@ async def plan_renewal(purse: Purse, node: NodeEntry, *, below: int = RENEW_BELO
         deposit_msat=status.deposit_msat,
         capacity_bytes=status.capacity_bytes,
     )
+
+
+def renewal_due(purse: Purse, node: NodeEntry, *, below: int = RENEW_BELOW) -> bool:
+    """Whether there is something to plan by our own books, which asks nobody."""
+    first = agreement_of(purse, node)
+    return bool(_ending(purse, node, purse.wallet.standing(node.node_id, anchor_at=first.anchor_at), below))
+
+
+def _ending(purse: Purse, node: NodeEntry, ours: Standing, below: int) -> list[ShareEntry]:
+    """The shares with fewer than `below` proofs left, once for each file that needs them."""
+    return [share for share in purse.catalog.shares_at(node.node_id) if share.token_end - ours.latest_proof < below]
 
 
 async def renew(purse: Purse, plan: RenewalPlan, *, progress: Callable[[str], None] | None = None) -> int:

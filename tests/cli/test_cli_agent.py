@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_world import RunningNet, last_json, lnstore
+from cli_world import COMMAND, PATIENCE_SECONDS, RunningNet, last_json, lnstore
 
-from lnstore.client.agent.lock import LOCK_FILE
+from lnstore.client.agent.lock import running
+from lnstore.client.agent.unit import NAME
 from lnstore.errors import ExitCode
-
-HOLD = """
-import fcntl, sys, time
-with open(sys.argv[1], "r+") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def test_once_does_what_is_due_and_status_shows_it(home: Path) -> None:
     assert all(job["next_at"] <= before["now_at"] for job in before["jobs"])
     *ran, summary = rows(lnstore("agent", "once", "--json", home=home))
     assert all(row["ok"] for row in ran)
-    assert [row["node"] for row in ran if row["job"] == "rent"] == ["k0", "k1"]
+    assert {row["node"] for row in ran if row["job"] == "rent"} == {"k0", "k1"}
     assert (summary["failed"], summary["alerts"]) == (0, [])
     again = lnstore("agent", "once", home=home)
     assert again.returncode == 0
@@ -62,20 +58,79 @@ def test_once_does_what_is_due_and_status_shows_it(home: Path) -> None:
 
 
 def test_a_second_agent_refuses_and_a_killed_one_leaves_no_lock(home: Path) -> None:
-    """With an exit code of its own; what the first did meanwhile is its own."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(home / LOCK_FILE)],
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    """`agent run` is at work until it is told to stop, in order by SIGTERM, or is killed."""
+    with agent_at_work(home) as first:
         refused = lnstore("agent", "once", home=home)
         assert refused.returncode == ExitCode.AGENT_RUNNING
-        assert b"an agent is at work already" in refused.stderr
-        assert b"Traceback" not in refused.stderr
-        assert last_json(lnstore("status", "--json", home=home))["agent"] is not None
+        assert f"already with the profile in {home} (process {first.pid})" in refused.stderr.decode()
+        assert last_json(lnstore("status", "--json", home=home))["agent"] == str(first.pid)
+        first.kill()
+    with agent_at_work(home) as second:
+        second.terminate()
+        assert second.communicate(timeout=PATIENCE_SECONDS)[1] == b""
+    assert second.returncode == 0
+
+
+@contextmanager
+def agent_at_work(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One that holds the profile."""
+    process = subprocess.Popen(
+        [*COMMAND, "agent", "run", "--profile", str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while running(home) != str(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield process
     finally:
-        holder.kill()
-        holder.communicate()
-    assert lnstore("agent", "once", home=home).returncode == 0
+        process.kill()
+        process.communicate(timeout=PATIENCE_SECONDS)
+
+
+def test_what_needs_a_person_is_in_the_exit_code_of_all_three(net: RunningNet, home: Path) -> None:
+    """And in what they say, with what to do."""
+    poor = net.profile("poor", needed="1", happy="1", total="1")
+    assert lnstore("nodes", "add", net.addresses[2], "--petname", "p0", home=poor).returncode == 0
+    assert lnstore("rent", "buy", "p0", "20MiB", "--open-channel", home=poor).returncode == 0
+    assert lnstore("put", "-", "--name", "notes", home=poor, stdin=b"what I know").returncode == 0
+    once = lnstore("agent", "once", home=poor)
+    assert once.returncode == ExitCode.ALERTS
+    assert b"lnstore rent buy p0 20971520 --deposit" in once.stderr
+    page = lnstore("status", "--json", home=poor)
+    assert page.returncode == ExitCode.ALERTS
+    (alert,) = json.loads(page.stdout)["alerts"]
+    assert (alert["job"], alert["node"], alert["state"]) == ("audit", "p0", "opened")
+    assert b"lnstore rent buy p0 20971520 --deposit" in lnstore("status", home=poor).stdout
+
+
+def test_a_profile_without_an_account_has_nothing_to_do(net: RunningNet) -> None:
+    fresh = net.profile("idle")
+    assert b"nothing is due; there is no account yet" in lnstore("agent", "once", home=fresh).stdout
+    assert b"you have no account yet" in lnstore("status", home=fresh).stdout
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path, net: RunningNet) -> None:
+    """Also for a directory with blanks and percent signs."""
+    home = net.profile("odd 100%n $HOME")
+    printed = lnstore("agent", "unit", home=home, LNSTORE_PASSPHRASE_FILE="/run/secrets/it")
+    assert printed.returncode == 0, printed.stderr.decode()
+    text = printed.stdout.decode()
+    assert f'Environment="LNSTORE_HOME={str(home).replace("%", "%%")}"' in text
+    assert 'Environment="LNSTORE_PASSPHRASE_FILE=/run/secrets/it"' in text
+    assert last_json(lnstore("agent", "unit", "--json", home=home))["name"] == NAME
+    assert lnstore("agent", "unit", home=tmp_path / "none").returncode == ExitCode.CONFIGURATION
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / NAME
+    unit.write_text(text)
+    checked = subprocess.run(
+        [analyze, "verify", "--user", str(unit)],
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    said = checked.stderr.decode()
+    if "Failed to" in said and NAME not in said:
+        pytest.skip(f"systemd-analyze does not work here: {said}")
+    assert (checked.returncode, said) == (0, "")

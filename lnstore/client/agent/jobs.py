@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lnstore.client.agent.schedule import Job
+from lnstore.client.agreements import agreement_at
 from lnstore.client.catalog import Catalog, NodeEntry
+from lnstore.client.losses import Losses
+from lnstore.client.wallet import Wallet
 from lnstore.config import AgentConfig
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.stages import due_seconds
-from lnstore_protocol.terms import Agreement
 
-CHANNELS, TOKENS, RENT, BACKUP = "channels", "tokens", "rent", "backup"
-ORDER = (CHANNELS, TOKENS, RENT, BACKUP)
-"""Which comes first when several are due: what paying takes, then paying, and the backup when the rest is written."""
+CHANNELS, TOKENS, RENT, AUDIT, REPAIR, BACKUP = "channels", "tokens", "rent", "audit", "repair", "backup"
+ORDER = (CHANNELS, TOKENS, RENT, AUDIT, REPAIR, BACKUP)
+"""Which comes first when several are due: what paying takes, then paying; repair when it is known what is lost, and the
+backup when the rest is written."""
 
-LOOKS_WHILE_DUE = 8
+LOOKS_WHILE_DUE = 3
 """Rent is looked after at least so often between when it is due and when it must be paid, however short the periods."""
 
 
@@ -33,6 +36,11 @@ def _all(catalog: Catalog, config: AgentConfig) -> Iterator[Job]:
     for node in nodes:
         yield _job(TOKENS, looks[node.node_id], node)
         yield _job(RENT, looks[node.node_id], node)
+        yield _job(AUDIT, config.audit_every, node)
+    found = [loss.found_at for loss in Losses(catalog).all()]
+    if (failed_at := Wallet(catalog).last_failed_at()) is not None:
+        found.append(failed_at)
+    yield _job(REPAIR, config.repair_every, wanted_at=max(found, default=None))
     yield _job(BACKUP, config.backup_every)
 
 
@@ -58,6 +66,6 @@ def petname_of(catalog: Catalog, name: str) -> str | None:
 
 
 def _look_seconds(node: NodeEntry, config: AgentConfig) -> int:
-    assert node.agreement is not None  # noqa: S101 - those with an account
-    period_seconds = Agreement.decode(node.agreement).terms.terms.period_seconds
-    return max(min(config.rent_every, due_seconds(period_seconds) // LOOKS_WHILE_DUE), 1)
+    agreed = agreement_at(node)
+    assert agreed is not None  # noqa: S101 - those with an account
+    return max(min(config.rent_every, due_seconds(agreed.terms.terms.period_seconds) // LOOKS_WHILE_DUE), 1)

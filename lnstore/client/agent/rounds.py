@@ -18,13 +18,22 @@ from lnstore.client.agent.patience import is_unanswered, patience_seconds
 from lnstore.client.agent.schedule import Job, Run, plan
 from lnstore.client.agent.store import AgentStore, Alert, to_tell
 from lnstore.client.agent.work import OF_ALL, OF_NODES, Done
+from lnstore.client.catalog import NodeEntry
 from lnstore.client.files import Client
-from lnstore.client.profile import Profile
+from lnstore.client.profile import Profile, ProfileBusy
 from lnstore.client.purse import Purse
 from lnstore.errors import LnstoreError
 
 Session = Callable[[], AbstractAsyncContextManager[tuple[Purse, Client]]]
 """Opens a profile's books and files, without holding it against other writers."""
+
+PROFILE = "profile"
+"""What alerts that are about no job are kept under."""
+
+WRITER_PATIENCE_SECONDS = 3.0
+"""How long another process that writes is waited for before a round ends; and when a person is told of it."""
+
+BUSY_PATIENCE_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +68,13 @@ async def work_off(profile: Profile, session: Session, tell: Callable[[Ran], Non
             job = next((one.job for one in planned if one.at <= now and one.job.name not in done), None)
             if job is None:
                 break
-            done[job.name] = await _run(profile, purse, client, job)
+            try:
+                done[job.name] = await _run(profile, purse, client, job)
+            except ProfileBusy as exc:
+                await _say_busy(profile, purse, exc, now - min(one.at for one in planned))
+                raise
             tell(done[job.name])
-        await purse.write(store.keep_only, [one.job.name for one in planned], now)
+        await purse.write(store.keep_only, {one.job.name for one in planned}, now)
         failure = await _tell_hook(profile, purse, store)
         alerts = tuple(alert for alert in store.alerts() if alert.closed_at is None)
     return Round(tuple(done.values()), min((one.at for one in planned), default=None), alerts, failure)
@@ -83,7 +96,7 @@ async def _run(profile: Profile, purse: Purse, client: Client, job: Job) -> Ran:
         now = purse.clock.now()
         before = store.runs().get(job.name)
         if error is not None and _failing_seconds(before, now) >= patience_seconds(error):
-            alerts.setdefault("failing", result)
+            alerts.setdefault("failing", _named(result, node))
         await purse.write(
             lambda: store.note(
                 job.name,
@@ -98,6 +111,14 @@ async def _run(profile: Profile, purse: Purse, client: Client, job: Job) -> Ran:
     return Ran(kind, None if node is None else node.petname, at, error is None, result)
 
 
+async def _say_busy(profile: Profile, purse: Purse, busy: ProfileBusy, overdue_seconds: int) -> None:
+    """A person is told once work has had to wait for long: rent is part of it."""
+    if overdue_seconds >= BUSY_PATIENCE_SECONDS:
+        store, now = AgentStore(purse.catalog), purse.clock.now()
+        await purse.write(store.open_alerts, PROFILE, {"busy": f"the agent has to wait: {busy}"}, now)
+        await _tell_hook(profile, purse, store)
+
+
 def _failing_seconds(before: Run | None, now: int) -> int:
     return 0 if before is None or before.failing_since is None else now - before.failing_since
 
@@ -105,8 +126,16 @@ def _failing_seconds(before: Run | None, now: int) -> int:
 @asynccontextmanager
 async def _writing(profile: Profile) -> AsyncIterator[None]:
     with ExitStack() as held:
-        await trio.to_thread.run_sync(held.enter_context, profile.writing())
+        try:
+            held.enter_context(profile.writing(0))
+        except ProfileBusy:  # a command that writes is mostly done soon
+            await trio.to_thread.run_sync(held.enter_context, profile.writing(WRITER_PATIENCE_SECONDS))
         yield
+
+
+def _named(result: str, node: NodeEntry | None) -> str:
+    """The text with the node's name, if it is about one and does not say so."""
+    return result if node is None or node.petname in result else f"{node.petname}: {result}"
 
 
 class Unexpected(LnstoreError):

@@ -66,7 +66,8 @@ def due_at(job: Job, run: Run | None, seed: bytes, now: int) -> int:
     if job.wanted_at is not None and run.last_at <= job.wanted_at:
         return min(now, job.wanted_at)
     wait = wait_seconds(job, run.failures)
-    earlier = wait * JITTER_PERCENT * _draw(seed, job.name, run.runs) // (100 << 32)
+    # Jobs of a kind that began together stay together: one waking, one connection for a node.
+    earlier = wait * JITTER_PERCENT * _draw(seed, job.name.partition("/")[0], run.runs) // (100 << 32)
     return run.last_at + max(wait - earlier, 1)
 
 
@@ -76,7 +77,7 @@ def plan(jobs: Iterable[Job], runs: Mapping[str, Run], seed: bytes, now: int) ->
     return sorted(planned, key=lambda one: (max(one.at, now), one.job.rank, one.at, one.job.name))
 
 
-def _draw(seed: bytes, name: str, runs: int) -> int:
+def _draw(seed: bytes, kind: str, runs: int) -> int:
     """A number below 2^32 that looks random, the same for the same run."""
-    digest = blake3(f"{name}/{runs}".encode(), key=blake3(seed).digest()).digest(4)
+    digest = blake3(f"{kind}/{runs}".encode(), key=blake3(seed).digest()).digest(4)
     return int.from_bytes(digest, "big")

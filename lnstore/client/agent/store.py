@@ -76,9 +76,10 @@ class AgentStore:
                     result,
                 ),
             )
-            self._open(job, alerts, now)
+            self.open_alerts(job, alerts, now)
 
-    def _open(self, job: str, alerts: Mapping[str, str], now: int) -> None:
+    def open_alerts(self, job: str, alerts: Mapping[str, str], now: int) -> None:
+        """These alerts of the job are open from now on if they were not, and its others are closed."""
         with self._catalog.transaction() as db:
             for subject, text in alerts.items():
                 db.execute(
@@ -96,11 +97,12 @@ class AgentStore:
                     )
 
     def keep_only(self, jobs: Collection[str], now: int) -> None:
-        """Forget the runs of jobs that are none any more, such as those of a node that was removed."""
-        for job in sorted(set(self.runs()) - set(jobs)):
+        """Forget the runs and end the alerts of what is no job any more, such as those of a node that was removed."""
+        known = {*self.runs(), *(alert.job for alert in self.alerts() if alert.closed_at is None)}
+        for job in sorted(known - set(jobs)):
             with self._catalog.transaction() as db:
                 db.execute("DELETE FROM agent_jobs WHERE job = ?", (job,))
-                self._open(job, {}, now)
+                self.open_alerts(job, {}, now)
 
     def alerts(self) -> list[Alert]:
         """Those that are open, and those whose end the hook was not told of, oldest first."""

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from lnstore.client.agent.jobs import BACKUP, CHANNELS, RENT, TOKENS
-from lnstore.client.backup import back_up
-from lnstore.client.catalog import NodeEntry
-from lnstore.client.channel_watch import channel_warnings
+from lnstore.client.agent.jobs import AUDIT, BACKUP, CHANNELS, RENT, REPAIR, TOKENS
+from lnstore.client.agent.lacking import files_lacking, gone_nodes
+from lnstore.client.agent.store import AgentStore
+from lnstore.client.backup import FOLDER, back_up
+from lnstore.client.catalog import FileEntry, NodeEntry
+from lnstore.client.channel_watch import channel_warnings, rented_bytes
 from lnstore.client.diagnosis import diagnose
 from lnstore.client.files import Client
+from lnstore.client.looking import Depth, look
+from lnstore.client.losses import Losses
 from lnstore.client.money_errors import ProofFailed
 from lnstore.client.node_channels import make_ready
-from lnstore.client.node_errors import NodeError
+from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.purse import Purse
-from lnstore.client.renewal import plan_renewal, renew
+from lnstore.client.renewal import plan_renewal, renew, renewal_due
 from lnstore.client.rent import RentOutcome, pay_rent
 from lnstore.client.rent_status import RentStatus, rent_status
+from lnstore.client.repairing import repair_files
+from lnstore.client.targets import find_targets
 from lnstore.errors import LnstoreError
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import AccountStage
 
 TOP_UP_SECONDS = 60.0
 """How long a top-up that is under way is waited for; the next run goes on waiting for the same one."""
+
+_draw = random.SystemRandom()
+"""No node may know what it will be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +59,9 @@ async def look_after_channels(purse: Purse) -> Done:
 
 async def renew_tokens(purse: Purse, node: NodeEntry) -> Done:
     """New storage tokens for shares that are soon out of them."""
-    found = await plan_renewal(purse, node)
-    if not found.shares:
+    if not renewal_due(purse, node):
         return Done("no share needs new tokens")
+    found = await plan_renewal(purse, node)
     return Done(f"{await renew(purse, found)} shares have new tokens")
 
 
@@ -92,6 +105,84 @@ def _paid_sentence(outcome: RentOutcome) -> str:
     return f"paid {msat:,} msat with fees for {periods}, against proofs of {proven} shares"
 
 
+async def audit(purse: Purse, node: NodeEntry) -> Done:
+    """Have the node show some shares drawn at random, and read a few of them whole; all of them if one is lost."""
+    config = purse.config.agent
+    ids = sorted({share.share_id for share in purse.catalog.shares_at(node.node_id)})
+    drawn = _draw.sample(ids, min(config.audit_shares, len(ids)))
+    if not drawn:
+        return Done("nothing is stored there")
+    shown = await look(purse, node, drawn, Depth.AUDITED)
+    error, read = None, drawn[: config.audit_reads]
+    if shown.sound and read:
+        try:
+            shown = await look(purse, node, read, Depth.READ)
+        except NodeRefused as refused:
+            if refused.code is not ErrorCode.PAYMENT_REQUIRED:
+                raise
+            error = DepositUsedUp(
+                f"the deposit at {node.petname} does not suffice to read what is stored there; add to it with: "
+                f"lnstore rent buy {node.petname} {rented_bytes(purse, node)} --deposit MSAT"
+            )
+    if not shown.sound:
+        shown = await diagnose(purse, node)
+        return Done(shown.sentence, {"loss": f"{shown.sentence}; see: lnstore nodes show {node.petname}"})
+    return Done(f"showed {len(drawn)} of {len(ids)} shares, {0 if error else len(read)} of them in full", error=error)
+
+
+class DepositUsedUp(LnstoreError):
+    """There is too little left at a node to read from it."""
+
+
+async def look_after_files(purse: Purse, client: Client) -> Done:
+    """Store again what is lost of files that can spare few more losses, and what keeps a node from being paid."""
+    config, now = purse.config.agent, purse.clock.now()
+    gone = gone_nodes(AgentStore(purse.catalog).runs(), config.gone_after, now)
+    alerts = {node_id.hex(): _gone_sentence(purse.catalog.node(node_id), since) for node_id, since in gone.items()}
+    wanted = _to_repair(purse, gone)
+    if not wanted:
+        return Done("no file lacks too much", alerts)
+    targets = await find_targets(client)
+    count = stored = 0
+    for file in wanted:
+        try:
+            done = await repair_files(purse, targets, file_id=file.file_id, away=gone)
+        except LnstoreError as exc:
+            alerts[file.name] = _not_repaired(file, str(exc))
+            continue
+        count, stored = count + len(done), stored + sum(one.to is not None for one in done)
+        if reasons := [one.reason for one in done if one.to is None]:
+            alerts[file.name] = _not_repaired(file, reasons[0])
+    return Done(f"{stored} of {count} shares that were lacking are stored again", alerts)
+
+
+def _to_repair(purse: Purse, gone: Mapping[NodeId, int]) -> list[FileEntry]:
+    """The worst files first; then those whose losses keep a node from proving the rest, and others' that we care for.
+
+    A node that lost a share cannot be paid until the share lies elsewhere, however many may still be lost.
+    """
+    found = {health.file.file_id: health.file for health in files_lacking(purse, gone)}
+    unproven = {node.node_id for node in purse.catalog.nodes() if purse.wallet.failed_challenge(node.node_id)}
+    blocking = {loss.share.file_id for loss in Losses(purse.catalog).all() if loss.share.node_id in unproven}
+    for file in purse.catalog.files():
+        if file.file_id in blocking or file.verify_only:
+            found.setdefault(file.file_id, file)
+    return list(found.values())
+
+
+def _not_repaired(file: FileEntry, reason: str) -> str:
+    what = "the catalog's backup" if file.folder == FOLDER else file.folder or file.name
+    return f"{what} is not repaired: {reason}; it is tried again, or at once with: lnstore repair --all"
+
+
+def _gone_sentence(node: NodeEntry, since: int) -> str:
+    return (
+        f"{node.petname} has not answered since {datetime.fromtimestamp(since, UTC):%Y-%m-%d} and counts as gone: what "
+        f"it held is stored at other nodes as far as they have room; ask its operator, or run: lnstore rent leave "
+        f"{node.petname}"
+    )
+
+
 async def store_backup(client: Client) -> Done:
     """The catalog on the nodes."""
     made = await back_up(client)
@@ -102,8 +193,10 @@ async def store_backup(client: Client) -> Done:
 OF_NODES: dict[str, Callable[[Purse, NodeEntry], Awaitable[Done]]] = {
     TOKENS: renew_tokens,
     RENT: look_after_rent,
+    AUDIT: audit,
 }
 OF_ALL: dict[str, Callable[[Purse, Client], Awaitable[Done]]] = {
     CHANNELS: lambda purse, _: look_after_channels(purse),
+    REPAIR: look_after_files,
     BACKUP: lambda _, client: store_backup(client),
 }

@@ -10,7 +10,6 @@ from lnstore_protocol.conformance import (
     growths,
     leases,
     messages,
-    periods,
     reading,
     receipts,
     records,
@@ -41,7 +40,6 @@ CHECKS: tuple[Check, ...] = tuple(
         reading,
         receipts,
         rent,
-        periods,
         states,
     )
     for check in module.CHECKS.rows
