@@ -205,7 +205,7 @@ class Client:
             self.standings.doubt()
         while True:
             known = self.standings.is_fresh
-            fit, unfit = trusted(*await self.standings.ask(nodes), scores)
+            fit, unfit = trusted(*await self.standings.ask(nodes, enough=coding.happy), scores)
             check_enough(fit, unfit, coding.happy)
             try:
                 if new_bytes is not None:

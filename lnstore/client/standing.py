@@ -10,6 +10,7 @@ import trio
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.node_errors import NodeError, NodeRefused
+from lnstore.client.pace import SLOW_FACTOR
 from lnstore.client.pool import NodePool
 from lnstore.client.scores import Score
 from lnstore.client.tasks import open_tasks
@@ -19,6 +20,9 @@ from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import AccountState, AccountStatus, AccountStatusReply
 
 STATUS_SECONDS = 20.0
+LATE_SECONDS = 2.0
+"""For a put that has enough nodes, whoever has not answered by then is late, or after four times what the last of them
+took: connecting to a distant node takes some round trips."""
 
 
 class TooFewNodes(LnstoreError):
@@ -55,12 +59,23 @@ class Unfit:
     reason: str
 
 
-async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fit], list[Unfit]]:
-    """Ask all nodes at once how the account stands there."""
+async def standings(
+    pool: NodePool, nodes: Iterable[NodeEntry], *, enough: int | None = None
+) -> tuple[list[Fit], list[Unfit]]:
+    """Ask all nodes at once how the account stands there; late ones are not waited for once so many may be written."""
     fit: list[Fit] = []
     unfit: list[Unfit] = []
+    late = {node.node_id: node for node in nodes}
+    began = trio.current_time()
 
     async def ask(node: NodeEntry) -> None:
+        await judge(node)
+        late.pop(node.node_id)
+        if len(fit) == enough:
+            took = trio.current_time() - began
+            tasks.cancel_scope.deadline = began + max(LATE_SECONDS, took * SLOW_FACTOR)
+
+    async def judge(node: NodeEntry) -> None:
         try:
             status: AccountStatusReply = await pool.request(
                 node.address, AccountStatus(), timeout_seconds=STATUS_SECONDS
@@ -86,9 +101,10 @@ async def standings(pool: NodePool, nodes: Iterable[NodeEntry]) -> tuple[list[Fi
                 unfit.append(Unfit(node, reason.format(node=node.petname)))
 
     async with open_tasks() as tasks:
-        for node in nodes:
+        for node in list(late.values()):
             tasks.start_soon(ask, node)
             await trio.lowlevel.checkpoint()
+    unfit += [Unfit(node, LATE) for node in late.values()]
     return sorted(fit, key=lambda f: f.node.node_id), sorted(unfit, key=lambda u: u.node.petname)
 
 
@@ -99,6 +115,7 @@ _UNFIT_STATES = {
 }
 
 
+LATE = "it did not answer when the others had; try again later"
 RETIRING = "its shares are moved away; take that back with: lnstore nodes retire {node} --cancel"
 
 

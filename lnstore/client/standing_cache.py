@@ -14,7 +14,7 @@ import trio
 
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.pool import NodePool
-from lnstore.client.standing import Fit, Unfit, standings
+from lnstore.client.standing import LATE, Fit, Unfit, standings
 from lnstore_protocol.ids import NodeId
 
 FRESH_SECONDS = 5.0
@@ -28,6 +28,7 @@ class Standings:
         self._asking = trio.Lock()
         self._nodes: list[NodeEntry] = []
         self._fit: dict[NodeId, Fit] = {}
+        self._unfit: list[Unfit] = []
         self._until = -math.inf
 
     @property
@@ -35,15 +36,17 @@ class Standings:
         """Whether what is known may be used again."""
         return trio.current_time() < self._until
 
-    async def ask(self, nodes: Sequence[NodeEntry]) -> tuple[list[Fit], list[Unfit]]:
-        """As standings; not asked again when all nodes could be written to a short while ago."""
+    async def ask(self, nodes: Sequence[NodeEntry], *, enough: int | None = None) -> tuple[list[Fit], list[Unfit]]:
+        """As standings; not asked again when all nodes could be written to, or were late, a short while ago."""
         async with self._asking:
             if self.is_fresh and self._nodes == nodes:
-                return list(self._fit.values()), []
-            fit, unfit = await standings(self._pool, nodes)
+                return list(self._fit.values()), self._unfit
+            fit, unfit = await standings(self._pool, nodes, enough=enough)
             self._nodes = list(nodes)
             self._fit = {one.node.node_id: one for one in fit}
-            self._until = -math.inf if unfit else trio.current_time() + FRESH_SECONDS
+            self._unfit = unfit
+            settled = all(one.reason == LATE for one in unfit)
+            self._until = trio.current_time() + FRESH_SECONDS if settled else -math.inf
             return fit, unfit
 
     def wrote(self, node_id: NodeId, count: int) -> None:

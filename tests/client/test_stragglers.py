@@ -10,9 +10,10 @@ import trio
 import trio.testing
 from transfer_fixtures import bed_of, content, read_back
 
+from lnstore.client.standing import LATE_SECONDS
 from lnstore.client.stragglers import CHECK_SECONDS, LEAST_SECONDS, Stragglers
 from lnstore_protocol.ids import NodeId
-from lnstore_protocol.messages import PutShare
+from lnstore_protocol.messages import AccountStatus, Hello, PutShare
 
 SLOW, OTHER = NodeId(bytes(32)), NodeId(b"\1" * 32)
 SHARE_SECONDS = 120.0
@@ -109,6 +110,23 @@ def test_a_silent_node_delays_a_put_by_moments(tmp_path: Path, nodes: int) -> No
             faults = [tally.fault for tally in result.nodes.values() if tally.fault]
             assert all("others take" in fault for fault in faults)
             assert len(faults) == 1 or (nodes == 4 and not faults)
+            tasks.cancel_scope.cancel()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0.05))
+
+
+def test_a_node_that_is_silent_from_the_start_delays_the_first_of_some_puts_only(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with trio.open_nursery() as tasks:
+            bed = bed_of(tmp_path, tasks, nodes=3, needed=2)
+            bed.nodes[1].fault = lambda r: None if isinstance(r, Hello) else "stall"
+            async with bed.client(share_seconds=SHARE_SECONDS) as client:
+                began = trio.current_time()
+                for name in "abc":
+                    result = await client.put(bed.file(name.encode()), name=name)
+                    assert result.missing_shares == 1
+                assert trio.current_time() - began < 2 * LATE_SECONDS
+            assert bed.nodes[1].count(AccountStatus) == 1
             tasks.cancel_scope.cancel()
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0.05))
