@@ -263,7 +263,7 @@ class _Segment:
         others = [
             self._row(file, number, node_id) for number, nodes in self._holders.items() for node_id in sorted(nodes)
         ]
-        holding = {row.node_id for row in others} | {row.node_id for row in self._unheard}
+        holding = {row.node_id for row in (*others, *self._unheard, *self._unshown)}
         done: list[Repaired] = []
         for want, node_id in adopted:
             data, reason = await mender.read(self._row(file, want.number, node_id))

@@ -69,7 +69,7 @@ async def test_a_friend_repairs_what_is_missing_and_only_that(tmp_path: Path, mo
         async with street.client() as (purse, client):
             (one,) = await repair_cap(purse, await find_targets(client), verify_cap)
             assert one.to is not None
-            assert one.to.node_id not in {row.node_id for row in rows}
+            assert one.to.node_id not in {row.node_id for row in rows[1:]}
             assert sent == [rows[0].share_id]
             assert (await check_cap(purse, verify_cap, Depth.READ)).sound
             file = cared_for(purse, verify_cap)
