@@ -24,9 +24,12 @@ from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, ShareId
 from lnstore_protocol.messages import (
+    LEAF_BYTES,
     AccountState,
     AccountStatus,
     AccountStatusReply,
+    AuditShare,
+    AuditShareReply,
     DropShares,
     DropSharesReply,
     ErrorReply,
@@ -38,8 +41,11 @@ from lnstore_protocol.messages import (
     HelloReply,
     PutShare,
     PutShareReply,
+    PutTokens,
+    PutTokensReply,
     Request,
 )
+from lnstore_protocol.replies import pack_bits
 
 GIB = 1 << 30
 Fault = Callable[[Request], ErrorReply | str | None]
@@ -99,6 +105,13 @@ class TinyNode:
                 return self._put(share_id, bytes(payload), start, tokens)
             case GetShare(share_id=share_id, offset=offset, length=length):
                 return self._get(share_id, offset, length)
+            case AuditShare(share_id=share_id, leaf=leaf):
+                return self._audit(share_id, leaf)
+            case PutTokens(token_start=start, payload=payload):
+                whose, tokens = bytes(payload[:32]), bytes(payload[32:])
+                if whose in self.shares:
+                    self.tokens[whose] = (start, tokens)
+                return PutTokensReply(stored=pack_bits([whose in self.shares]))
             case HaveShares(payload=payload):
                 ids = [bytes(payload[i : i + 32]) for i in range(0, len(payload), 32)]
                 bits = "".join("01"[i in self.shares] for i in ids).ljust(-(-len(ids) // 8) * 8, "0")
@@ -149,6 +162,12 @@ class TinyNode:
         start, end = merkle.leaf_span(len(share), first, last)
         proof = merkle.range_proof(merkle.leaf_hashes(share), first, last)
         return GetShareReply(offset=start, share_bytes=len(share), proof=proof, payload=share[start:end])
+
+    def _audit(self, share_id: ShareId, leaf: int) -> AuditShareReply | ErrorReply:
+        got = self._get(share_id, leaf * LEAF_BYTES, 1)
+        if isinstance(got, ErrorReply):
+            return got
+        return AuditShareReply(share_bytes=got.share_bytes, proof=got.proof, payload=got.payload)
 
     # --- serving
 
