@@ -29,6 +29,9 @@ WRITES_PER_COMMIT = 512
 WRITES_WAITING = 4096
 """Writes begun or waiting at once; further callers wait outside."""
 
+GATHERING_STEPS = 4
+"""Of the event loop, before a thread that rests is woken: requests of one packet follow each other at that distance."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Together = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
@@ -78,7 +81,12 @@ class Writer:
             await self._room.acquire()
         try:
             write = _Write(together, item)
-            self._hand_over(write)
+            if self._add(write):
+                try:
+                    for _ in range(GATHERING_STEPS):
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                finally:
+                    self._work.put(True)  # noqa: FBT003  (see _run)
             await self._wait(write)
         finally:
             self._room.release()
@@ -86,15 +94,15 @@ class Writer:
             raise write.result
         return cast("Result", write.result)
 
-    def _hand_over(self, write: _Write) -> None:
+    def _add(self, write: _Write) -> bool:
+        """Have it written; whether the thread rests and must be woken."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="books", daemon=True)
             self._thread.start()
         with self._lock:
             self._waiting.append(write)
             resting, self._resting = self._resting, False
-        if resting:
-            self._work.put(True)  # noqa: FBT003  (see _run)
+        return resting
 
     async def _wait(self, write: _Write) -> None:
         """Wait until `write` is done; bounded by the database's busy timeout."""

@@ -11,7 +11,6 @@ from lnstore.cli.output import (
     SECRET_TEXT,
     human_bytes,
     human_msat,
-    human_time,
     json_option,
     print_json,
     profile_option,
@@ -19,7 +18,8 @@ from lnstore.cli.output import (
     table,
 )
 from lnstore.cli.retire_command import retire
-from lnstore.cli.session import load_profile, open_purse
+from lnstore.cli.score_commands import readmit, show
+from lnstore.cli.session import open_purse
 
 if TYPE_CHECKING:
     from lnstore.client.scores import Score
@@ -76,7 +76,8 @@ def add(addresses: tuple[str, ...], petname: str | None, profile: Path | None, a
     run(work)
 
 
-nodes.add_command(retire)
+for command in (show, readmit, retire):
+    nodes.add_command(command)
 
 
 @nodes.command()
@@ -109,6 +110,9 @@ def ls(profile: Path | None, as_json: bool) -> None:
                         "problem": one.problem,
                         "score": scores[one.node.node_id].value,
                         "suspended": scores[one.node.node_id].suspended,
+                        "stand": scores[one.node.node_id].stand,
+                        "uptime_percent": scores[one.node.node_id].uptime.percent,
+                        "retiring": one.node.retiring,
                         "price_msat_per_gib_month": one.terms.price_msat_per_gib_month if one.terms else None,
                         "egress_msat_per_gib": one.terms.egress_msat_per_gib if one.terms else None,
                         "state": one.status.state.name.lower() if one.status else None,
@@ -122,12 +126,23 @@ def ls(profile: Path | None, as_json: bool) -> None:
             return
         table(
             "",
-            ["node", "state", "score", "rent per GiB-month", "reading per GiB", "used", "capacity", "address"],
+            [
+                "node",
+                "state",
+                "score",
+                "answers",
+                "rent per GiB-month",
+                "reading per GiB",
+                "used",
+                "capacity",
+                "address",
+            ],
             [
                 [
                     one.node.petname,
                     "no answer" if not one.reachable else one.status.state.name.lower() if one.status else "no account",
-                    _score_cell(scores[one.node.node_id]),
+                    _score_cell(scores[one.node.node_id], retiring=one.node.retiring),
+                    _percent(scores[one.node.node_id].uptime.percent),
                     human_msat(one.terms.price_msat_per_gib_month) if one.terms else "?",
                     human_msat(one.terms.egress_msat_per_gib) if one.terms else "?",
                     human_bytes(one.status.used_bytes) if one.status else "",
@@ -144,63 +159,10 @@ def ls(profile: Path | None, as_json: bool) -> None:
     run(work)
 
 
-def _score_cell(score: Score) -> str:
-    return f"{score.value}{', suspended' if score.suspended else ''}"
+def _score_cell(score: Score, *, retiring: bool) -> str:
+    stand = "" if score.stand == "trusted" else f", {score.stand}"
+    return f"{score.value}{stand}{', retiring' if retiring else ''}"
 
 
-@nodes.command()
-@click.argument("node", metavar="NODE")
-@profile_option
-@json_option
-def show(node: str, profile: Path | None, as_json: bool) -> None:
-    """What is held for and against NODE: its score, and the proofs and audits that it is made of.
-
-    100 is the best. Each fault takes from it, half as much after 90 days. Below 80 other nodes are preferred for new
-    shares, below 50 the node is suspended: it gets none, and is paid for what it holds as long as it proves it.
-
-    \b
-    Example:
-      lnstore nodes show alice
-    """
-    from lnstore.client.faults import FAULTS
-    from lnstore.client.losses import Losses
-    from lnstore.client.scores import Happening, Scores
-    from lnstore.clock import clock_for
-
-    loaded = load_profile(profile)
-    with loaded.open_catalog() as catalog:
-        entry = catalog.find_node(node)
-        score = Scores(catalog).score(entry.node_id, clock_for(loaded.config.clock_file).now())
-        lost = Losses(catalog).at(entry.node_id)
-        shares = len(catalog.shares_at(entry.node_id))
-    if as_json:
-        print_json(
-            {
-                "node": entry.petname,
-                "node_id": entry.node_id,
-                "address": str(entry.address),
-                "score": score.value,
-                "suspended": score.suspended,
-                "shares": shares,
-                "lost": len(lost),
-                "events": [
-                    {
-                        "at": event.at,
-                        "happening": event.happening.value,
-                        "fault": event.fault.value if event.fault else None,
-                        "penalty": FAULTS[event.fault].penalty if event.fault else 0,
-                        "shares": event.shares,
-                    }
-                    for event in score.events
-                ],
-            }
-        )
-        return
-    click.echo(f"{entry.petname}: {score.sentence}")
-    counts = ", ".join(f"{score.count(kind)} {kind.value.replace('_', ' ')}" for kind in Happening)
-    click.echo(f"{counts}; {shares} shares there, {len(lost)} of them lost")
-    for event in score.events:
-        if event.fault is not None:
-            rule = FAULTS[event.fault]
-            about = f" ({event.shares} shares)" if event.shares else ""
-            click.echo(f"  {human_time(event.at)}: it {rule.words}{about}; -{rule.penalty}, fading")
+def _percent(part: int | None) -> str:
+    return "" if part is None else f"{part} %"

@@ -25,6 +25,21 @@ class Fault(Enum):
     WRONG_INVOICE = "wrong_invoice"
 
 
+DECEIT = frozenset(
+    {
+        Fault.LEFT_OUT,
+        Fault.WRONG_ANSWERS,
+        Fault.REPLAYED,
+        Fault.PROVES_DROPPED,
+        Fault.TOKENS_ALTERED,
+        Fault.HASHES_ONLY,
+        Fault.OVERCHARGED,
+        Fault.WRONG_PAYEE,
+    }
+)
+"""What a node does not come to do by a broken disk and an honest word."""
+
+
 @dataclass(frozen=True, slots=True)
 class FaultRule:
     """A fault in words (`it …`), and how much it takes from a score of 100."""

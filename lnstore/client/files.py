@@ -12,6 +12,7 @@ from typing import ClassVar
 import trio
 
 from lnstore.client.catalog import Catalog, CatalogError, FileEntry, NodeEntry
+from lnstore.client.contacts import Contacts
 from lnstore.client.contents import content_key
 from lnstore.client.dedupe import name_stored
 from lnstore.client.delegation_store import delegation_for
@@ -296,17 +297,26 @@ async def open_client(
             entry = delegation_for(catalog, node_id)
             return None if entry is None else encode_chain(entry.chain)
 
-        async with open_pool(
-            profile.identity, connect_seconds=connect_seconds, open_stream=open_stream, chain_for=chain_for
-        ) as pool:
-            yield Client(
-                profile,
-                catalog,
-                pool,
-                clock_for(profile.config.clock_file),
-                share_seconds=share_seconds,
-                patience_seconds=patience_seconds,
-            )
+        clock = clock_for(profile.config.clock_file)
+        contacts = Contacts(catalog, clock)
+        try:
+            async with open_pool(
+                profile.identity,
+                connect_seconds=connect_seconds,
+                open_stream=open_stream,
+                chain_for=chain_for,
+                note_contact=contacts.note,
+            ) as pool:
+                yield Client(
+                    profile,
+                    catalog,
+                    pool,
+                    clock,
+                    share_seconds=share_seconds,
+                    patience_seconds=patience_seconds,
+                )
+        finally:
+            contacts.flush()
 
 
 def cap_of(file: FileEntry) -> ReadCap:

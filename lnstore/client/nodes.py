@@ -11,6 +11,7 @@ from lnstore.client.accounts import account_status, check_prices, check_terms
 from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import NodeUntrusted, TermsRefused
+from lnstore.client.price_history import note_prices
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
@@ -119,6 +120,8 @@ async def add_node(  # M-R15
             purse.catalog.add_node(address, petname=chosen, lightning_id=hello.lightning_id, added_at=purse.clock.now())
             purse.catalog.set_agreement(address.node_id, terms=signed.encoded, agreement=None)
             purse.catalog.set_invitation(address.node_id, None if invitation is None else invitation.encoded)
+            if invitation is None:  # an invitation's terms are nobody else's
+                note_prices(purse.catalog, address.node_id, signed.terms, purse.clock.now())
         return purse.catalog.node(address.node_id)
 
     return await purse.write(remember)
@@ -164,6 +167,8 @@ async def _look_at(purse: Purse, node: NodeEntry) -> NodeListing:
         except RemoteProtocolError as exc:
             problem = f"its terms cannot be read: {exc}"
         else:
+            if invited is None:
+                await purse.write(note_prices, purse.catalog, node.node_id, terms, purse.clock.now())
             return NodeListing(
                 node=node,
                 reachable=True,

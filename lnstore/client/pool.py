@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
-from lnstore.client.node_errors import ConnectionLost, NodeError
+from lnstore.client.node_errors import ConnectionLost, NodeError, NodeRefused, NodeTimeout
 from lnstore.client.tasks import open_tasks
 from lnstore.client.transport import CONNECT_SECONDS, NodeConnection, OpenStream, connect, open_tcp
 from lnstore_protocol.frames import BufferPool
@@ -31,6 +31,17 @@ def _no_chain(_node_id: NodeId) -> bytes | None:
     return None
 
 
+class NoteContact(Protocol):
+    """Told of each attempt to reach a node; contacts.py's."""
+
+    def __call__(self, node_id: NodeId, *, answered: bool) -> None:
+        """Whether it answered."""
+
+
+def _note_nothing(node_id: NodeId, *, answered: bool) -> None:
+    pass
+
+
 class NodePool:
     """See the module's text. Made by `open_pool`. Who uses up a reply's payload gives it back to `buffers`."""
 
@@ -42,6 +53,7 @@ class NodePool:
         connect_seconds: float = CONNECT_SECONDS,
         open_stream: OpenStream = open_tcp,
         chain_for: ChainFor = _no_chain,
+        note_contact: NoteContact = _note_nothing,
     ) -> None:
         self.buffers = BufferPool(size=MAX_SHARE_BYTES, keep=KEPT_BUFFERS)
         self._identity = identity
@@ -49,6 +61,7 @@ class NodePool:
         self._connect_seconds = connect_seconds
         self._open_stream = open_stream
         self._chain_for = chain_for
+        self._note_contact = note_contact
         self._connections: dict[NodeAddress, NodeConnection] = {}
         self._locks: dict[NodeAddress, trio.Lock] = {}
         self._failed: dict[NodeAddress, tuple[float, NodeError]] = {}
@@ -66,7 +79,9 @@ class NodePool:
                 opened: NodeConnection = await self._tasks.start(self._hold, address)
             except NodeError as exc:
                 self._failed[address] = (trio.current_time() + BACKOFF_SECONDS, exc)
+                self._note_contact(address.node_id, answered=isinstance(exc, NodeRefused))
                 raise
+            self._note_contact(address.node_id, answered=True)
             self._failed.pop(address, None)
             self._connections[address] = opened
             return opened
@@ -80,6 +95,9 @@ class NodePool:
         connection = await self.dial(address)
         try:
             return await connection.request(message, timeout_seconds=timeout_seconds)
+        except NodeTimeout:
+            self._note_contact(address.node_id, answered=False)
+            raise
         except ConnectionLost:
             if connection is not known:
                 raise
@@ -120,8 +138,16 @@ async def open_pool(
     connect_seconds: float = CONNECT_SECONDS,
     open_stream: OpenStream = open_tcp,
     chain_for: ChainFor = _no_chain,
+    note_contact: NoteContact = _note_nothing,
 ) -> AsyncIterator[NodePool]:
     """A pool whose connections are closed at the end of the block; `chain_for` says where to act by a delegation."""
     async with open_tasks() as tasks:
-        yield NodePool(identity, tasks, connect_seconds=connect_seconds, open_stream=open_stream, chain_for=chain_for)
+        yield NodePool(
+            identity,
+            tasks,
+            connect_seconds=connect_seconds,
+            open_stream=open_stream,
+            chain_for=chain_for,
+            note_contact=note_contact,
+        )
         tasks.cancel_scope.cancel()

@@ -7,7 +7,7 @@ again from then on. So no cancellation ever leaves the two sides out of step.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -52,6 +52,10 @@ IN_FLIGHT_BYTES = 16 * 1024 * 1024
 
 SMALLEST_CHARGE_BYTES = 256 * 1024
 """What any request counts for in that budget: so at most 64 are open, well below what the protocol allows."""
+
+SMALL_PAYLOAD_BYTES = 16 * 1024
+TOGETHER_BYTES = 64 * 1024
+"""Messages with no more payload are sent together when they wait at the same time, until they are so many bytes."""
 
 OpenStream = Callable[[NodeAddress], Awaitable[trio.abc.Stream]]
 
@@ -169,27 +173,45 @@ class NodeConnection:
                 await trio.aclose_forcefully(self._stream)
 
     async def _write(self) -> None:
+        """One message after the other; small ones that wait at the same time leave together."""
+        together = bytearray()
         async for call in self._queued:
-            if call.abandoned:
-                self._finish(call)
-                continue
+            small = len(getattr(call.message, "payload", b"")) <= SMALL_PAYLOAD_BYTES
             try:
-                request_id, chunks = self._protocol.send_request(call.message)  # type: ignore[arg-type]  # set until sent
-            except LocalProtocolError as exc:
-                call.error = exc
-                self._finish(call)
-                continue
-            self._calls[request_id] = call
-            call.sending = True
-            try:
-                for chunk in chunks:
+                for chunk in self._seal(call):
+                    if small:
+                        together += chunk
+                        continue
+                    await self._flush(together)
                     await self._stream.send_all(chunk)
+                if len(together) >= TOGETHER_BYTES or not self._queued.statistics().current_buffer_used:
+                    await self._flush(together)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._protocol.send_failed()
                 self._lose(ConnectionLost(self.address, "closed the connection; try again"))
                 return
-            call.sending = False
-            call.message = None
+
+    async def _flush(self, together: bytearray) -> None:
+        if together:
+            await self._stream.send_all(together)
+            together.clear()
+
+    def _seal(self, call: _Call) -> Iterator[memoryview]:
+        """The call's message in chunks to be sent, each valid until the next one; none when it is not to be sent."""
+        if call.abandoned:
+            self._finish(call)
+            return
+        try:
+            request_id, chunks = self._protocol.send_request(call.message)  # type: ignore[arg-type]  # set until sent
+        except LocalProtocolError as exc:
+            call.error = exc
+            self._finish(call)
+            return
+        self._calls[request_id] = call
+        call.sending = True
+        yield from chunks
+        call.sending = False
+        call.message = None
 
     async def _read(self) -> None:
         while self.lost is None:

@@ -18,7 +18,7 @@ import trio
 
 from lnstore.client.acks import AckRecorder
 from lnstore.client.catalog import MANIFEST_SEGMENT, Catalog, FileEntry, ShareEntry
-from lnstore.client.encode import FilledSegment, SegmentBuffer, SegmentFiller, TokenKeys, code_segment
+from lnstore.client.encode import CodedSegment, FilledSegment, SegmentBuffer, SegmentFiller, TokenKeys, code_segment
 from lnstore.client.erasure import ErasureCode
 from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
@@ -213,7 +213,11 @@ class Upload:
                 except SourceError as exc:
                     self._failure = exc
                     break
-                tasks.start_soon(self._send_segment, filled)
+                if filled.size.share_bytes <= AT_ONCE_BYTES:
+                    # Coded here, so that the manifest of a small file leaves in one packet with the share of each node.
+                    tasks.start_soon(self._send_coded, filled, self._note(code_segment(filled, self._code)))
+                else:
+                    tasks.start_soon(self._send_segment, filled)
                 started += 1
             if self._failure is None:
                 for _ in range(started):
@@ -236,12 +240,16 @@ class Upload:
         return SegmentBuffer(self._file.needed, self._file.total, self._share_bytes)
 
     async def _send_segment(self, filled: FilledSegment) -> None:
-        if filled.size.share_bytes <= AT_ONCE_BYTES:
-            coded = code_segment(filled, self._code)
-        else:
-            coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
+        coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
+        await self._send_coded(filled, self._note(coded))
+
+    def _note(self, coded: CodedSegment) -> CodedSegment:
+        """The manifest will have this segment."""
         self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
         self._coded.release()
+        return coded
+
+    async def _send_coded(self, filled: FilledSegment, coded: CodedSegment) -> None:
         sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
         await self._send(sending, self._file.total)
         self._missing += self._file.total - len(sending.holders)

@@ -29,10 +29,11 @@ from lnstore_protocol.connection import Connection, Role
 from lnstore_protocol.errors import ERROR_RULES, ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import HandshakeDone, NeedData, PeerClosed, RequestReceived, UnknownRequest
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import LightningId, Msat, NodeAddress, NodeId, ShareId
+from lnstore_protocol.ids import CertificateId, LightningId, Msat, NodeAddress, NodeId, ShareId
 from lnstore_protocol.proofs import split_token_tables
 from lnstore_protocol.replies import pack_bits
 from lnstore_protocol.terms import Agreement, ChannelPolicy, Record, Terms, binding_text, period_at, period_start
+from lnstore_protocol.usages import encode_usages
 
 CAPACITY_BYTES = 64 << 20
 DAY_SECONDS = 86_400
@@ -58,6 +59,8 @@ class Account:
     records: dict[bytes, tuple[Record, bytes]] = field(default_factory=dict)
     ingress_bytes: int = 0
     egress_bytes: int = 0
+    left: m.LeaveReply | None = None
+    """What its client was told when it left; the account has lapsed since, and may be opened anew."""
 
 
 class DictNode:
@@ -90,6 +93,11 @@ class DictNode:
             m.ListPeers: lambda _peer, _message: m.ListPeersReply(peers=[]),
             m.GetReceipts: self.get_receipts,
             m.PutReceipts: self.put_receipts,
+            m.ShrinkCapacity: self.shrink_capacity,
+            m.Leave: self.leave,
+            m.PresentDelegation: self.present_delegation,
+            m.RevokeDelegation: self.revoke_delegation,
+            m.ListDelegations: self.list_delegations,
         }
 
     def answer(self, peer: bytes, message: m.Request) -> m.Reply:
@@ -100,10 +108,12 @@ class DictNode:
         except (Refused, RemoteProtocolError) as exc:
             return m.ErrorReply(code=exc.code, message=str(exc))
 
-    def account(self, peer: bytes) -> Account:
-        """The client's account; Refused when it has none."""
+    def account(self, peer: bytes, *, even_lapsed: bool = False) -> Account:
+        """The client's account; Refused when it has none, or has left it."""
         if peer not in self.accounts:
             raise Refused(ErrorCode.NO_ACCOUNT)
+        if self.accounts[peer].left is not None and not even_lapsed:
+            raise Refused(ErrorCode.LAPSED)
         return self.accounts[peer]
 
     def used_bytes(self, account: Account) -> int:
@@ -149,7 +159,8 @@ class DictNode:
         )
 
     def open_account(self, peer: bytes, message: m.OpenAccount) -> m.Reply:
-        if peer not in self.accounts:
+        account = self.accounts.get(peer)
+        if account is None or account.left is not None:
             agreement, now = Agreement.decode(message.agreement), int(time.time())
             terms = agreement.terms.terms
             if agreement.account_id != peer:
@@ -162,6 +173,8 @@ class DictNode:
             if abs(agreement.anchor_at - now) > 600:
                 raise Refused(ErrorCode.ACCOUNT_REFUSED, f"here it is {now}; set the clock right")
             self.accounts[peer] = Account(agreement.countersign(self.identity))
+            if account is not None:
+                self.accounts[peer].records = account.records  # they outlive a lapse (R-W7)
         return m.OpenAccountReply(agreement=self.accounts[peer].agreement.encoded)
 
     def renew_agreement(self, peer: bytes, message: m.RenewAgreement) -> m.Reply:
@@ -171,12 +184,12 @@ class DictNode:
         raise Refused(ErrorCode.TERMS_CHANGED, "prices never change here")
 
     def account_status(self, peer: bytes, _message: m.AccountStatus) -> m.Reply:
-        account, now = self.account(peer), int(time.time())
+        account, now = self.account(peer, even_lapsed=True), int(time.time())
         anchor, length = account.agreement.anchor_at, account.agreement.terms.terms.period_seconds
         period = max(0, period_at(anchor, length, now))
         return m.AccountStatusReply(
-            state=m.AccountState.ACTIVE,
-            capacity_bytes=CAPACITY_BYTES,
+            state=m.AccountState.ACTIVE if account.left is None else m.AccountState.LAPSED,
+            capacity_bytes=CAPACITY_BYTES if account.left is None else 0,
             used_bytes=self.used_bytes(account),
             shares=len(account.leases),
             deposit_msat=Msat(0),
@@ -191,6 +204,24 @@ class DictNode:
             now_at=now,
             agreement=account.agreement.encoded,
         )
+
+    def shrink_capacity(self, peer: bytes, message: m.ShrinkCapacity) -> m.Reply:
+        account, now = self.account(peer), int(time.time())
+        if message.capacity_bytes != CAPACITY_BYTES:
+            raise Refused(ErrorCode.CAPACITY_REFUSED, f"every account here has {CAPACITY_BYTES} bytes")
+        length = account.agreement.terms.terms.period_seconds
+        return m.ShrinkCapacityReply(
+            capacity_bytes=CAPACITY_BYTES,
+            next_capacity_bytes=CAPACITY_BYTES,
+            from_period=max(0, period_at(account.agreement.anchor_at, length, now)),
+        )
+
+    def leave(self, peer: bytes, _message: m.Leave) -> m.Reply:
+        account = self.account(peer, even_lapsed=True)
+        if account.left is None:
+            self.end(account, list(account.leases))
+            account.left = m.LeaveReply(left_at=int(time.time()), refund_msat=Msat(0), deposit_msat=Msat(0))
+        return account.left
 
     def add_capacity(self, peer: bytes, message: m.AddCapacity) -> m.Reply:
         self.account(peer)
@@ -261,11 +292,16 @@ class DictNode:
 
     def drop_shares(self, peer: bytes, message: m.DropShares) -> m.Reply:
         account, ids = self.account(peer), _ids(message.payload)
+        dropped = self.end(account, ids)
+        return m.DropSharesReply(dropped=dropped, used_bytes=self.used_bytes(account))
+
+    def end(self, account: Account, ids: list[ShareId]) -> int:
+        """End those leases of the account, and delete what nobody else leases; how many there were."""
         dropped = [share_id for share_id in set(ids) if account.leases.pop(share_id, None) is not None]
         for share_id in dropped:
             if not any(share_id in other.leases for other in self.accounts.values()):
                 del self.shares[share_id]
-        return m.DropSharesReply(dropped=len(dropped), used_bytes=self.used_bytes(account))
+        return len(dropped)
 
     def put_tokens(self, peer: bytes, message: m.PutTokens) -> m.Reply:
         account, tables = self.account(peer), split_token_tables(message.payload, message.count)
@@ -297,16 +333,33 @@ class DictNode:
             raise Refused(ErrorCode.RECORD_UNKNOWN)
         return m.GetRecordReply(record=account.records[message.name][1])
 
+    # --- delegation: every chain is refused (D-R9), so nothing is done under any
+
+    def present_delegation(self, _peer: bytes, _message: m.PresentDelegation) -> m.Reply:
+        raise Refused(ErrorCode.DELEGATION_REFUSED, "nobody acts for another here")
+
+    def revoke_delegation(self, peer: bytes, message: m.RevokeDelegation) -> m.Reply:
+        self.account(peer, even_lapsed=True)
+        if len(message.target) != CertificateId.SIZE:
+            raise Refused(ErrorCode.MALFORMED)
+        return m.RevokeDelegationReply(certificates=0)
+
+    def list_delegations(self, peer: bytes, message: m.ListDelegations) -> m.Reply:
+        self.account(peer, even_lapsed=True)
+        if not 1 <= message.limit <= m.MAX_DELEGATIONS:
+            raise Refused(ErrorCode.TOO_LARGE)
+        return m.ListDelegationsReply(payload=encode_usages([]))
+
     # --- receipts: nothing is paid here, so there are none
 
     def get_receipts(self, peer: bytes, message: m.GetReceipts) -> m.Reply:
-        self.account(peer)
+        self.account(peer, even_lapsed=True)
         if not 1 <= message.limit <= m.RECEIPTS_AT_ONCE:
             raise Refused(ErrorCode.TOO_LARGE)
         return m.GetReceiptsReply(total=0, payload=b"")
 
     def put_receipts(self, peer: bytes, message: m.PutReceipts) -> m.Reply:
-        self.account(peer)
+        self.account(peer, even_lapsed=True)
         for encoded in receipts.split(message.payload):
             word = receipts.Acknowledgement.decode(encoded)
             if (word.account_id, word.node_id) != (peer, self.node_id):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -10,7 +12,7 @@ from tiny_node import TinyNetwork, TinyNode
 from lnstore.client.node_errors import ConnectionLost, NodeRefused, NodeTimeout, NodeUnreachable, WrongNodeKey
 from lnstore.client.pool import open_pool
 from lnstore.client.tasks import ByteBudget
-from lnstore.client.transport import IN_FLIGHT_BYTES, connect
+from lnstore.client.transport import IN_FLIGHT_BYTES, SMALL_PAYLOAD_BYTES, connect
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode, Retry
 from lnstore_protocol.identity import Identity
@@ -68,6 +70,45 @@ async def test_requests_in_flight_each_get_their_own_reply(network: TinyNetwork)
                 tasks.start_soon(there_and_back, i)
     assert [got[i] for i in range(20)] == shares
     assert node.connections == 1
+
+
+async def test_small_messages_that_wait_together_leave_together_and_in_order(network: TinyNetwork) -> None:
+    """Small before large before small, and each reaches the node whole."""
+    node = network.nodes[0]
+    sizes = [100, 2000, 3 * SMALL_PAYLOAD_BYTES, 30, SMALL_PAYLOAD_BYTES, 10]
+    shares = [bytes([i]) * size for i, size in enumerate(sizes)]
+    packets: list[int] = []
+
+    async def counted(address: NodeAddress) -> trio.abc.Stream:
+        stream = await network.open_stream(address)
+        return trio.StapledStream(CountedSends(stream, packets), stream)
+
+    async with connect(node.address, ME, open_stream=counted) as connection:
+        packets.clear()
+        async with trio.open_nursery() as tasks:
+            for share in shares:
+                tasks.start_soon(partial(connection.request, put(share), timeout_seconds=5))
+        assert len(packets) < len(shares)
+        for share in shares:
+            assert bytes((await connection.request(read(share), timeout_seconds=5)).payload) == share
+
+
+class CountedSends(trio.abc.SendStream):
+    """Notes how many bytes each sending has."""
+
+    def __init__(self, stream: trio.abc.Stream, packets: list[int]) -> None:
+        self._stream = stream
+        self._packets = packets
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._packets.append(len(data))
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 async def test_a_refusal_carries_code_sentence_and_retry_rule(network: TinyNetwork) -> None:  # E-R3

@@ -31,17 +31,20 @@ from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, Msat, NodeId, ShareId
 from lnstore_protocol.merkle import leaf_hashes
 from lnstore_protocol.messages import (
+    AccountStatus,
     DropShares,
     DropSharesReply,
     GetShare,
     GetTerms,
     HaveShares,
     HaveSharesReply,
+    Leave,
     PutRecord,
     PutRecordReply,
     PutShare,
     PutShareReply,
     RequestInvoice,
+    ShrinkCapacity,
     TermsReply,
 )
 from lnstore_protocol.prices import Prices
@@ -370,6 +373,36 @@ def serves_without_a_hello(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None
         self._greeted = True
 
     patch.setattr(session.Session, "__init__", greeted)
+
+
+# --- stages and leaving -----------------------------------------------------------------------------------------------
+
+
+@defect("RP-W1")
+def tells_a_stage_an_hour_late(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    async def wrap(true: Handler, request: Any, message: Any) -> Any:
+        reply = await true(request, message)
+        return dataclasses.replace(reply, next_stage_at=reply.next_stage_at and reply.next_stage_at + 3600)
+
+    around(patch, AccountStatus, wrap)
+
+
+@defect("RP-W3")
+def puts_a_smaller_capacity_off(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    async def wrap(true: Handler, request: Any, message: Any) -> Any:
+        reply = await true(request, message)
+        return dataclasses.replace(reply, from_period=reply.from_period + 1)
+
+    around(patch, ShrinkCapacity, wrap)
+
+
+@defect("RP-W8")
+def gives_back_other_than_the_terms_say(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    async def wrap(true: Handler, request: Any, message: Any) -> Any:
+        reply = await true(request, message)
+        return dataclasses.replace(reply, refund_msat=Msat(reply.refund_msat + 1))
+
+    around(patch, Leave, wrap)
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

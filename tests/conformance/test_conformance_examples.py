@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trio
 from conformance_world import NodeWorld
-from examples_world import EXAMPLES, SECRET, running_example
+from examples_world import EXAMPLES, SECRET, example_node, running_example
 
 from lnstore.client.files import open_client
 from lnstore.client.profile import init_profile
 from lnstore_protocol.conformance import NodeTools, check_node
 from lnstore_protocol.conformance.curve import public_key, sign_message
-from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.identity import Identity
+from lnstore_protocol.ids import LightningId, NodeAddress
+from lnstore_protocol.messages import Request
 from lnstore_protocol.prices import Prices
 
 SHIM = Path(__file__).parent / "lightning_cli.py"
@@ -89,6 +92,12 @@ async def test_the_example_node_conforms() -> None:
         report = await trio.to_thread.run_sync(lambda: check_node(address, NodeTools()))
     assert report.failed == {}
     assert {"MB-R3", "MB-R6", "MB-R20", "P-R5", "MB-R26", "MA-R4", "M-R2", "T-R12"} <= report.passed.keys()
+    assert {"RP-R2", "RP-R5", "RP-W1", "RP-W7", "RP-W8"} <= report.passed.keys()
+
+
+def test_the_example_node_has_an_answer_to_every_request() -> None:
+    node = example_node.DictNode(Identity.generate(), LightningId(public_key(SECRET)), "", "regtest")
+    assert node.answers.keys() == set(get_args(Request))
 
 
 def test_the_example_node_is_a_program(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ _NODE_REASONS: dict[str, str] = {
     _INSIDE: "T-R7 T-R8 T-R15 T-W9 M-W9 M-R17 R-W5 RC-W5 E-W2 S-W5 S-R1 S-R2 S-R3 S-R4 M-W12 V-R1",
     "would need hundreds of connections or accounts": "T-R9 S-W1 S-W2 S-W3 S-W4 E-W4",
     "would need the node to have lost a share": "P-W9",
-    "would need a period to end while nobody pays": "RP-W1 RP-W2 RP-W3 RP-W4 RP-W5 RP-W7 RP-W8 RP-R2 RP-R3 RP-R5",
     "would need the node's operator to change prices": "R-W26 R-W28 R-W29 R-W30 MA-R28",
     "would need the node's operator to decide about the account": (
         "RA-W1 RA-W2 RA-W3 RA-W4 RA-W5 RA-W6 RA-W7 RA-W8 RA-W9 RA-R3 RA-R4 RA-R5 RA-R7"

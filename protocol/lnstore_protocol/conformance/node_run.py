@@ -10,6 +10,7 @@ from lnstore_protocol.conformance import (
     growths,
     leases,
     messages,
+    periods,
     reading,
     receipts,
     records,
@@ -40,6 +41,7 @@ CHECKS: tuple[Check, ...] = tuple(
         reading,
         receipts,
         rent,
+        periods,
         states,
     )
     for check in module.CHECKS.rows

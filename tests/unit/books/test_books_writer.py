@@ -67,6 +67,22 @@ async def test_five_hundred_leases_at_once_take_a_handful_of_commits(world: Worl
     assert world.books.commits - before <= 5
 
 
+async def test_writes_a_few_steps_apart_share_a_commit(world: World) -> None:
+    """As those of the requests of one packet are, while nobody else writes."""
+    account = await world.renting()
+    before = world.books.commits
+
+    async def add(number: int) -> None:
+        for _ in range(number):
+            await trio.lowlevel.checkpoint()
+        await world.books.add_lease(lease(account, number), ANCHOR, present=always)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(add, number)
+    assert world.books.commits - before == 1
+
+
 async def test_one_bad_lease_among_many_fails_alone(world: World) -> None:
     account, poor = await world.renting(), await world.renting(50)
     errors: dict[int, type[Exception]] = {}
