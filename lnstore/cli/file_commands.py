@@ -11,6 +11,7 @@ import click
 from lnstore.cli.output import (
     SECRET_TEXT,
     at_option,
+    counted,
     human_bytes,
     json_option,
     print_json,
@@ -241,7 +242,7 @@ def get(
         told = {"ok": True, "output": target, "bytes": result.bytes, "seconds": round(result.seconds, 3)}
         print_json(told if files is None else told | {"files": files})
         return
-    what = "" if files is None else f"{files} files, "
+    what = "" if files is None else f"{counted(files, 'file')}, "
     line = f"{what}{human_bytes(result.bytes)}, {pace(result.bytes, result.seconds)}"
     if target is not None:
         click.echo(f"read {printable(str(target))}: {line}")

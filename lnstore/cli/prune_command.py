@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnstore.cli.listing import show_removed
-from lnstore.cli.output import human_bytes, json_option, print_json, printable, profile_option, run
+from lnstore.cli.output import counted, human_bytes, json_option, print_json, printable, profile_option, run
 from lnstore.cli.session import load_profile
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def describe(done: Pruned) -> str:
     """Which packs, for a person."""
     if not done.packs:
         return "no packs"
-    count = f"{done.packs} pack{'' if done.packs == 1 else 's'} of {human_bytes(done.pack_bytes)}"
+    packs = f"{counted(done.packs, 'pack')} of {human_bytes(done.pack_bytes)}"
     folders = ", ".join(dict.fromkeys(printable(one.folder) for one in done.snapshots))
-    return (
-        f"{count}, of which {human_bytes(done.moved_bytes)} are needed by {len(done.snapshots)} snapshots of {folders}"
-    )
+    needed = f"{human_bytes(done.moved_bytes)} are needed by {counted(len(done.snapshots), 'snapshot')} of {folders}"
+    return f"{packs}, of which {needed}"

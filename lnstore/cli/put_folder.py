@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lnstore.cli.output import human_bytes, print_json, printable, run
+from lnstore.cli.output import counted, human_bytes, print_json, printable, run
 from lnstore.client.files import Coding, open_client
 from lnstore.client.folder_put import FolderStored, put_folder
 from lnstore.client.profile import Profile
@@ -60,9 +60,9 @@ def store_folder(
     else:
         size = human_bytes(stored.snapshot.plain_bytes)
         click.echo(
-            f"stored {printable(stored.snapshot.folder)}: {stored.files} files, {size}; "
+            f"stored {printable(stored.snapshot.folder)}: {counted(stored.files, 'file')}, {size}; "
             f"{human_bytes(stored.sent_bytes)} were new, {pace(stored.sent_bytes, stored.seconds)}"
-            + (f"; {stored.same_files} files were stored already" if stored.same_files else "")
+            + (f"; stored already: {counted(stored.same_files, 'file')}" if stored.same_files else "")
         )
         tell_problems(stored.problems)
         if stored.missing_shares:

@@ -11,6 +11,7 @@ import click
 from lnstore.cli.listing import show_removed
 from lnstore.cli.output import (
     MOMENT,
+    counted,
     human_bytes,
     human_time,
     json_option,
@@ -153,7 +154,7 @@ def _show(done: Forgotten, *, dry_run: bool, as_json: bool) -> None:
             what = ("would be forgotten" if dry_run else "forgotten") if at in times else "kept"
             why = f" ({', '.join(kept[at])})" if kept.get(at) else ""
             click.echo(f"{printable(done.folder)} of {human_time(at)}: {what}{why}")
-    count = f"{len(times)} snapshot{'' if len(times) == 1 else 's'} of {printable(done.folder)}, {len(kept)} kept"
+    count = f"{counted(len(times), 'snapshot')} of {printable(done.folder)}, {len(kept)} kept"
     show_removed(
         done.removed,
         f"would forget {count}" if dry_run else f"forgot {count}",
