@@ -87,22 +87,6 @@ def agent_at_work(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate(timeout=PATIENCE_SECONDS)
 
 
-def test_what_needs_a_person_is_in_the_exit_code_of_all_three(net: RunningNet, home: Path) -> None:
-    """And in what they say, with what to do."""
-    poor = net.profile("poor", needed="1", happy="1", total="1")
-    assert lnstore("nodes", "add", net.addresses[2], "--petname", "p0", home=poor).returncode == 0
-    assert lnstore("rent", "buy", "p0", "20MiB", "--open-channel", home=poor).returncode == 0
-    assert lnstore("put", "-", "--name", "notes", home=poor, stdin=b"what I know").returncode == 0
-    once = lnstore("agent", "once", home=poor)
-    assert once.returncode == ExitCode.ALERTS
-    assert b"lnstore rent buy p0 20971520 --deposit" in once.stderr
-    page = lnstore("status", "--json", home=poor)
-    assert page.returncode == ExitCode.ALERTS
-    (alert,) = json.loads(page.stdout)["alerts"]
-    assert (alert["job"], alert["node"], alert["state"]) == ("audit", "p0", "opened")
-    assert b"lnstore rent buy p0 20971520 --deposit" in lnstore("status", home=poor).stdout
-
-
 def test_a_profile_without_an_account_has_nothing_to_do(net: RunningNet) -> None:
     fresh = net.profile("idle")
     assert b"nothing is due; there is no account yet" in lnstore("agent", "once", home=fresh).stdout

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from cli_world import COMMAND, RunningNet, last_json, lnstore
 
+from lnstore.client.agent.unit import NAME
+from lnstore.config import CLIENT_FILE, ClientConfig
 from lnstore.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +140,40 @@ def test_delegation_guide(net: RunningNet, tmp_path: Path) -> None:
     refused = lnstore("put", str(tmp_path / "notes.txt"), "--name", "more", home=tmp_path / "friend")
     assert refused.returncode == ExitCode.NODE
     assert b"expired or was revoked" in refused.stderr
+
+
+def test_agent_guide(net: RunningNet, tmp_path: Path) -> None:
+    """The agent guide's commands, its settings and its hook, by somebody with no deposit to read a share from."""
+    home = net.profile("kept by an agent", needed="1", happy="1", total="1")
+    for words in (
+        ["nodes", "add", net.addresses[2], "--petname", "n2"],
+        ["rent", "buy", "n2", "20MiB", "--open-channel"],
+        ["put", str(ROOT / "README.md")],
+    ):
+        done = lnstore(*words, home=home)
+        assert done.returncode == 0, done.stderr.decode()
+    work, settings, hook, service = blocks("docs/guides/agent.md")
+    command = tmp_path / "tell-me"
+    command.write_text(hook)
+    command.chmod(0o755)
+    config = home / CLIENT_FILE
+    given = settings.replace("/home/me/bin/tell-me", str(command))
+    config.write_text(config.read_text().partition("[agent]")[0] + given)
+    assert ClientConfig.load(home).agent.rent_every == 6 * 3600
+    advice = "lnstore rent buy n2 20971520 --deposit"
+    for line in work.splitlines():  # each says by its exit code that something needs you
+        shown = run_shell(line, tmp_path, LNSTORE_HOME=str(home))
+        assert shown.returncode == ExitCode.ALERTS, shown.stderr
+        assert advice in shown.stdout + shown.stderr
+    assert [alert["job"] for alert in json.loads(shown.stdout)["alerts"]] == ["audit"]
+    (told,) = (tmp_path / "lnstore-alerts").read_text().splitlines()
+    assert told.startswith("opened n2 the deposit at n2 ")
+    *install, enable = service.splitlines()
+    assert enable == f"systemctl --user enable --now {NAME.removesuffix('.service')}"
+    shown = run_shell("\n".join(install), tmp_path, LNSTORE_HOME=str(home))
+    assert shown.returncode == 0, shown.stderr
+    unit = (tmp_path / ".config" / "systemd" / "user" / NAME).read_text()
+    assert f'Environment="LNSTORE_HOME={home}"' in unit
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guides/node.md"])

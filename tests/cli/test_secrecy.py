@@ -135,6 +135,8 @@ async def _job(watched: Watched, secrets: Secrets, net: Devnet, home: Path, tmp_
     net.clock.advance(30 * 86_400)
     await watched.run("rent", "pay", "--json", home=home)
     await watched.run("backup", "--json", home=home)
+    await watched.run("agent", "once", "--json", home=home)
+    await watched.run("status", "--json", home=home)
     return words
 
 
