@@ -45,7 +45,7 @@ class _Write:
     together: Together[Any, Any]
     item: Any
     task: trio.lowlevel.Task = field(default_factory=trio.lowlevel.current_task)
-    token: trio.lowlevel.TrioToken = field(default_factory=trio.lowlevel.current_trio_token)
+    token: trio.lowlevel.TrioToken = field(default_factory=trio.lowlevel.current_trio_token, repr=False)
     result: Any = field(default_factory=lambda: RuntimeError("the write was not attempted"))
 
 
