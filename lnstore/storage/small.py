@@ -73,7 +73,9 @@ class SmallShares:
     def read(self, share_id: ShareId) -> bytes | None:
         """All of a share; None when it is not there."""
         row = self._one("SELECT bytes FROM shares WHERE share_id = ?", share_id)
-        return None if row is None else bytes(row[0])
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], bytes) else b""  # a decayed row may be anything
 
     def size(self, share_id: ShareId) -> int | None:
         """Its size in bytes, or None when it is not there."""
@@ -100,11 +102,12 @@ class SmallShares:
             with self._locks[0], self._errors():
                 query = "SELECT share_id FROM shares WHERE share_id > ? ORDER BY share_id LIMIT ?"
                 rows = self._reading.execute(query, (after, LISTED)).fetchall()
-            for (found,) in rows:
-                yield ShareId(found)
-            if len(rows) < LISTED:
+            # A decayed row may be anything, and out of order.
+            ids = [found for (found,) in rows if isinstance(found, bytes) and len(found) == ShareId.SIZE]
+            yield from map(ShareId, ids)
+            if len(rows) < LISTED or max(ids, default=b"") <= after:
                 return
-            after = rows[-1][0]
+            after = max(ids)
 
     def _one(self, query: str, share_id: ShareId) -> tuple[Any, ...] | None:
         with self._locks[0], self._errors():
@@ -119,7 +122,8 @@ class SmallShares:
         except sqlite3.Error as exc:
             if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StorageFull(f"there is no room left for {self._path}; free some or lower the capacity") from exc
-            raise OSError(errno.EIO, f"{self._path}: {exc}") from exc
+            reason = errno.EBUSY if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY else errno.EIO
+            raise OSError(reason, f"{self._path}: {exc}") from exc
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -227,6 +229,26 @@ async def test_a_share_whose_file_is_gone_is_unknown_and_can_be_put_again(world:
         assert await client.refused(get) is ErrorCode.SHARE_UNKNOWN
         await client.put(data)
         await client.ask(get, GetShareReply)
+
+
+class DecayedShares(FileShares):
+    """A disk that gives nothing back for the reason `errno`."""
+
+    errno = errno.EIO
+
+    def read(self, share_id: ShareId, offset: int, length: int) -> bytes:
+        raise OSError(self.errno, os.strerror(self.errno))
+
+
+async def test_a_share_that_the_disk_does_not_give_back_is_admitted_to_be_lost(world: World) -> None:
+    """Not so when it is for want of something else, such as descriptors, that it cannot be read now."""
+    world.shares = DecayedShares(world.directory / "shares")
+    async with world.running() as node, world.client(node) as client:
+        await _renter(client)
+        audit = AuditShare(share_id=await client.put(some_bytes(5000)), leaf=0)
+        assert await client.refused(audit) is ErrorCode.SHARE_UNKNOWN
+        world.shares.errno = errno.EMFILE
+        assert await client.refused(audit) is ErrorCode.STORAGE_FULL
 
 
 class FullShares(FileShares):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from functools import partial
 
@@ -124,15 +125,22 @@ async def audit_share(request: RequestContext, message: AuditShare) -> AuditShar
     if not 0 <= message.leaf <= leaf_range(lease.size_bytes, 0, 0)[1]:
         raise Refusal(ErrorCode.RANGE_INVALID, f"the share has no leaf {message.leaf}")
     await request.hold_memory(LEAF_BYTES + leaf_count(lease.size_bytes) * HASH_BYTES)
-    cut = await trio.to_thread.run_sync(
-        _read_cut,
-        node.shares,
-        message.share_id,
-        lease.size_bytes,
-        message.leaf,
-        message.leaf,
-        limiter=node.workers.reads,
-    )
+    try:
+        cut = await trio.to_thread.run_sync(
+            _read_cut,
+            node.shares,
+            message.share_id,
+            lease.size_bytes,
+            message.leaf,
+            message.leaf,
+            limiter=node.workers.reads,
+        )
+    except OSError as exc:
+        if exc.errno != errno.EIO:
+            raise
+        # The disk gives it back no more: that is a loss, as in the proof of rent, and not a disk that is full.
+        request.log.error("cannot read a share", share=message.share_id.hex(), reason=str(exc))  # noqa: TRY400 - the reason says it
+        raise _unknown(message.share_id) from exc
     return AuditShareReply(share_bytes=lease.size_bytes, proof=cut.proof, payload=cut.payload)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lnstore.ports import SMALL_SHARE_BYTES, StorageFull
 from lnstore.storage.shares import SMALL_FILE, NodeShares
@@ -98,6 +102,31 @@ def test_a_file_that_is_no_store_is_told_with_its_name(tmp_path: Path) -> None:
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(OSError, match=r"small\.db: file is not a database"):
         SmallShares(str(path))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), flips=st.sampled_from([1, 10, 100]))
+def test_flipped_bits_in_the_file_give_other_bytes_or_an_error_of_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
+) -> None:
+    """Whatever they hit, also the pages that say where shares are."""
+    path, random = tmp_path_factory.mktemp("flips") / SMALL_FILE, Random(seed)
+    shares = [blob for size in (40, 1000, 3000, 15_000) for blob in blobs(8, size)]
+    small = SmallShares(str(path))
+    small.put(shares)
+    small.close()
+    data = bytearray(path.read_bytes())
+    for _ in range(flips):
+        data[random.randrange(4096, len(data))] ^= 1 << random.randrange(8)  # behind the page that describes the file
+    path.write_bytes(data)
+    small = SmallShares(str(path))
+    for which, wanted in shares:
+        with suppress(OSError, StorageFull):
+            if small.read(which) != wanted:
+                small.put([(which, wanted)])
+    with suppress(OSError):
+        assert all(len(which) == ShareId.SIZE for which in small.share_ids())
+    small.close()
 
 
 def test_it_is_nobody_elses_to_read(small: SmallShares, tmp_path: Path) -> None:
