@@ -49,6 +49,13 @@ def test_a_channel_from_its_opening_to_its_end(own_net: RunningNet) -> None:
     state = last_json(lnstore("node", "channels", directory, "--json"))
     assert (state["rent_msat_per_period"], state["supply"]) == (8000, "fine")
     assert state["inbound_msat"] == one["spendable_msat"]
+    account = last_json(lnstore("node", "accounts", directory, "--json"))
+    assert (account["channel"], account["channel_capacity_msat"]) == ("open", 350_000_000)
+    assert account["channel_receivable_msat"] == one["spendable_msat"]
+    seen = lnstore("node", "accounts", "show", directory, account["account_id"]).stdout.decode()
+    assert account["lightning_id"] in client_place(own_net)
+    assert f"Lightning id, as it says: {account['lightning_id']}" in seen
+    assert "open, 350,000 sat" in seen
     plan = last_json(lnstore("node", "sweep", directory, "--to", ADDRESS, "--dry-run", "--json"))
     assert [step["way"] for step in plan["channels"]] == ["splice out"]
     assert 20_000 < plan["arriving_sat"] < 50_000
