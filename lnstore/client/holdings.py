@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from lnstore.client.catalog import NodeEntry
+from lnstore.client.catalog import Catalog, NodeEntry
 from lnstore.client.faults import Fault
 from lnstore.client.money_errors import NodeUntrusted, ProofFailed
 from lnstore.client.proof import ADVICE, named
@@ -20,6 +20,12 @@ from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import MAX_IDS, DropShares, DropSharesReply, ListShares, ListSharesReply
 from lnstore_protocol.replies import read_share_list
+
+
+def is_kept(catalog: Catalog, node: NodeEntry) -> bool:
+    """Whether there is an account to pay for: not one that everything was moved away from (retiring.py)."""
+    emptied = node.retiring and catalog.least_token_end(node.node_id) is None
+    return node.agreement is not None and not emptied
 
 
 async def drop_given_up(purse: Purse, node: NodeEntry) -> frozenset[ShareId]:  # P-R12

@@ -20,7 +20,7 @@ from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, he
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.faults import Fault
 from lnstore.client.given import accept, check_given
-from lnstore.client.holdings import check_listed, drop_given_up
+from lnstore.client.holdings import check_listed, drop_given_up, is_kept
 from lnstore.client.losses import Losses
 from lnstore.client.money_errors import (
     InvoiceFault,
@@ -156,12 +156,6 @@ def check_rent(reply: InvoiceReply, *, prices: Prices, period: int, capacity_byt
 # --- paying ---------------------------------------------------------------------------------------------------------
 
 
-def _is_owed(purse: Purse, node: NodeEntry) -> bool:
-    """Whether there is an account; not one that everything was moved away from, which ends without being paid."""
-    emptied = node.retiring and purse.catalog.least_token_end(node.node_id) is None
-    return node.agreement is not None and not emptied
-
-
 async def pay_rent(
     purse: Purse,
     nodes: Sequence[NodeEntry] | None = None,
@@ -177,7 +171,7 @@ async def pay_rent(
     if not 0 <= ahead <= MAXIMUM_AHEAD:
         raise ValueError(f"rent can be paid at most {MAXIMUM_AHEAD} period ahead")
     await resolve_open(purse)
-    chosen = [node for node in purse.catalog.nodes() if _is_owed(purse, node)] if nodes is None else list(nodes)
+    chosen = [node for node in purse.catalog.nodes() if is_kept(purse.catalog, node)] if nodes is None else list(nodes)
     tell = progress or (lambda _: None)
 
     async def pay(node: NodeEntry) -> RentOutcome:

@@ -191,7 +191,7 @@ async def live(directory: Path, rounds: list[tuple[list[tuple[Loss, int]], bool]
 )
 @example([([(gone, 0), (gone, 1), (gone, 2)], True), ([(wiped, 3), (wiped, 4)], True), ([(stalled, 5)], False)])
 @example([([(wiped, at) for at in range(NODES)], True)])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_n_minus_k_losses_lose_nothing_and_more_are_told(rounds: list[tuple[list[tuple[Loss, int]], bool]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         clock = trio.testing.MockClock(autojump_threshold=0)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from money_world import SetClock
+from transfer_fixtures import bed_of
 
 from lnstore.client.catalog import Catalog
 from lnstore.client.contacts import HOUR_SECONDS, LEAST_HOURS, WINDOW_SECONDS, Contacts, Uptime, uptime
 from lnstore.client.faults import FAULTS, Fault
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentFailed, ProofFailed
+from lnstore.client.node_errors import NodeError, NodeTimeout
 from lnstore.client.placement import Placement
 from lnstore.client.price_history import note_prices, prices_seen, rises
 from lnstore.client.scores import (
@@ -25,6 +29,7 @@ from lnstore.client.scores import (
     score_of,
 )
 from lnstore_protocol.ids import LightningId, Msat, NodeId
+from lnstore_protocol.messages import AccountStatus
 from lnstore_protocol.terms import ChannelPolicy, Terms
 
 NODE = NodeId(b"n" * 32)
@@ -183,3 +188,24 @@ def test_who_deceives_again_a_week_after_suspension_is_excluded_until_readmitted
         scores.readmit(NODE, week + 1)
         again = scores.score(NODE, week + 1)
         assert (again.value, again.stand, again.last(Happening.READMITTED)) == (100, "trusted", week + 1)
+
+
+async def test_a_client_remembers_who_answered_it(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """One node is down and one stalls; what was found out is written down when the client is closed."""
+    bed = bed_of(tmp_path, nursery, nodes=3, needed=1)
+    bed.nodes[1].down = True
+    async with bed.client() as client:
+        for node in bed.nodes[:2]:
+            with suppress(NodeError):
+                await client.pool.dial(node.address)
+        await client.pool.dial(bed.nodes[2].address)
+        bed.nodes[2].fault = lambda _: "stall"
+        with pytest.raises(NodeTimeout):
+            await client.pool.request(bed.nodes[2].address, AccountStatus(), timeout_seconds=0.01)
+    with bed.profile.open_catalog() as catalog:
+        now = bed.clock.now()
+        assert [uptime(catalog, node.address.node_id, now) for node in bed.nodes] == [
+            Uptime(1, 1.0),
+            Uptime(1, 0.0),
+            Uptime(1, 0.0),
+        ]

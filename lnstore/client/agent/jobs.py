@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lnstore.client.agent.schedule import Job
 from lnstore.client.agreements import agreement_at
 from lnstore.client.catalog import Catalog, NodeEntry
+from lnstore.client.holdings import is_kept
 from lnstore.client.losses import Losses
 from lnstore.client.wallet import Wallet
 from lnstore.config import AgentConfig
@@ -28,7 +29,7 @@ def jobs_of(catalog: Catalog, config: AgentConfig) -> list[Job]:
 
 
 def _all(catalog: Catalog, config: AgentConfig) -> Iterator[Job]:
-    nodes = [node for node in catalog.nodes() if node.agreement is not None]
+    nodes = [node for node in catalog.nodes() if is_kept(catalog, node)]
     if not nodes:
         return
     looks = {node.node_id: _look_seconds(node, config) for node in nodes}
