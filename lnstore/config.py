@@ -215,7 +215,7 @@ class NodeConfig(_Config):
     maximum_account: int = _setting(parse_bytes, "10TiB", "")
     price_msat_per_gib_month: int = _setting(_natural, 2000, "Rent per GiB and 30 days, in msat.")
     egress_msat_per_gib: int = _setting(_natural, 1000, "Reading, per GiB, paid from an account's deposit.")
-    ingress_msat_per_gib: int = _setting(_natural, 0, "Writing, per GiB. Only 0 is supported by version 1.")
+    ingress_msat_per_gib: int = _setting(_natural, 0, "Writing, per GiB, paid from an account's deposit.")
     fiat_currency: str = _setting(
         _text,
         "",
@@ -297,15 +297,10 @@ class NodeConfig(_Config):
     def load(cls, directory: Path) -> Self:
         """The configuration in `directory`; ConfigError names the first thing that is wrong."""
         config = cls._read(directory / NODE_FILE, f"make one with: lnstore node init {directory}")
-        if (
-            config.period < 1
-            or config.price_periods < 1
-            or config.minimum_account > config.maximum_account
-            or config.ingress_msat_per_gib
-        ):
+        if config.period < 1 or config.price_periods < 1 or config.minimum_account > config.maximum_account:
             raise ConfigError(
-                f"{directory / NODE_FILE}: period must be at least 1s, price_periods at least 1, minimum_account "
-                "at most maximum_account, and ingress_msat_per_gib 0"
+                f"{directory / NODE_FILE}: period must be at least 1s, price_periods at least 1, and minimum_account "
+                "at most maximum_account"
             )
         if config.refund_permille > WHOLE_PERMILLE:
             raise ConfigError(f"{directory / NODE_FILE}: refund_permille is at most {WHOLE_PERMILLE}")
@@ -387,6 +382,7 @@ class ClientConfig(_Config):
     happy: int = _setting(_natural, 4, "")
     maximum_msat_per_gib_month: int = _setting(_natural, 20_000, "Never pay more rent than this.")
     maximum_msat_per_gib_read: int = _setting(_natural, 10_000, "Never pay more for reading than this, per GiB.")
+    maximum_msat_per_gib_written: int = _setting(_natural, 0, "Never pay more for writing than this, per GiB.")
     budget_msat_per_node_month: int | None = _setting(
         _budget,
         "none",

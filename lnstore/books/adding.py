@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from lnstore.books.grants import COUNT_GRANT, Grant, grants_of
+from lnstore.books.ingress import Tab, post_tabs, tabs_of
 from lnstore.books.rows import COUNT, no_account
 from lnstore.books.rules import ended_refusal, exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, holders, leased_under, leases, unleased
-from lnstore.ports import BooksRefused, NewLease, StoreSmall
+from lnstore.ports import BooksRefused, Leased, NewLease, StoreSmall
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, ShareId
+from lnstore_protocol.ids import AccountId, Msat, ShareId
 from lnstore_protocol.messages import AccountState, Buffer
 
 Present = Callable[[ShareId], bool]
@@ -41,9 +42,9 @@ class _Tally:
     used_bytes: int
     quota_bytes: int | None
     blocked: bool
+    tab: Tab | None
     shares: int = 0
     added_bytes: int = 0
-    ingress_bytes: int = 0
 
 
 _INSERT = leases.insert()
@@ -64,6 +65,10 @@ _TALLIES = (
         accounts.c.used_bytes,
         holders.c.quota_bytes,
         holders.c.blocked,
+        (
+            (holders.c.free == 0)
+            & (accounts.c.ingress_msat_per_gib + func.coalesce(accounts.c.renewed_ingress_msat_per_gib, 0) > 0)
+        ).label("charged"),
     )
     .join(holders, holders.c.account_id == accounts.c.account_id)
     .where(accounts.c.superseded == 0, accounts.c.account_id.in_(bindparam("ids", expanding=True)))
@@ -73,13 +78,13 @@ _THERE = select(leases.c.account, leased_under.label("under"), leases.c.share_id
 )
 
 
-def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[int | Exception]:  # RP-W5
+def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[Leased | Exception]:  # RP-W5
     """Add the leases of many callers. What can be refused is refused before anything is written."""
     tallies = _tallies(connection, {arrival.lease.account_id for arrival in arrivals})
     certificate_ids = {a.lease.certificate_id for a in arrivals if a.lease.certificate_id is not None}
     grants = grants_of(connection, certificate_ids) if certificate_ids else {}
     there = _there(connection, [arrival.lease.share_id for arrival in arrivals])
-    results: list[int | Exception] = []
+    results: list[Leased | Exception] = []
     new: dict[_Key, dict[str, Any]] = {}
     again: list[dict[str, Any]] = []
     counts: list[dict[str, Any]] = []
@@ -103,6 +108,8 @@ def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[int 
             blocked=tally.blocked,
         )
         refusal = refusal or _grant_refusal(lease, grant, size, now)
+        if refusal is None and tally.tab is not None:
+            refusal = tally.tab.refusal(size, now)
         if refusal is not None:
             results.append(refusal)
             continue
@@ -137,17 +144,20 @@ def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[int 
             tally.shares += 1
         tally.used_bytes += size
         tally.added_bytes += size
-        tally.ingress_bytes += lease.size_bytes
-        if grant is None:
-            results.append(tally.used_bytes)
+        charged = Msat(0) if tally.tab is None else tally.tab.charge(size, now)
+        if grant is not None:
+            counts += _counted(grant, size, known=known, now=now)
+            results.append(Leased(grant.used_bytes))
+        elif tally.tab is None or not charged:
+            results.append(Leased(tally.used_bytes))
         else:
-            counts += _counted(grant, size, known=known, written=lease.size_bytes, now=now)
-            results.append(grant.used_bytes)
+            results.append(Leased(tally.used_bytes, charged, tally.tab.ingress_bytes))
     for store, shares in coming.items():
         store(list(shares.items()))
     _store(connection, list(new.values()), again, list(tallies.values()))
     if counts:
         connection.execute(COUNT_GRANT, counts)
+    post_tabs(connection, [tally.tab for tally in tallies.values() if tally.tab is not None], arrivals[0].now)
     return results
 
 
@@ -166,12 +176,12 @@ def _grant_refusal(lease: NewLease, grant: Grant | None, size: int, now: int) ->
     )
 
 
-def _counted(grant: Grant, size: int, *, known: bool, written: int, now: int) -> list[dict[str, Any]]:
+def _counted(grant: Grant, size: int, *, known: bool, now: int) -> list[dict[str, Any]]:
     """Count a lease at its certificate and those above; what to write of it."""
     for one in grant.chain():
         one.used_bytes += size
     return [
-        {"of": one.key, "bytes": size, "count": 0 if known else 1, "written": written, "read": 0, "now": now}
+        {"of": one.key, "bytes": size, "count": 0 if known else 1, "written": size, "read": 0, "now": now}
         for one in grant.chain()
     ]
 
@@ -185,15 +195,17 @@ def _store(
     if again:
         connection.execute(_REPLACE, again)
     counts = [
-        {"of": tally.account, "bytes": tally.added_bytes, "count": tally.shares, "ingress": tally.ingress_bytes}
+        {"of": tally.account, "bytes": tally.added_bytes, "count": tally.shares, "ingress": tally.added_bytes}
         for tally in tallies
-        if tally.ingress_bytes
+        if tally.shares
     ]
     if counts:
         connection.execute(COUNT, counts)
 
 
 def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[AccountId, _Tally]:
+    rows = connection.execute(_TALLIES, {"ids": list(account_ids)}).all()
+    tabs = tabs_of(connection, [row.account for row in rows if row.charged])
     return {
         AccountId(row.account_id): _Tally(
             row.account,
@@ -202,8 +214,9 @@ def _tallies(connection: Connection, account_ids: Iterable[AccountId]) -> dict[A
             row.used_bytes,
             row.quota_bytes,
             bool(row.blocked),
+            tabs.get(row.account),
         )
-        for row in connection.execute(_TALLIES, {"ids": list(account_ids)})
+        for row in rows
     }
 
 

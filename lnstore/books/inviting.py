@@ -116,6 +116,7 @@ def _invitation_of(row: AnyRow) -> Invitation:
         maximum_capacity_bytes=row.maximum_capacity_bytes,
         price_msat_per_gib_month=_msat(row.price_msat_per_gib_month),
         egress_msat_per_gib=_msat(row.egress_msat_per_gib),
+        ingress_msat_per_gib=_msat(row.ingress_msat_per_gib),
         price_periods=row.price_periods,
         revoked_at=row.revoked_at,
         used_at=row.used_at,

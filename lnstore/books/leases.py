@@ -12,10 +12,11 @@ from lnstore.books.adding import Arrival, Present, add_leases
 from lnstore.books.database import Database
 from lnstore.books.ending import Delete, end_leases, forget, sweep, sweepable
 from lnstore.books.grants import grants_of, needed_grant
+from lnstore.books.ingress import Tab
 from lnstore.books.rows import OF_ID, AnyRow, AnySelect, account_of, needed_row
 from lnstore.books.rules import exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, leased_under, leases
-from lnstore.ports import Account, BooksRefused, Lease, NewLease, StoreSmall
+from lnstore.ports import Account, BooksRefused, Lease, Leased, NewLease, StoreSmall
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import AccountId, CertificateId, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES, Buffer
@@ -72,7 +73,7 @@ class SqlLeases:
     _database: Database
 
     async def may_write(
-        self, account_id: AccountId, size_bytes: int, *, certificate_id: CertificateId | None = None
+        self, account_id: AccountId, size_bytes: int, now: int, *, certificate_id: CertificateId | None = None
     ) -> Account:
         """Check early that a share of this size would be taken now; BooksRefused says why not."""
 
@@ -89,22 +90,24 @@ class SqlLeases:
             if refusal is None and certificate_id is not None:
                 free = needed_grant(connection, certificate_id).delegate().free_bytes
                 refusal = exhausted_refusal(free, size_bytes, "stored")
+            refusal = refusal or Tab(account).refusal(size_bytes, now)
             if refusal is not None:
                 raise refusal
             return account
 
         return await self._database.read(look)
 
-    async def add_lease(self, lease: NewLease, now: int, *, present: Present) -> int:
-        """Add the lease (again: replace its tokens); the account's used bytes.
+    async def add_lease(self, lease: NewLease, now: int, *, present: Present) -> Leased:
+        """Add the lease (again: replace its tokens), and charge for what was written.
 
         Checked inside the transaction: the account may write, used ≤ capacity, the certificate has not ended and it
-        and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
-        (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
+        and the one above allow the bytes, the deposit pays for them, and `present(share_id)`; FileNotFoundError when
+        the share was swept meanwhile (put it again). Leases of many callers share one commit, and one posting for each
+        account. What is leased already is not charged again.
         """
         return await self._database.writer.write_together(add_leases, Arrival(lease, now, present))
 
-    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> int:
+    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> Leased:
         """As add_lease of a share that is stored by it: `store` gets those of all callers that are not refused.
 
         It is called inside the transaction. What it raises fails the commit, and so all the callers.

@@ -1,9 +1,10 @@
 """What the books allow and what a credit does: pure, `now` is an argument, no SQL.
 
 Ledger accounts: "lightning" is what the daemon received, "deposit:…" what clients are owed, "hold:…" the part of it
-that is reserved for traffic under way, "rent:…", "growth:…" and "egress:…" what was earned, "refund:…" what of that was
-given back, into the deposit, and "written-off:…" deposits that nobody will claim any more. A posting moves its
-amount from the credit account to the debit account, so that debits less credits add up to 0 over all accounts.
+that is reserved for reading under way, "rent:…", "growth:…", "egress:…" and "ingress:…" what was earned, "refund:…"
+what of that was given back, into the deposit, and "written-off:…" deposits that nobody will claim any more. A posting
+moves its amount from the credit account to the debit account, so that debits less credits add up to 0 over all
+accounts.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Ledger(Enum):
     RENT = "rent"
     GROWTH = "growth"
     EGRESS = "egress"
+    INGRESS = "ingress"
     REFUND = "refund"
     WRITTEN_OFF = "written-off"
 
@@ -55,7 +57,7 @@ FROM_THE_START = (Ledger.DEPOSIT, Ledger.HOLD, Ledger.RENT, Ledger.GROWTH, Ledge
 """Those that are made when an account is opened; the others with their first posting."""
 
 
-EARNING = (Ledger.RENT, Ledger.GROWTH, Ledger.EGRESS, Ledger.REFUND, Ledger.WRITTEN_OFF)
+EARNING = (Ledger.RENT, Ledger.GROWTH, Ledger.EGRESS, Ledger.INGRESS, Ledger.REFUND, Ledger.WRITTEN_OFF)
 """Income, and what lessens it."""
 
 
@@ -331,6 +333,22 @@ def settle_entries(account_id: AccountId, held_msat: int, used_msat: int) -> tup
         Entry("hold returned", hold, Ledger.DEPOSIT.of(account_id), held_msat - used),
     )
     return tuple(entry for entry in entries if entry.amount_msat > 0)
+
+
+def unpaid_refusal(size_bytes: int, due_msat: Msat, left_msat: Msat) -> BooksRefused | None:  # R-W23
+    """Why `size_bytes` that cost `due_msat` may not be written with so much left of the deposit; None when they may."""
+    if due_msat <= left_msat:
+        return None
+    return BooksRefused(
+        ErrorCode.PAYMENT_REQUIRED,
+        f"writing {size_bytes} bytes costs {due_msat} msat and the deposit has {left_msat}; add to it",
+        amount_msat=Msat(due_msat - left_msat),
+    )
+
+
+def ingress_entry(account_id: AccountId, charged_msat: Msat) -> Entry:
+    """The posting that takes the price of what was written from the deposit."""
+    return Entry("ingress", Ledger.DEPOSIT.of(account_id), Ledger.INGRESS.of(account_id), charged_msat)
 
 
 # --- write-offs -----------------------------------------------------------------------------------------------------

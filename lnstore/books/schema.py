@@ -73,6 +73,7 @@ invitations = Table(
     Column("maximum_capacity_bytes", _Number, CheckConstraint("maximum_capacity_bytes > 0"), nullable=True),
     Column("price_msat_per_gib_month", _Number, CheckConstraint("price_msat_per_gib_month >= 0"), nullable=True),
     Column("egress_msat_per_gib", _Number, CheckConstraint("egress_msat_per_gib >= 0"), nullable=True),
+    Column("ingress_msat_per_gib", _Number, CheckConstraint("ingress_msat_per_gib >= 0"), nullable=True),
     Column("price_periods", _Number, CheckConstraint("price_periods > 0"), nullable=True),
     Column("revoked_at", _Number, nullable=True),
     Column("used_at", _Number, nullable=True),

@@ -146,6 +146,7 @@ async def invite(config: NodeConfig, books: Books, *, valid_seconds: int, **cond
             maximum_capacity_bytes=entered.maximum_capacity_bytes,
             price_msat_per_gib_month=entered.price_msat_per_gib_month,
             egress_msat_per_gib=entered.egress_msat_per_gib,
+            ingress_msat_per_gib=entered.ingress_msat_per_gib,
             price_periods=entered.price_periods,
         )
         .sign(identity)

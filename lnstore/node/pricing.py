@@ -41,12 +41,14 @@ class PriceSheet:
         """Terms for the bearer of this invitation, who alone may accept them."""
         terms = self._terms(binding, now)
         price, egress = invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib
+        ingress = invitation.ingress_msat_per_gib
         most = invitation.maximum_capacity_bytes or terms.maximum_capacity_bytes
         return replace(
             terms,
             invitation=invitation.invitation_id,
             price_msat_per_gib_month=terms.price_msat_per_gib_month if price is None else price,
             egress_msat_per_gib=terms.egress_msat_per_gib if egress is None else egress,
+            ingress_msat_per_gib=terms.ingress_msat_per_gib if ingress is None else ingress,
             fiat_currency=terms.fiat_currency if price is None else "",
             fiat_per_tib_month=terms.fiat_per_tib_month if price is None else "",
             price_periods=invitation.price_periods or terms.price_periods,

@@ -238,7 +238,7 @@ class Session:
         except Refusal as exc:
             reply = _refused(exc)
         except BooksRefused as exc:
-            reply = _error(exc.code, str(exc), capacity_bytes=exc.capacity_bytes)
+            reply = _error(exc.code, str(exc), capacity_bytes=exc.capacity_bytes, amount_msat=exc.amount_msat)
         except RemoteProtocolError as exc:
             reply = _error(exc.code, str(exc))
         except LightningError as exc:

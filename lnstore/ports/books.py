@@ -27,12 +27,18 @@ from lnstore_protocol.usages import Usage
 
 
 class BooksRefused(Exception):
-    """The books' rules forbid it. `code` is what the peer is answered, `capacity_bytes` what it can have instead."""
+    """The books' rules forbid it. `code` is what the peer is answered.
 
-    def __init__(self, code: ErrorCode, message: str, *, capacity_bytes: int | None = None) -> None:
+    `capacity_bytes` is what it can have instead, `amount_msat` what is lacking in the deposit.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, capacity_bytes: int | None = None, amount_msat: Msat | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.capacity_bytes = capacity_bytes
+        self.amount_msat = amount_msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +252,7 @@ class Invitation:
     maximum_capacity_bytes: int | None = None
     price_msat_per_gib_month: Msat | None = None
     egress_msat_per_gib: Msat | None = None
+    ingress_msat_per_gib: Msat | None = None
     price_periods: int | None = None
     revoked_at: int | None = None
     used_at: int | None = None
@@ -463,6 +470,18 @@ class InvitationBooks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """What a lease has come to: the used bytes, the account's or the certificate's, and what was charged for it.
+
+    Where something was, `ingress_bytes` is what the account had written with this share.
+    """
+
+    used_bytes: int
+    charged_msat: Msat = field(default=Msat(0))
+    ingress_bytes: int | None = None
+
+
 class LeaseBooks(Protocol):
     """Who keeps which share alive. The holder's own leases and those under each certificate are sets of their own.
 
@@ -470,21 +489,22 @@ class LeaseBooks(Protocol):
     """
 
     async def may_write(
-        self, account_id: AccountId, size_bytes: int, *, certificate_id: CertificateId | None = None
+        self, account_id: AccountId, size_bytes: int, now: int, *, certificate_id: CertificateId | None = None
     ) -> Account:
         """Check early that a share of this size would be taken now; BooksRefused says why not."""
         ...
 
-    async def add_lease(self, lease: NewLease, now: int, *, present: Callable[[ShareId], bool]) -> int:
-        """Add the lease (again: replace its tokens); the account's used bytes.
+    async def add_lease(self, lease: NewLease, now: int, *, present: Callable[[ShareId], bool]) -> Leased:
+        """Add the lease (again: replace its tokens), and charge for what was written.
 
         Checked inside the transaction: the account may write, used ≤ capacity, the certificate has not ended and it
-        and the one above allow the bytes, and `present(share_id)`; FileNotFoundError when the share was swept meanwhile
-        (put it again). Leases of many callers share one commit. For a certificate's lease it is that one's used bytes.
+        and the one above allow the bytes, the deposit pays for them, and `present(share_id)`; FileNotFoundError when
+        the share was swept meanwhile (put it again). Leases of many callers share one commit, and one posting for each
+        account. What is leased already is not charged again.
         """
         ...
 
-    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> int:
+    async def add_small(self, lease: NewLease, now: int, *, data: Buffer, store: StoreSmall) -> Leased:
         """As add_lease of a share that is stored by it: `store` gets those of all callers that are not refused.
 
         It is called inside the transaction. What it raises fails the commit, and so all the callers.

@@ -34,6 +34,7 @@ class Invitation:
     price_msat_per_gib_month: Msat | None = None
     egress_msat_per_gib: Msat | None = None
     price_periods: int | None = None
+    ingress_msat_per_gib: Msat | None = None
     encoded: bytes = field(default=b"", repr=False, compare=False)
     """The signed map, once it is signed."""
 
@@ -102,4 +103,5 @@ _INVITATION: Table = {
     5: ("egress_msat_per_gib", int),
     6: ("expires_at", int),
     7: ("price_periods", int),
+    9: ("ingress_msat_per_gib", int),
 }

@@ -324,10 +324,15 @@ class PutShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutShareReply:
-    """The share is on disk and leased; `used_bytes` is the account's usage now."""
+    """The share is on disk and leased; `used_bytes` is the account's usage now.
+
+    `charged_msat` was taken from the deposit for it, when the account had come to `ingress_bytes` with it.
+    """
 
     TYPE: ClassVar[int] = 14 + REPLY
     used_bytes: int = wire(2)
+    charged_msat: Msat = wire(3, default=Msat(0))
+    ingress_bytes: int | None = wire(5, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

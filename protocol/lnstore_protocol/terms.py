@@ -54,6 +54,17 @@ def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
     return Msat(-(-traffic_bytes * price_msat_per_gib // GIB))
 
 
+def ingress_msat(before_bytes: int, added_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
+    """The price of `added_bytes` written after the `before_bytes` that an account wrote before them.
+
+    What was paid covers all bytes ever written, rounded up once, however they were cut. ValueError for negative input.
+    """
+    if added_bytes < 0:
+        raise ValueError("bytes must not be negative")
+    before = traffic_msat(before_bytes, price_msat_per_gib)
+    return Msat(traffic_msat(before_bytes + added_bytes, price_msat_per_gib) - before)
+
+
 def refund_msat(capacity_bytes: int, seconds: int, price_msat_per_gib_month: int, permille: int) -> Msat:  # R-W2
     """What is given back of the rent for `capacity_bytes` over `seconds` unused ones, rounded down to a whole msat.
 

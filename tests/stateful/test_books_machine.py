@@ -32,13 +32,15 @@ from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, Msat, ShareId
 from lnstore_protocol.messages import AccountState, InvoicePurpose
-from lnstore_protocol.terms import refund_msat
+from lnstore_protocol.terms import ingress_msat, refund_msat, traffic_msat
 
 Result = TypeVar("Result")
 
 START = 1_000_000
 PRICE = Msat(2_592_000 * GIB // 100)
 """A byte and 100 seconds cost 1 msat."""
+INGRESS = Msat(8 * GIB // 7)
+"""7 bytes written cost 8 msat."""
 CLIENTS = [Identity(bytes(31) + bytes([seed])) for seed in (10, 11)]
 SHARES = range(5)
 clients = st.sampled_from(range(len(CLIENTS)))
@@ -139,7 +141,8 @@ class BooksMachine(RuleBasedStateMachine):
         before = self.account(client)
         account = self.run(
             lambda: self.books.open_account(
-                agreement(CLIENTS[client], self.now, price_msat_per_gib_month=PRICE), self.now
+                agreement(CLIENTS[client], self.now, price_msat_per_gib_month=PRICE, ingress_msat_per_gib=INGRESS),
+                self.now,
             )
         )
         if before is None or before.state is AccountState.LAPSED:
@@ -392,6 +395,10 @@ class BooksMachine(RuleBasedStateMachine):
                 AccountState.GRACE: ErrorCode.IN_GRACE,
                 AccountState.LAPSED: ErrorCode.LAPSED,
             }[None if before is None else before.state]
+            if before is not None and before.state is AccountState.ACTIVE and not full:
+                expected = ErrorCode.PAYMENT_REQUIRED
+                due = ingress_msat(before.ingress_bytes, new.size_bytes, INGRESS)
+                assert exc.amount_msat == due - before.deposit_msat > 0  # noqa: PT017
             assert exc.code is expected  # noqa: PT017
             assert expected is not ErrorCode.CAPACITY_EXCEEDED or (full and new.share_id not in held)
         else:
@@ -476,6 +483,7 @@ class BooksMachine(RuleBasedStateMachine):
             if row.superseded:
                 continue
             of = AccountId(row.account_id)
+            assert -balances.get(f"ingress:{of.hex()}", 0) == traffic_msat(row.ingress_bytes, INGRESS)
             if row.state != AccountState.LAPSED:
                 assert ids == self.leases[of]
                 assert ids <= self.disk, "nothing that is leased is swept"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from books_world import World, always, deposit, share_id, sound
+from books_world import GIB, World, always, deposit, share_id, sound
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -27,7 +27,8 @@ from lnstore.ports import Account, BooksRefused, NewLease
 from lnstore_protocol.delegation import Authority, Certificate, Chain, Rights, Serial
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import AccountId, CertificateId
+from lnstore_protocol.ids import AccountId, CertificateId, Msat
+from lnstore_protocol.terms import traffic_msat
 from lnstore_protocol.usages import Usage
 
 Result = TypeVar("Result")
@@ -43,6 +44,8 @@ SHARES = range(4)
 who = st.sampled_from(WHO)
 shares = st.sampled_from(SHARES)
 cuts = st.sampled_from([None] * 6 + list(range(1, 7)))
+INGRESS = Msat(8 * GIB // 7)
+"""Who writes under a certificate writes at the account's cost: 8 msat for 7 bytes."""
 
 
 def _size(number: int) -> int:
@@ -73,8 +76,8 @@ class DelegationMachine(RuleBasedStateMachine):
 
         async def furnish() -> World:
             world = World(self.books)
-            account = await world.renting(CAPACITY, START)
-            await world.pay(deposit(account, 1_000_000, START), START)
+            account = await world.renting(CAPACITY, START, ingress_msat_per_gib=INGRESS)
+            await world.pay(deposit(account, 10_000_000, START), START)
             return world
 
         world = self.run(furnish)
@@ -309,6 +312,8 @@ class DelegationMachine(RuleBasedStateMachine):
             assert (usage.revoked_at is not None) == (name in self.revoked)
             assert usage.used_bytes <= LIMITS[name]
         assert (account.used_bytes, account.shares) == (self.total(), len(self.leases))
+        earned = -self.run(self.books.balances).get(f"ingress:{self.account_id.hex()}", 0)
+        assert earned == traffic_msat(account.ingress_bytes, INGRESS)
         ids = sorted(share_id(number) for name, number in self.leases if name == "holder")
         assert own == b"".join(ids)
 

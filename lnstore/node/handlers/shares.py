@@ -10,7 +10,7 @@ import trio
 
 from lnstore.node.context import RequestContext
 from lnstore.node.errors import Refusal
-from lnstore.ports import SMALL_SHARE_BYTES, BooksRefused, NewLease, Shares
+from lnstore.ports import SMALL_SHARE_BYTES, BooksRefused, Leased, NewLease, Shares
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import (
@@ -40,6 +40,9 @@ _PUT_ATTEMPTS = 3
 """A put is repeated when the sweeper took the file between its writing and its lease; it cannot go on for ever."""
 
 
+_LACKING = (ErrorCode.CAPACITY_EXCEEDED, ErrorCode.DELEGATION_EXHAUSTED, ErrorCode.PAYMENT_REQUIRED)
+
+
 async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:  # MB-R2, MB-R3, MB-R4, MB-R6
     """Store a share and lease it: root, file, lease, in this order, so that a lease always has its bytes."""
     node = request.node
@@ -63,15 +66,16 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
         except Refusal:
             await request.account()  # MB-R1
             raise
-        used_bytes = await node.books.add_small(
-            lease, node.clock.now(), data=message.payload, store=node.shares.put_small
+        return _answer(
+            await node.books.add_small(lease, node.clock.now(), data=message.payload, store=node.shares.put_small)
         )
-        return PutShareReply(used_bytes=used_bytes)
     try:
-        await node.books.may_write(request.account_id, size_bytes, certificate_id=request.certificate_id)
+        await node.books.may_write(
+            request.account_id, size_bytes, node.clock.now(), certificate_id=request.certificate_id
+        )
     except BooksRefused as refused:
-        # A share that is leased already takes no more room: its tokens can be renewed on a full account (MB-R5).
-        leased = refused.code in (ErrorCode.CAPACITY_EXCEEDED, ErrorCode.DELEGATION_EXHAUSTED) and (
+        # A share that is leased already takes no more room and no money: its tokens can be renewed (MB-R5).
+        leased = refused.code in _LACKING and (
             await node.books.held(request.account_id, [message.share_id], certificate_id=request.certificate_id)
         )
         if not leased or not leased[0]:
@@ -81,7 +85,7 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
             _check_and_put, node.shares, message.share_id, message.payload, limiter=node.workers.uploads
         )
         try:
-            used_bytes = await node.books.add_lease(
+            leased_now = await node.books.add_lease(
                 lease, node.clock.now(), present=partial(_is_present, node.shares, size_bytes)
             )
         except FileNotFoundError:
@@ -91,8 +95,14 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
             await node.books.forget_orphan(message.share_id, delete=node.shares.delete)
             raise
         else:
-            return PutShareReply(used_bytes=used_bytes)
+            return _answer(leased_now)
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def _answer(leased: Leased) -> PutShareReply:  # MB-R37
+    return PutShareReply(
+        used_bytes=leased.used_bytes, charged_msat=leased.charged_msat, ingress_bytes=leased.ingress_bytes
+    )
 
 
 async def get_share(request: RequestContext, message: GetShare) -> GetShareReply:  # MB-R8, MB-R9, MB-W2, V-R1

@@ -54,17 +54,19 @@ async def test_a_quota_bounds_new_writes_and_touches_nothing_that_is_stored(worl
     account = await world.renting()
     await world.books.add_lease(lease(account, 1, 600), ANCHOR, present=always)
     await world.books.set_quota(account.account_id, 1000)
-    assert await refused(world.books.may_write(account.account_id, 401)) is ErrorCode.CAPACITY_EXCEEDED
+    assert await refused(world.books.may_write(account.account_id, 401, ANCHOR)) is ErrorCode.CAPACITY_EXCEEDED
     assert await refused(world.books.add_lease(lease(account, 2, 401), ANCHOR, present=always)) is (
         ErrorCode.CAPACITY_EXCEEDED
     )
     await world.books.add_lease(lease(account, 3, 400), ANCHOR, present=always)
     await world.books.set_quota(account.account_id, 1)
     # Tokens of what is there are renewed, and it stays.
-    assert await world.books.add_lease(lease(account, 1, 600, token_start=5), ANCHOR, present=always) == 1000
+    assert (
+        await world.books.add_lease(lease(account, 1, 600, token_start=5), ANCHOR, present=always)
+    ).used_bytes == 1000
     assert (await world.now_is(account)).used_bytes == 1000
     assert (await world.books.set_quota(account.account_id, None)).quota_bytes is None
-    await world.books.may_write(account.account_id, GIB - 1000)
+    await world.books.may_write(account.account_id, GIB - 1000, ANCHOR)
 
 
 async def test_a_blocked_account_writes_and_pays_nothing_and_lapses_in_its_time(world: World) -> None:  # RA-W3, RA-W4
@@ -72,7 +74,7 @@ async def test_a_blocked_account_writes_and_pays_nothing_and_lapses_in_its_time(
     await world.books.add_lease(lease(account, 1), ANCHOR, present=always)
     before = await world.books.plan_invoice(rent(account))
     await world.books.set_blocked(account.account_id, ANCHOR, blocked=True)
-    assert await refused(world.books.may_write(account.account_id, 1)) is ErrorCode.ACCOUNT_BLOCKED
+    assert await refused(world.books.may_write(account.account_id, 1, ANCHOR)) is ErrorCode.ACCOUNT_BLOCKED
     assert await refused(world.books.add_lease(lease(account, 2), ANCHOR, present=always)) is ErrorCode.ACCOUNT_BLOCKED
     for planned in (growth(account, 1, ANCHOR, ANCHOR + PERIOD), deposit(account, 1, ANCHOR)):
         assert await refused(world.books.plan_invoice(planned)) is ErrorCode.ACCOUNT_BLOCKED
@@ -170,9 +172,9 @@ async def test_another_process_decides_and_the_first_goes_by_it(tmp_path: Path) 
     async with a_world(tmp_path) as world, SqlBooks.open(file_in(tmp_path)) as operator:
         account = await world.renting()
         await operator.set_blocked(account.account_id, ANCHOR, blocked=True)
-        assert await refused(world.books.may_write(account.account_id, 1)) is ErrorCode.ACCOUNT_BLOCKED
+        assert await refused(world.books.may_write(account.account_id, 1, ANCHOR)) is ErrorCode.ACCOUNT_BLOCKED
         await operator.set_blocked(account.account_id, ANCHOR, blocked=False)
-        await world.books.may_write(account.account_id, 1)
+        await world.books.may_write(account.account_id, 1, ANCHOR)
 
 
 async def test_what_is_decided_about_nobody_is_refused(world: World) -> None:

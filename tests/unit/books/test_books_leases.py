@@ -46,8 +46,8 @@ async def put(world: World, account: Account, *numbers: int, size_bytes: int = 1
 
 async def test_a_lease_counts_towards_the_capacity(world: World) -> None:
     account = await world.renting(250)
-    assert await world.books.add_lease(lease(account, 1), ANCHOR, present=always) == 100
-    assert await world.books.add_lease(lease(account, 2), ANCHOR, present=always) == 200
+    assert (await world.books.add_lease(lease(account, 1), ANCHOR, present=always)).used_bytes == 100
+    assert (await world.books.add_lease(lease(account, 2), ANCHOR, present=always)).used_bytes == 200
     with pytest.raises(BooksRefused) as refused:
         await world.books.add_lease(lease(account, 3), ANCHOR, present=always)
     assert refused.value.code is ErrorCode.CAPACITY_EXCEEDED
@@ -59,11 +59,11 @@ async def test_the_same_share_again_replaces_its_tokens_and_fills_nothing(world:
     account = await world.renting(100)
     await world.books.add_lease(lease(account, 1), ANCHOR, present=always)
     again = lease(account, 1, token_start=7, tokens=b"new" * 8)
-    assert await world.books.add_lease(again, ANCHOR, present=always) == 100
+    assert (await world.books.add_lease(again, ANCHOR, present=always)).used_bytes == 100
     (kept,) = await world.books.leases(account.account_id, after=None, limit=9)
     assert (kept.share_id, kept.size_bytes, kept.token_start, kept.tokens) == (share_id(1), 100, 7, b"new" * 8)
     now = await world.now_is(account)
-    assert (now.used_bytes, now.shares, now.ingress_bytes) == (100, 1, 200)
+    assert (now.used_bytes, now.shares, now.ingress_bytes) == (100, 1, 100)
 
 
 async def test_a_share_that_is_not_there_any_more_gets_no_lease(world: World) -> None:
@@ -78,7 +78,7 @@ async def test_an_overdue_account_may_not_write(world: World, seconds: int, code
     account = await world.renting()
     await world.books.advance(ANCHOR + PERIOD + seconds)
     with pytest.raises(BooksRefused) as early:
-        await world.books.may_write(account.account_id, 1)
+        await world.books.may_write(account.account_id, 1, ANCHOR)
     with pytest.raises(BooksRefused) as late:
         await world.books.add_lease(lease(account, 1), ANCHOR + PERIOD + seconds, present=always)
     assert early.value.code is late.value.code is code
@@ -86,16 +86,16 @@ async def test_an_overdue_account_may_not_write(world: World, seconds: int, code
 
 async def test_may_write_says_early_what_add_lease_would_say(world: World) -> None:
     account = await world.renting(100)
-    assert await world.books.may_write(account.account_id, 100) == account
+    assert await world.books.may_write(account.account_id, 100, ANCHOR) == account
     with pytest.raises(BooksRefused) as refused:
-        await world.books.may_write(account.account_id, 101)
+        await world.books.may_write(account.account_id, 101, ANCHOR)
     assert refused.value.code is ErrorCode.CAPACITY_EXCEEDED
 
 
 async def test_who_has_no_account_is_told_so(world: World) -> None:
     nobody = AccountId(bytes(32))
     with pytest.raises(BooksRefused) as may:
-        await world.books.may_write(nobody, 1)
+        await world.books.may_write(nobody, 1, ANCHOR)
     with pytest.raises(BooksRefused) as drop:
         await world.books.drop_leases(nobody, [share_id(1)])
     assert may.value.code is drop.value.code is ErrorCode.NO_ACCOUNT

@@ -57,7 +57,7 @@ async def test_five_hundred_leases_at_once_take_a_handful_of_commits(world: Worl
     used: list[int] = []
 
     async def add(number: int) -> None:
-        used.append(await world.books.add_lease(lease(account, number), ANCHOR, present=always))
+        used.append((await world.books.add_lease(lease(account, number), ANCHOR, present=always)).used_bytes)
 
     async with trio.open_nursery() as nursery:
         for number in range(500):
@@ -190,7 +190,7 @@ async def test_reads_do_not_wait_for_the_writer(world: World) -> None:
     account = await world.renting()
     async with Gate(world):
         with trio.fail_after(5):
-            assert await world.books.may_write(account.account_id, 1) == account
+            assert await world.books.may_write(account.account_id, 1, ANCHOR) == account
             assert await world.books.accounts() == [account]
 
 

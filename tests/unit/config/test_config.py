@@ -35,7 +35,7 @@ def test_template_takes_values(tmp_path: Path) -> None:
         ('period = "0s"', "period"),
         ('channel_policy = "maybe"', "channel_policy"),
         ("peers = [1]", "peers"),
-        ("ingress_msat_per_gib = 5", "ingress"),
+        ("ingress_msat_per_gib = -1", "ingress"),
         ("a b c", "TOML"),
     ],
 )

@@ -117,6 +117,7 @@ CREATE TABLE invitations (
     maximum_capacity_bytes INTEGER CHECK (maximum_capacity_bytes > 0),
     price_msat_per_gib_month INTEGER CHECK (price_msat_per_gib_month >= 0),
     egress_msat_per_gib INTEGER CHECK (egress_msat_per_gib >= 0),
+    ingress_msat_per_gib INTEGER CHECK (ingress_msat_per_gib >= 0),
     price_periods INTEGER CHECK (price_periods > 0),
     revoked_at INTEGER,
     used_at INTEGER,
