@@ -15,7 +15,7 @@ from lnstore.books.rules import ended_refusal, exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, holders, leased_under, leases, unleased
 from lnstore.ports import BooksRefused, Leased, NewLease, StoreSmall
 from lnstore_protocol.errors import ErrorCode
-from lnstore_protocol.ids import AccountId, Msat, ShareId
+from lnstore_protocol.ids import AccountId, ShareId
 from lnstore_protocol.messages import AccountState, Buffer
 
 Present = Callable[[ShareId], bool]
@@ -98,7 +98,7 @@ def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[Leas
         grant = None if lease.certificate_id is None else grants.get(lease.certificate_id)
         key = (tally.account, 0 if grant is None else grant.key, lease.share_id)
         known = key in there or key in new
-        size = 0 if known else lease.size_bytes
+        size = 0 if known else lease.size_bytes  # R-W32
         refusal = write_refusal(
             tally.state,
             tally.writable_bytes,
@@ -144,7 +144,7 @@ def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[Leas
             tally.shares += 1
         tally.used_bytes += size
         tally.added_bytes += size
-        charged = Msat(0) if tally.tab is None else tally.tab.charge(size, now)
+        charged = None if tally.tab is None else tally.tab.charge(size, now)
         if grant is not None:
             counts += _counted(grant, size, known=known, now=now)
             results.append(Leased(grant.used_bytes))

@@ -68,7 +68,7 @@ def tabs_of(connection: Connection, keys: Sequence[int]) -> dict[int, Tab]:
     return {row.account: Tab(account_of(row), row.account, row.deposit) for row in rows}
 
 
-def post_tabs(connection: Connection, tabs: Iterable[Tab], now: int) -> None:
+def post_tabs(connection: Connection, tabs: Iterable[Tab], now: int) -> None:  # R-W33
     """Post what was charged. The reference says up to which byte, which no two postings of an account share."""
     for tab in tabs:
         if not tab.charged_msat:

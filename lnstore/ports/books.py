@@ -478,7 +478,7 @@ class Leased:
     """
 
     used_bytes: int
-    charged_msat: Msat = field(default=Msat(0))
+    charged_msat: Msat | None = None
     ingress_bytes: int | None = None
 
 

@@ -103,10 +103,12 @@ def open_account(node: Node) -> m.AccountStatusReply:
     """The account, opened if need be, at prices that we accept (R-R1 to R-R6, MA-R7)."""
     terms = SignedTerms.decode(node.need(m.GetTerms()).terms)
     told = (terms.terms.node_id, terms.terms.lightning_id, terms.terms.network)
-    if told != (node.address.node_id, node.hello.lightning_id, node.hello.network) or terms.terms.ingress_msat_per_gib:
-        sys.exit("the node's terms are not its own, or of a later version")
+    if told != (node.address.node_id, node.hello.lightning_id, node.hello.network):
+        sys.exit("the node's terms are not its own")
     if max(terms.terms.price_msat_per_gib_month, terms.terms.egress_msat_per_gib) > MAXIMUM_MSAT_PER_GIB:
         sys.exit("the node is too dear")
+    if terms.terms.ingress_msat_per_gib:
+        sys.exit("the node takes money for writing, which this example does not pay")
     proposed = Agreement.propose(terms, node.key, int(time.time())).encoded
     agreement = Agreement.decode(node.need(m.OpenAccount(agreement=proposed)).agreement)
     if not agreement.countersigned or agreement.account_id != node.key.public_key:

@@ -331,7 +331,7 @@ class PutShareReply:
 
     TYPE: ClassVar[int] = 14 + REPLY
     used_bytes: int = wire(2)
-    charged_msat: Msat = wire(3, default=Msat(0))
+    charged_msat: Msat | None = wire(3, default=None)
     ingress_bytes: int | None = wire(5, default=None)
 
 

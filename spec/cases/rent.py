@@ -255,6 +255,19 @@ def rent_cases() -> list[Case]:
         cases.append(
             {"op": "traffic", "bytes": traffic, "price": price, "msat": str(terms.traffic_msat(traffic, price))}
         )
+    for before, added, price in (
+        (0, 0, 1000),
+        (0, 1, 1000),
+        (1, 1, 1000),
+        (300_000, 300_000, 1000),
+        (900_000, 300_000, 1000),
+        (gib - 1, 1, 1000),
+        (gib, 1, 1000),
+        (5 * gib, LEAF, 0),
+        ((1 << 62) + 1, gib, 999_999_999),
+    ):
+        due = terms.ingress_msat(before, added, price)
+        cases.append({"op": "ingress", "before": before, "bytes": added, "price": price, "msat": str(due)})
     for capacity, seconds, price, permille in (
         (20 * gib, month // 2, 2000, 500),
         (20 * gib, month // 2, 2000, 0),
@@ -424,6 +437,10 @@ def _misuse() -> list[Case]:
         *(
             {"op": "traffic", "bytes": traffic, "price": price, "error": "MALFORMED"}
             for traffic, price in ((-1, 1), (1, -1))
+        ),
+        *(
+            {"op": "ingress", "before": before, "bytes": added, "price": price, "error": "MALFORMED"}
+            for before, added, price in ((-1, 1, 1), (-1, 2, 1), (1, -1, 1), (1, 1, -1), (0, 0, -1), (-2, -1, 1))
         ),
         *(
             {"op": "period", "anchor_at": NOW, "period_seconds": seconds, "at": NOW, "error": "MALFORMED"}

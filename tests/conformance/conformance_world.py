@@ -83,6 +83,10 @@ def running_lightning(directory: Path) -> Iterator[LightningSockets]:
             process.wait(PATIENCE_SECONDS)
 
 
+PRICES = {"ingress_msat_per_gib": 200_000}
+"""Writing has a price in the checks' world: 5.2 KiB cost 1 msat."""
+
+
 class NodeWorld:
     """One node's directory; the node in it may be started again."""
 
@@ -90,7 +94,7 @@ class NodeWorld:
         self.directory = directory / "node"
         self.lightning = lightning
         self.clock = SteeredClock(directory / "clock")
-        init_node(self.directory, lightning_rpc=str(lightning.node), listen_port=0, **settings)
+        init_node(self.directory, lightning_rpc=str(lightning.node), listen_port=0, **(PRICES | settings))
         self.config = NodeConfig.load(self.directory)
         self.deadlines = Deadlines()
         self.make_books: Callable[[Path], Any] = SqlBooks.open

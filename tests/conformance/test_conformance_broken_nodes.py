@@ -16,8 +16,10 @@ import cbor2
 import msgpack
 import pytest
 from conformance_world import NodeWorld
+from sqlalchemy.dialects.sqlite import insert
 
-from lnstore.books import SqlBooks
+from lnstore.books import SqlBooks, adding, ingress
+from lnstore.books.schema import leases
 from lnstore.node import proof, session
 from lnstore.node.egress import Egress
 from lnstore.node.handlers import HANDLERS, shares
@@ -49,7 +51,7 @@ from lnstore_protocol.messages import (
 )
 from lnstore_protocol.prices import Prices
 from lnstore_protocol.proofs import fold
-from lnstore_protocol.terms import SignedTerms
+from lnstore_protocol.terms import SignedTerms, traffic_msat
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 Break = Callable[[NodeWorld, pytest.MonkeyPatch], None]
@@ -133,6 +135,23 @@ def charges_reading_twice(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
             yield
 
     patch.setattr(Egress, "reading", reading)
+
+
+@defect("R-W31")
+def rounds_each_share_up(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ingress, "ingress_msat", lambda _before, count, price: traffic_msat(count, price))
+
+
+@defect("R-W32")
+def charges_a_share_that_is_stored_again(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(adding, "_there", lambda _connection, _ids: frozenset())
+    patch.setattr(adding, "_INSERT", insert(leases).prefix_with("OR IGNORE"))
+
+
+@defect("MB-R40")
+def writes_without_a_deposit(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(adding, "tabs_of", lambda _connection, _keys: {})
+    patch.setattr(ingress.Tab, "refusal", lambda *_args: None)
 
 
 @defect("MB-R12")

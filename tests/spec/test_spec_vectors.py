@@ -192,6 +192,8 @@ def _rent(case: Case) -> Case:
             return {"msat": str(terms.rent_msat(case["capacity_bytes"], case["seconds"], case["price"]))}
         case "traffic":
             return {"msat": str(terms.traffic_msat(case["bytes"], case["price"]))}
+        case "ingress":
+            return {"msat": str(terms.ingress_msat(case["before"], case["bytes"], case["price"]))}
         case "refund":
             part = case["capacity_bytes"], case["seconds"], case["price"], case["permille"]
             return {"msat": str(terms.refund_msat(*part))}

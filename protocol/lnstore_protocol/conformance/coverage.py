@@ -43,7 +43,7 @@ _SELLS_NOTHING = "binds what a client pays, and the stand-in sells nothing"
 _NODE = "binds nodes: run against a node"
 _OF_PAYING_CLIENTS = (
     "M-R14 M-R15 M-R16 MA-R7 MA-R20 MA-R21 MA-R23 MA-R24 P-R9 P-R10 P-R13 P-R14 R-R3 R-R4 R-R6 R-R8 R-R9 R-R10 R-R11 "
-    "R-R12 R-R13 R-R14 R-R17 R-R18 R-R19 R-R23 R-W21"
+    "R-R12 R-R13 R-R14 R-R17 R-R18 R-R19 R-R23 R-R30 R-R31 R-W21 MB-R41"
 )
 
 

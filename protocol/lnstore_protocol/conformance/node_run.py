@@ -19,6 +19,7 @@ from lnstore_protocol.conformance import (
     structures,
     transport,
     versions,
+    writing,
 )
 from lnstore_protocol.conformance.coverage import NODE_UNCHECKED
 from lnstore_protocol.conformance.link import PeerClosed, PeerSilent
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = tuple(
         growths,
         leases,
         reading,
+        writing,
         receipts,
         rent,
         periods,

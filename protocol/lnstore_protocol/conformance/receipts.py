@@ -38,7 +38,7 @@ def _receipts(trial: Trial, link: NodeLink, first_number: int = 0) -> tuple[int,
 
 def _paid(trial: Trial) -> tuple[Tenant, NodeLink, bytes]:
     """An account that has paid for one growth, and its only receipt."""
-    tenant = new_tenant(trial)
+    tenant = new_tenant(trial, for_writing=False)
     if not tenant.terms.price_msat_per_gib_month:
         raise Skipped("capacity is free at this node")
     link = trial.link(tenant.identity)

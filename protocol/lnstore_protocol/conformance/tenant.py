@@ -29,7 +29,16 @@ from lnstore_protocol.messages import (
     RequestInvoice,
     TermsReply,
 )
-from lnstore_protocol.terms import Agreement, SignedTerms, Terms, period_at, period_start, rent_msat, traffic_msat
+from lnstore_protocol.terms import (
+    Agreement,
+    SignedTerms,
+    Terms,
+    ingress_msat,
+    period_at,
+    period_start,
+    rent_msat,
+    traffic_msat,
+)
 
 DEFAULT_CAPACITY_BYTES = 8 << 20
 """What an account of the run rents unless it is told otherwise: two shares of the greatest size."""
@@ -76,7 +85,7 @@ class Tenant:
 
 
 def take_terms(trial: Trial) -> SignedTerms:
-    """The node's terms, judged (R-R1 to R-R6, C-R6)."""
+    """The node's terms, judged (R-R1 to R-R4, C-R6)."""
     if trial.bench.terms is None:
         link = trial.link()
         encoded = trial.reply(link, GetTerms(), TermsReply, "MA-R1").terms
@@ -98,7 +107,6 @@ def judge_terms(trial: Trial, encoded: bytes) -> SignedTerms:
     trial.require("R-R3", terms.network == hello.network, "terms for another network than hello's")
     starts = terms.valid_from_at - CLOCK_TOLERANCE_SECONDS
     trial.require("R-R4", starts <= now <= terms.valid_until_at, "terms that are not valid now")
-    trial.require("R-R6", terms.ingress_msat_per_gib == 0, "writing has a price, which version 1.0 does not know")
     return signed
 
 
@@ -250,13 +258,16 @@ def wanted_capacity(trial: Trial) -> int:
     )
 
 
-def new_tenant(trial: Trial) -> Tenant:
-    """An account of its own with capacity."""
+def new_tenant(trial: Trial, *, for_writing: bool = True) -> Tenant:
+    """An account of its own with capacity, and where writing has a price with a deposit `for_writing`."""
     if trial.bench.no_tenant is not None:
         raise Skipped(trial.bench.no_tenant)
     tenant = open_account(trial)
     try:
         grow(trial, trial.link(tenant.identity), tenant, wanted_capacity(trial))
+        written = 2 * wanted_capacity(trial) + DEPOSIT_TRAFFIC_BYTES
+        if for_writing and (price := traffic_msat(written, tenant.terms.ingress_msat_per_gib)):
+            add_deposit(trial, trial.link(tenant.identity), price)
     except (Failed, Skipped) as exc:
         trial.bench.no_tenant = str(exc) if isinstance(exc, Skipped) else f"no account can be rented for: {exc}"
         raise
@@ -280,6 +291,17 @@ def the_reader(trial: Trial) -> tuple[Tenant, NodeLink]:
             add_deposit(trial, trial.link(reader.identity), price)
         trial.bench.reader = reader
     return trial.bench.reader, trial.link(trial.bench.reader.identity)
+
+
+def judge_put(trial: Trial, tenant: Tenant, reply: PutShareReply, size_bytes: int) -> None:
+    """Failed unless what the reply says was charged is what the bytes cost (R-R31)."""
+    charged, total = reply.charged_msat, reply.ingress_bytes
+    trial.require("MB-W6", (charged is None) == (total is None), "the reply tells a charge or the bytes alone")
+    trial.require("MB-W6", charged != 0, "a charge of nothing is told")
+    if charged is not None and total is not None:
+        trial.require("MB-W6", total >= size_bytes, f"{total} bytes written ever, and {size_bytes} just now")
+        due = ingress_msat(total - size_bytes, size_bytes, tenant.terms.ingress_msat_per_gib)
+        trial.require("R-W31", charged == due, f"{charged} msat charged, {due} are due")
 
 
 def put(trial: Trial, link: NodeLink, tenant: Tenant, share: bytes, *, tokens: bytes | None = None) -> ShareId:

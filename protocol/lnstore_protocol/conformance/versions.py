@@ -131,7 +131,7 @@ def requests_right_behind_hello(trial: Trial) -> None:
 # --- strangers --------------------------------------------------------------------------------------------------------
 
 
-@CHECKS.on("MA-R1", "MA-W1", "R-R1", "R-R2", "R-R3", "R-R4", "R-R6", "C-R6", "C-W3")
+@CHECKS.on("MA-R1", "MA-W1", "R-R1", "R-R2", "R-R3", "R-R4", "C-R6", "C-W3")
 def terms_for_a_stranger(trial: Trial) -> None:
     """A peer without an account gets terms that a client may accept, valid for half of their validity or more."""
     terms = take_terms(trial).terms
