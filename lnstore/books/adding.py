@@ -98,7 +98,7 @@ def add_leases(connection: Connection, arrivals: Sequence[Arrival]) -> list[Leas
         grant = None if lease.certificate_id is None else grants.get(lease.certificate_id)
         key = (tally.account, 0 if grant is None else grant.key, lease.share_id)
         known = key in there or key in new
-        size = 0 if known else lease.size_bytes  # R-W32
+        size = 0 if known else lease.size_bytes  # RI-W2
         refusal = write_refusal(
             tally.state,
             tally.writable_bytes,

@@ -55,7 +55,7 @@ class Tab:
         self.left_msat = Msat(self.left_msat - due)
         return due
 
-    def _due(self, size_bytes: int, now: int) -> Msat:  # R-W31
+    def _due(self, size_bytes: int, now: int) -> Msat:  # RI-W1
         price = self.account.prices.for_traffic(now).ingress_msat_per_gib
         return ingress_msat(self.ingress_bytes, size_bytes, price)
 
@@ -68,7 +68,7 @@ def tabs_of(connection: Connection, keys: Sequence[int]) -> dict[int, Tab]:
     return {row.account: Tab(account_of(row), row.account, row.deposit) for row in rows}
 
 
-def post_tabs(connection: Connection, tabs: Iterable[Tab], now: int) -> None:  # R-W33
+def post_tabs(connection: Connection, tabs: Iterable[Tab], now: int) -> None:  # RI-W3
     """Post what was charged. The reference says up to which byte, which no two postings of an account share."""
     for tab in tabs:
         if not tab.charged_msat:

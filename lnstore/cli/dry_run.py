@@ -80,6 +80,12 @@ def print_plan(plan: FolderPlan, cost: PutCost, coding: Coding) -> None:
                 else f"{human_msat(node.rent_msat_per_month)} a month: lnstore rent buy {node.petname} {size}"
             )
             click.echo(f"{node.petname}: {more}; {advice}")
+        if node.ingress_msat > node.deposit_msat:
+            size = rent_size(node.capacity_bytes + node.rent_bytes)
+            click.echo(
+                f"{node.petname}: writing costs {human_msat(node.ingress_msat)}, your deposit there has "
+                f"{human_msat(node.deposit_msat)}: lnstore rent buy {node.petname} {size} --deposit {node.ingress_msat}"
+            )
     rent = human_msat(cost.rent_msat_per_month) if cost.rent_msat_per_month else "nothing"
     click.echo(f"more rent a month: {rent}; writing it: {human_msat(cost.ingress_msat)}, from your deposits")
     print_verdicts(cost.budgets)

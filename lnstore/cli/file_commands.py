@@ -124,7 +124,13 @@ def put(
                 "reused_shares": reused,
                 "same_as": stored.same_as,
                 "nodes": [
-                    {"node": at.petname, "shares": at.shares, "bytes": at.share_bytes, "fault": at.fault}
+                    {
+                        "node": at.petname,
+                        "shares": at.shares,
+                        "bytes": at.share_bytes,
+                        "charged_msat": at.charged_msat,
+                        "fault": at.fault,
+                    }
                     for at in stored.nodes.values()
                 ],
             }

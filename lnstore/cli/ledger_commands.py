@@ -26,11 +26,12 @@ MAX_REASON = 200
 
 MEANINGS = {
     "lightning": "received by the Lightning daemon",
-    "deposit": "owed to clients: prepaid for reading",
+    "deposit": "owed to clients: prepaid for traffic",
     "hold": "owed to clients: held for reading under way",
     "rent": "earned: rent",
     "growth": "earned: capacity added within a period",
     "egress": "earned: reading",
+    "ingress": "earned: writing",
     "refund": "given back into deposits",
     "written-off": "earned: deposits written off",
 }

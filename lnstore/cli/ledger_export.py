@@ -23,6 +23,7 @@ _PLACES = {
     "rent": "Income:Rent",
     "growth": "Income:Growth",
     "egress": "Income:Egress",
+    "ingress": "Income:Ingress",
     "written-off": "Income:Written-Off",
     "refund": "Expenses:Refund",
 }

@@ -31,7 +31,8 @@ DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_oka
 @click.option("--capacity", metavar="SIZE", help="The most that may be rented with it.")
 @click.option("--price", metavar="MSAT", type=click.IntRange(0), help="Rent per GiB and 30 days.")
 @click.option("--egress", metavar="MSAT", type=click.IntRange(0), help="Reading, per GiB.")
-@click.option("--free", "at_no_price", is_flag=True, help="As --price 0 --egress 0.")
+@click.option("--ingress", metavar="MSAT", type=click.IntRange(0), help="Writing, per GiB.")
+@click.option("--free", "at_no_price", is_flag=True, help="As --price 0 --egress 0 --ingress 0.")
 @click.option("--periods", metavar="N", type=click.IntRange(1), help="For how many periods these prices hold.")
 @click.option("--expires", metavar="TIME", default="7d", show_default=True, help="How long it may be used.")
 @click.option("--name", "petname", metavar="PETNAME", help="What you will call the account.")
@@ -42,6 +43,7 @@ def invite(
     capacity: str | None,
     price: int | None,
     egress: int | None,
+    ingress: int | None,
     at_no_price: bool,
     periods: int | None,
     expires: str,
@@ -59,14 +61,15 @@ def invite(
     from lnstore.config import NodeConfig
     from lnstore.node import accounting
 
-    if at_no_price and (price is not None or egress is not None):
-        raise click.UsageError("--free names both prices; leave --price and --egress out")
+    if at_no_price and any(one is not None for one in (price, egress, ingress)):
+        raise click.UsageError("--free names all prices; leave --price, --egress and --ingress out")
     config = NodeConfig.load(directory)
     valid = seconds_argument(expires, "--expires")
     conditions: dict[str, Any] = {
         "maximum_capacity_bytes": None if capacity is None else max(1, size_argument(capacity, "--capacity")),
         "price_msat_per_gib_month": 0 if at_no_price else price,
         "egress_msat_per_gib": 0 if at_no_price else egress,
+        "ingress_msat_per_gib": 0 if at_no_price else ingress,
         "price_periods": periods,
         "petname": None if petname is None else accounting.check_petname(petname),
     }
@@ -148,6 +151,7 @@ def _invitation_json(one: Invitation) -> dict[str, Any]:
         "maximum_capacity_bytes": one.maximum_capacity_bytes,
         "price_msat_per_gib_month": one.price_msat_per_gib_month,
         "egress_msat_per_gib": one.egress_msat_per_gib,
+        "ingress_msat_per_gib": one.ingress_msat_per_gib,
         "price_periods": one.price_periods,
         "revoked_at": one.revoked_at,
         "used_at": one.used_at,

@@ -56,7 +56,12 @@ rent.add_command(quote)
 @click.argument("words", metavar="NODE… SIZE", nargs=-1, required=True)
 @click.option("--all", "everything", is_flag=True, help="At every known node: then only SIZE.")
 @click.option(
-    "--deposit", "deposit_msat", type=click.IntRange(0), default=0, metavar="MSAT", help="Have this much for reading."
+    "--deposit",
+    "deposit_msat",
+    type=click.IntRange(0),
+    default=0,
+    metavar="MSAT",
+    help="Have this much for reading and writing.",
 )
 @click.option("--open-channel", is_flag=True, help="First have a channel to the node, sized for this rent.")
 @profile_option
@@ -70,7 +75,7 @@ def buy(
     profile: Path | None,
     as_json: bool,
 ) -> None:
-    """Have SIZE of capacity at NODE, and a deposit for reading: opens the account and pays what is still lacking.
+    """Have SIZE of capacity at NODE, and a deposit for traffic: opens the account and pays what is still lacking.
 
     The same command again pays nothing more.
 

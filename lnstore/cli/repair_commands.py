@@ -96,3 +96,5 @@ def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
             click.echo(f"{what} is not repaired: {one.reason}", err=True)
         else:
             click.echo(f"{what} is at {one.to.petname} now")
+            if one.reason:
+                click.echo(f"warning: {one.to.petname} gets no more shares in this run: {one.reason}", err=True)

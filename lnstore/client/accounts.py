@@ -50,13 +50,17 @@ def check_prices(terms: Terms, config: ClientConfig, petname: str) -> None:  # R
             config.maximum_msat_per_gib_month,
         ),
         ("reading a GiB", terms.egress_msat_per_gib, "maximum_msat_per_gib_read", config.maximum_msat_per_gib_read),
-        # Writing has no setting of its own: version 1 of the protocol knows only free writing.
-        ("writing a GiB", terms.ingress_msat_per_gib, "", 0),
+        (
+            "writing a GiB",
+            terms.ingress_msat_per_gib,
+            "maximum_msat_per_gib_written",
+            config.maximum_msat_per_gib_written,
+        ),
     ):
         if price > limit:
-            advice = f"raise {setting} in client.toml, or use another node" if setting else "use another node"
             raise TermsRefused(
-                f"{petname} asks {price} msat for {what}, you allow {limit}; nothing was paid. To go on {advice}"
+                f"{petname} asks {price} msat for {what}, you allow {limit}; nothing was paid. To go on raise "
+                f"{setting} in client.toml, or use another node"
             )
 
 
@@ -97,10 +101,12 @@ def _check_invited(terms: Terms, invitation: Invitation | None, petname: str) ->
     if invitation is None:
         return
     price, egress = invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib
+    ingress = invitation.ingress_msat_per_gib
     most = invitation.maximum_capacity_bytes
     if (
         (price is not None and terms.price_msat_per_gib_month > price)
         or (egress is not None and terms.egress_msat_per_gib > egress)
+        or (ingress is not None and terms.ingress_msat_per_gib > ingress)
         or (most is not None and terms.maximum_capacity_bytes < most)
         or (invitation.price_periods or 0) > terms.price_periods
     ):

@@ -30,7 +30,7 @@ from lnstore.client.scores import Score, Scores
 from lnstore.client.segments import demand_bytes
 from lnstore.client.sink import FileSink, Sink, StreamSink, Writable
 from lnstore.client.source import Readable, Source, SourceChanged, SourceError
-from lnstore.client.standing import Fit, TooFewNodes, check_enough, check_room, trusted
+from lnstore.client.standing import Fit, TooFewNodes, check_enough, check_room, paid_for, trusted
 from lnstore.client.standing_cache import Standings
 from lnstore.client.transport import CONNECT_SECONDS, OpenStream, open_tcp
 from lnstore.client.upload import SHARE_SECONDS, PutResult, Upload
@@ -182,6 +182,7 @@ class Client:
             resumed=resumed,
             kind=kind,
             doubtful=[node_id for node_id, score in scores.items() if score.doubtful],
+            clock=self.clock,
             progress=progress,
             share_seconds=self._share_seconds,
         )
@@ -193,7 +194,7 @@ class Client:
                 self.catalog.not_resumable(file.file_id)
             raise
         for node_id, tally in stored.nodes.items():
-            self.standings.wrote(node_id, tally.share_bytes)
+            self.standings.wrote(node_id, tally.share_bytes, tally.charged_msat)
             if tally.fault is not None:
                 self.standings.doubt()
         return stored
@@ -210,7 +211,10 @@ class Client:
             check_enough(fit, unfit, coding.happy)
             try:
                 if new_bytes is not None:
-                    check_room(fit, demand_bytes(new_bytes, coding.needed, coding.total, len(fit)), coding.happy)
+                    each = demand_bytes(new_bytes, coding.needed, coding.total, len(fit))
+                    check_room(fit, each, coding.happy)
+                    fit, unfit = paid_for(fit, unfit, each, self.clock.now())
+                    check_enough(fit, unfit, coding.happy)
             except TooFewNodes:
                 if not known:
                     raise

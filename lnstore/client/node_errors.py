@@ -48,7 +48,7 @@ class NodeTimeout(NodeError):
 
 
 _HINTS = {
-    ErrorCode.PAYMENT_REQUIRED: " Reading is paid from a deposit: lnstore rent buy NODE SIZE --deposit MSAT",
+    ErrorCode.PAYMENT_REQUIRED: " Traffic is paid from a deposit: lnstore rent buy NODE SIZE --deposit MSAT",
 }
 """What to type, where the registry's sentence cannot know it."""
 

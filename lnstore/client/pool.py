@@ -13,7 +13,7 @@ from lnstore.client.tasks import open_tasks
 from lnstore.client.transport import CONNECT_SECONDS, NodeConnection, OpenStream, connect, open_tcp
 from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
-from lnstore_protocol.ids import NodeAddress, NodeId
+from lnstore_protocol.ids import AccountId, NodeAddress, NodeId
 from lnstore_protocol.messages import MAX_SHARE_BYTES, PresentDelegation, Request
 
 BACKOFF_SECONDS = 5.0
@@ -103,6 +103,11 @@ class NodePool:
                 raise
         connection = await self.dial(address)
         return await connection.request(message, timeout_seconds=timeout_seconds)
+
+    @property
+    def account_id(self) -> AccountId:
+        """Whose account the requests are for where they are not made by a delegation."""
+        return AccountId(self._identity.public_key)
 
     def is_delegate_at(self, node_id: NodeId) -> bool:
         """Whether requests to this node are made by a delegation, for another's account."""

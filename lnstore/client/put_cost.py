@@ -15,7 +15,7 @@ from lnstore.client.scores import Scores
 from lnstore.client.segments import demand_bytes, segment_sizes, stored_bytes
 from lnstore.client.standing import Fit, Unfit, standings, trusted
 from lnstore_protocol.ids import Msat
-from lnstore_protocol.terms import MONTH_SECONDS, SignedTerms, Terms, rent_msat, traffic_msat
+from lnstore_protocol.terms import MONTH_SECONDS, SignedTerms, Terms, rent_msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class NodeCost:
 
     `rent_bytes` are lacking there, whole MiB, and cost `rent_msat_per_month`.
 
+    Writing takes `ingress_msat` from the deposit, which has `deposit_msat`.
     `held_by_another`: the room is a delegation's, whose holder pays.
     """
 
@@ -34,6 +35,7 @@ class NodeCost:
     rent_bytes: int
     rent_msat_per_month: Msat
     ingress_msat: Msat
+    deposit_msat: Msat
     held_by_another: bool
 
 
@@ -109,7 +111,8 @@ def _cost(purse: Purse, one: Fit, each_bytes: int, *, lacking: bool) -> NodeCost
         rent_msat_per_month=Msat(0)
         if terms is None
         else rent_msat(rent_bytes, MONTH_SECONDS, terms.price_msat_per_gib_month),
-        ingress_msat=Msat(0) if terms is None else traffic_msat(each_bytes, terms.ingress_msat_per_gib),
+        ingress_msat=one.writing.due_msat(each_bytes, purse.clock.now()),
+        deposit_msat=Msat(one.writing.deposit_msat),
         held_by_another=one.delegated,
     )
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import trio
 
 from lnstore.client.catalog import NodeEntry
+from lnstore.client.ingress import NO_PRICE, Writing
 from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.pace import SLOW_FACTOR
 from lnstore.client.pool import NodePool
@@ -43,6 +44,7 @@ class Fit:
     capacity_bytes: int
     token_index: int
     delegated: bool = False
+    writing: Writing = NO_PRICE
 
     def more(self, size: str) -> str:
         """How to come to more room there."""
@@ -94,7 +96,8 @@ async def standings(
                 most = capacity if status.quota_bytes is None else min(capacity, status.quota_bytes)
                 free = max(0, most - status.used_bytes)
                 delegated = pool.is_delegate_at(node.node_id)
-                fit.append(Fit(node, free, capacity, status.token_index, delegated))
+                writing = NO_PRICE if delegated else Writing.of(node, status, pool.account_id)
+                fit.append(Fit(node, free, capacity, status.token_index, delegated, writing))
             elif pool.is_delegate_at(node.node_id):
                 unfit.append(Unfit(node, "the account's rent is overdue; ask its holder"))
             else:
@@ -135,6 +138,25 @@ def trusted(
     ]
     reasons += [Unfit(one.node, RETIRING.format(node=one.node.petname)) for one in retiring]
     return [one for one in fit if one not in suspended], [*unfit, *reasons]
+
+
+def paid_for(
+    fit: Sequence[Fit], unfit: Sequence[Unfit], demand_bytes: int, now: int
+) -> tuple[list[Fit], list[Unfit]]:  # RI-R1
+    """The same without the nodes where the deposit does not pay for writing so much."""
+    lacking = [(one, one.writing.due_msat(demand_bytes, now)) for one in fit]
+    lacking = [(one, due) for one, due in lacking if due > one.writing.deposit_msat]
+    reasons = [
+        Unfit(
+            one.node,
+            f"writing {format_bytes(demand_bytes)} costs {due:,} msat there, and your deposit has "
+            f"{one.writing.deposit_msat:,}; add to it with: lnstore rent buy {one.node.petname} "
+            f"{rent_size(one.capacity_bytes)} --deposit {due}",
+        )
+        for one, due in lacking
+    ]
+    poor = [one for one, _ in lacking]
+    return [one for one in fit if one not in poor], [*unfit, *reasons]
 
 
 def check_enough(fit: Sequence[Fit], unfit: Sequence[Unfit], happy: int) -> None:

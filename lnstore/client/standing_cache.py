@@ -49,10 +49,12 @@ class Standings:
             self._until = trio.current_time() + FRESH_SECONDS if settled else -math.inf
             return fit, unfit
 
-    def wrote(self, node_id: NodeId, count: int) -> None:
-        """So many bytes less are free."""
+    def wrote(self, node_id: NodeId, count: int, charged_msat: int) -> None:
+        """So many bytes less are free, and so much less is in the deposit."""
         if (fit := self._fit.get(node_id)) is not None:
-            self._fit[node_id] = replace(fit, free_bytes=max(0, fit.free_bytes - count))
+            self._fit[node_id] = replace(
+                fit, free_bytes=max(0, fit.free_bytes - count), writing=fit.writing.after(count, charged_msat)
+            )
 
     def doubt(self) -> None:
         """Something went wrong, or was changed: ask again the next time."""

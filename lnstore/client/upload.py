@@ -30,6 +30,7 @@ from lnstore.client.standing import Fit, format_bytes
 from lnstore.client.stragglers import Stragglers
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore.ports import Clock
 from lnstore_protocol import content, merkle
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import ReadCap
@@ -43,6 +44,7 @@ from lnstore_protocol.messages import (
     HaveShares,
     HaveSharesReply,
     PutShare,
+    PutShareReply,
 )
 from lnstore_protocol.replies import read_held
 
@@ -78,6 +80,7 @@ class NodeShares:
     petname: str
     shares: int = 0
     share_bytes: int = 0
+    charged_msat: int = 0
     found_shares: int = 0
     fault: str | None = None
 
@@ -127,10 +130,12 @@ class Upload:
         resumed: bool,
         kind: int = manifests.PLAIN_FILE,
         doubtful: Collection[NodeId] = frozenset(),
+        clock: Clock,
         progress: Progress | None = None,
         share_seconds: float = SHARE_SECONDS,
     ) -> None:
         self._pool = pool
+        self._clock = clock
         self._file = file
         self._happy = happy
         self._fit = {f.node.node_id: f for f in fit}
@@ -316,7 +321,9 @@ class Upload:
         message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
         try:
             with self._stragglers.waiting(node_id, partial(self._is_dispensable, sending)) as wait:
-                await self._pool.request(standing.node.address, message, timeout_seconds=self._share_seconds)
+                reply: PutShareReply = await self._pool.request(
+                    standing.node.address, message, timeout_seconds=self._share_seconds
+                )
         except NodeError as exc:
             self._give_up(node_id, exc)
             return False
@@ -326,6 +333,10 @@ class Upload:
         tally = self._nodes[node_id]
         tally.shares += 1
         tally.share_bytes += len(share)
+        tally.charged_msat += reply.charged_msat or 0
+        if fault := standing.writing.fault(reply, len(share), self._clock.now()):
+            self._placement.exclude(node_id)
+            tally.fault = tally.fault or fault
         await self._hold(sending, number, node_id, standing.token_index + len(tokens) // TOKEN_BYTES)
         return True
 

@@ -54,7 +54,7 @@ def traffic_msat(traffic_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
     return Msat(-(-traffic_bytes * price_msat_per_gib // GIB))
 
 
-def ingress_msat(before_bytes: int, added_bytes: int, price_msat_per_gib: int) -> Msat:  # R-W2
+def ingress_msat(before_bytes: int, added_bytes: int, price_msat_per_gib: int) -> Msat:  # RI-W1
     """The price of `added_bytes` written after the `before_bytes` that an account wrote before them.
 
     What was paid covers all bytes ever written, rounded up once, however they were cut. ValueError for negative input.

@@ -119,7 +119,7 @@ async def test_terms_that_are_not_valid_now_are_refused(tmp_path: Path, start: i
     [
         ({"price_msat_per_gib_month": 20_001}, "maximum_msat_per_gib_month"),
         ({"egress_msat_per_gib": 10_001}, "maximum_msat_per_gib_read"),
-        ({"ingress_msat_per_gib": 1}, "use another node"),
+        ({"ingress_msat_per_gib": 1}, "maximum_msat_per_gib_written"),
     ],
 )
 async def test_an_account_is_not_opened_above_the_profiles_limits(  # R-R5

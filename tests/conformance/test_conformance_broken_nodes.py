@@ -137,12 +137,12 @@ def charges_reading_twice(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Egress, "reading", reading)
 
 
-@defect("R-W31")
+@defect("RI-W1")
 def rounds_each_share_up(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ingress, "ingress_msat", lambda _before, count, price: traffic_msat(count, price))
 
 
-@defect("R-W32")
+@defect("RI-W2")
 def charges_a_share_that_is_stored_again(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adding, "_there", lambda _connection, _ids: frozenset())
     patch.setattr(adding, "_INSERT", insert(leases).prefix_with("OR IGNORE"))

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 import trio
-from conformance_world import NodeWorld
+from conformance_world import LightningSockets, NodeWorld
 from examples_world import EXAMPLES, SECRET, example_node, running_example
 
 from lnstore.client.files import open_client
@@ -47,6 +47,12 @@ async def test_client_and_node_of_the_examples(tmp_path: Path) -> None:
         share_id = (await run_client(address, key, "put", str(file))).decode().strip()
         assert await run_client(address, key, "get", share_id) == file.read_bytes()
     assert key.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def world(tmp_path: Path, lightning: LightningSockets) -> NodeWorld:
+    """The example client pays nothing for writing."""
+    return NodeWorld(tmp_path, lightning, ingress_msat_per_gib=0)
 
 
 async def test_the_example_client_rents_at_lnstores_node(world: NodeWorld, tmp_path: Path) -> None:

@@ -308,6 +308,7 @@ def paid_rent(trial: Trial) -> None:
     )
     reply, _ = rent(trial, case, request)
     trial.reached.add("R-R17")
+    deposit_msat = status(trial, case.link).deposit_msat
     pay(trial, reply.bolt11)
 
     def credited() -> AccountStatusReply | None:
@@ -320,7 +321,7 @@ def paid_rent(trial: Trial) -> None:
     index = used + 1
     trial.require("R-W20", after.token_index == index, f"the next token index is {after.token_index}, not {index}")
     trial.require("R-W20", after.state is AccountState.ACTIVE, f"the account is {after.state.name}")
-    trial.require("R-W15", after.deposit_msat == before.deposit_msat, "the payment was credited to the deposit as well")
+    trial.require("R-W15", after.deposit_msat == deposit_msat, "the payment was credited to the deposit as well")
     terms, anchor = case.tenant.terms, case.tenant.agreement.anchor_at
     ahead = after.next_period > period_at(anchor, terms.period_seconds, trial.bench.now()) + 1
     for what, t in [

@@ -32,7 +32,7 @@ def _send(trial: Trial, link: NodeLink, share: bytes) -> PutShareReply:
     return reply
 
 
-@CHECKS.on("R-W31", "MB-W6", "R-R31", "R-R23")
+@CHECKS.on("RI-W1", "MB-W6", "RI-R2", "R-R23")
 def writing_is_charged(trial: Trial) -> None:
     """Each new share costs the price of all bytes with it less that of those before, and the reply says so."""
     tenant, link = the_tenant(trial)
@@ -44,15 +44,17 @@ def writing_is_charged(trial: Trial) -> None:
         after = status(trial, link)
         due = ingress_msat(before.ingress_bytes, size, price)
         taken = before.deposit_msat - after.deposit_msat
-        trial.require("R-W31", taken == due, f"{taken} msat were taken for {size} bytes, {due} are due")
-        trial.require("MB-W6", (reply.charged_msat or 0) == due, f"the reply says {reply.charged_msat} msat, {due} are due")
+        trial.require("RI-W1", taken == due, f"{taken} msat were taken for {size} bytes, {due} are due")
+        trial.require(
+            "MB-W6", (reply.charged_msat or 0) == due, f"the reply says {reply.charged_msat} msat, {due} are due"
+        )
         counted = after.ingress_bytes - before.ingress_bytes
-        trial.require("R-W31", counted == size, f"{size} bytes were written, {counted} counted")
+        trial.require("RI-W1", counted == size, f"{size} bytes were written, {counted} counted")
         before = after
-    trial.reached.update({"R-R31", "R-R23"})
+    trial.reached.update({"RI-R2", "R-R23"})
 
 
-@CHECKS.on("R-W32")
+@CHECKS.on("RI-W2")
 def storing_twice_is_charged_once(trial: Trial) -> None:
     """A share that is leased already, or that is refused, costs nothing; after it was dropped it is paid anew."""
     tenant, link = the_tenant(trial)
@@ -65,15 +67,15 @@ def storing_twice_is_charged_once(trial: Trial) -> None:
     trial.refusal("MB-R3", link, wrong, ErrorCode.ROOT_MISMATCH, what="a share cut short")
     now = status(trial, link)
     same = (now.deposit_msat, now.ingress_bytes) == (once.deposit_msat, once.ingress_bytes)
-    trial.require("R-W32", same and not again.charged_msat, "a share that is stored again, or refused, was charged")
+    trial.require("RI-W2", same and not again.charged_msat, "a share that is stored again, or refused, was charged")
     trial.reply(link, DropShares(payload=share_id(share)), DropSharesReply, "MB-R18")
     _send(trial, link, share)
     trial.require(
-        "R-W32", status(trial, link).deposit_msat < now.deposit_msat, "a dropped share was written for nothing"
+        "RI-W2", status(trial, link).deposit_msat < now.deposit_msat, "a dropped share was written for nothing"
     )
 
 
-@CHECKS.on("MB-R40", "R-W23", "R-W33")
+@CHECKS.on("MB-R40", "R-W23", "RI-W3")
 def writing_without_a_deposit(trial: Trial) -> None:
     """A share that the deposit does not pay for is refused with the sum that is lacking, and not stored."""
     tenant = new_tenant(trial, for_writing=False)
@@ -86,5 +88,5 @@ def writing_without_a_deposit(trial: Trial) -> None:
         due = ingress_msat(0, size, price)
         trial.require("MB-R40", error.amount_msat == due, f"{error.amount_msat} msat are lacking, {due} would be due")
     now = status(trial, link)
-    trial.require("R-W33", (now.used_bytes, now.ingress_bytes) == (0, 0), "what was not paid for is stored or counted")
+    trial.require("RI-W3", (now.used_bytes, now.ingress_bytes) == (0, 0), "what was not paid for is stored or counted")
     trial.require("R-W23", now.deposit_msat == 0, "the deposit of an account that never had one")

@@ -66,7 +66,7 @@ def stored_in(disk: dict[ShareId, Buffer]) -> StoreSmall:
 
 
 async def test_each_share_costs_what_all_bytes_cost_with_it_less_what_they_cost_before(world: World) -> None:
-    """R-W31: rounded up once for all that was ever written, so that many small shares cost what one large one does."""
+    """RI-W1: rounded up once for all that was ever written, so that many small shares cost what one large one does."""
     account = await paying(world, 1_000)
     said = [await world.books.add_lease(lease(account, number, 100), ANCHOR, present=always) for number in range(7)]
     assert [one.charged_msat for one in said] == [1, None, None, 1, None, None, 1]
@@ -78,7 +78,7 @@ async def test_each_share_costs_what_all_bytes_cost_with_it_less_what_they_cost_
 
 
 async def test_the_same_share_again_costs_nothing(world: World) -> None:
-    """R-W32: a client whose answer was lost sends it again."""
+    """RI-W2: a client whose answer was lost sends it again."""
     account = await paying(world, 1_000)
     await world.books.add_lease(lease(account, 1, 5_000), ANCHOR, present=always)
     again = await world.books.add_lease(lease(account, 1, 5_000), ANCHOR, present=always)
@@ -158,7 +158,7 @@ async def test_at_no_price_a_put_takes_the_statements_it_took_before(world: Worl
 
 
 async def test_the_price_is_that_of_the_agreement_which_holds(world: World) -> None:
-    """R-W31: from the period on that a signed change begins with, and nothing before."""
+    """RI-W1: from the period on that a signed change begins with, and nothing before."""
     account = await world.renting(price_periods=1)
     dearer = agreement(world.clients[-1], ingress_msat_per_gib=PRICE).terms
     told = Announcement(terms=dearer.encoded, from_period=2, announced_at=ANCHOR)
@@ -174,7 +174,7 @@ async def test_the_price_is_that_of_the_agreement_which_holds(world: World) -> N
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=SIZES, price=st.integers(0, 1 << 34), funds=st.integers(0, 20_000))
 def test_no_order_of_sizes_takes_more_than_the_bytes_cost(sizes: list[int], price: int, funds: int) -> None:
-    """R-W31: each charge is the floor or the ceiling of its own price, and their sum that of all bytes."""
+    """RI-W1: each charge is the floor or the ceiling of its own price, and their sum that of all bytes."""
     total = charged = 0
     for size in sizes:
         due = ingress_msat(total, size, price)
@@ -185,7 +185,7 @@ def test_no_order_of_sizes_takes_more_than_the_bytes_cost(sizes: list[int], pric
 
 
 async def test_power_that_fails_anywhere_takes_money_for_leases_and_leases_for_money(tmp_path: Path) -> None:
-    """R-W23, R-W31: before every statement; either both are there or neither, and putting again takes it once."""
+    """R-W23, RI-W1: before every statement; either both are there or neither, and putting again takes it once."""
     left: list[Path] = []
     async with SqlBooks.open(file_in(tmp_path)) as books:
         account = await paying(World(books), 100)
