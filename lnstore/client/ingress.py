@@ -55,7 +55,7 @@ class Writing:
         paid = traffic_msat(self.ingress_bytes, price) + self.deposit_msat
         return max(0, paid * GIB // price - self.ingress_bytes)
 
-    def fault(self, reply: PutShareReply, size_bytes: int, now: int) -> str:  # MB-R41, RI-R2
+    def fault(self, reply: PutShareReply, size_bytes: int, now: int) -> str:  # RI-R2
         """What is wrong with what the node says that it charged for a share; empty when nothing is."""
         charged, total = reply.charged_msat, reply.ingress_bytes
         if charged is None and total is None:

@@ -440,7 +440,17 @@ def _misuse() -> list[Case]:
         ),
         *(
             {"op": "ingress", "before": before, "bytes": added, "price": price, "error": "MALFORMED"}
-            for before, added, price in ((-1, 1, 1), (-1, 2, 1), (1, -1, 1), (1, 1, -1), (0, 0, -1), (-2, -1, 1))
+            for before, added, price in (
+                (-1, 1, 1),
+                (-1, 2, 1),
+                (1, -1, 1),
+                (1, 1, -1),
+                (0, 0, -1),
+                (-2, -1, 1),
+                (-1, -1, -1),
+                (-1, 0, 0),
+                (0, -1, 0),
+            )
         ),
         *(
             {"op": "period", "anchor_at": NOW, "period_seconds": seconds, "at": NOW, "error": "MALFORMED"}

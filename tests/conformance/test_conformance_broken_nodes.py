@@ -148,7 +148,7 @@ def charges_a_share_that_is_stored_again(_world: NodeWorld, patch: pytest.Monkey
     patch.setattr(adding, "_INSERT", insert(leases).prefix_with("OR IGNORE"))
 
 
-@defect("MB-R40")
+@defect("RI-W4")
 def writes_without_a_deposit(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adding, "tabs_of", lambda _connection, _keys: {})
     patch.setattr(ingress.Tab, "refusal", lambda *_args: None)

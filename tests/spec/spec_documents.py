@@ -29,7 +29,7 @@ LETTERS = {
 }
 """The requirement letter of each numbered document."""
 
-REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RA|D|RC|RP|E|S|V)-([WR])([0-9]+)\b")
+REQUIREMENT = re.compile(r"\b(C|T|M|MA|MB|P|F|R|RA|D|RC|RP|RI|E|S|V)-([WR])([0-9]+)\b")
 
 _FIELDS = "| key | field | type | length | presence | meaning |"
 _MESSAGE = re.compile(r"### `(\w+)` · type (\d+) · (request|reply) · head ≤ (\d+) · payload ≤ (\d+)")

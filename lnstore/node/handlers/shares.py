@@ -43,7 +43,7 @@ _PUT_ATTEMPTS = 3
 _LACKING = (ErrorCode.CAPACITY_EXCEEDED, ErrorCode.DELEGATION_EXHAUSTED, ErrorCode.PAYMENT_REQUIRED)
 
 
-async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:  # MB-R2, MB-R3, MB-R4, MB-R6, MB-R40
+async def put_share(request: RequestContext, message: PutShare) -> PutShareReply:  # MB-R2, MB-R3, MB-R4, MB-R6, RI-W4
     """Store a share and lease it: root, file, lease, in this order, so that a lease always has its bytes."""
     node = request.node
     size_bytes = len(message.payload)
@@ -99,7 +99,7 @@ async def put_share(request: RequestContext, message: PutShare) -> PutShareReply
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
-def _answer(leased: Leased) -> PutShareReply:  # MB-W6
+def _answer(leased: Leased) -> PutShareReply:  # RI-W5
     return PutShareReply(
         used_bytes=leased.used_bytes, charged_msat=leased.charged_msat, ingress_bytes=leased.ingress_bytes
     )

@@ -296,10 +296,10 @@ def the_reader(trial: Trial) -> tuple[Tenant, NodeLink]:
 def judge_put(trial: Trial, tenant: Tenant, reply: PutShareReply, size_bytes: int) -> None:
     """Failed unless what the reply says was charged is what the bytes cost (RI-R2)."""
     charged, total = reply.charged_msat, reply.ingress_bytes
-    trial.require("MB-W6", (charged is None) == (total is None), "the reply tells a charge or the bytes alone")
-    trial.require("MB-W6", charged != 0, "a charge of nothing is told")
+    trial.require("RI-W5", (charged is None) == (total is None), "the reply tells a charge or the bytes alone")
+    trial.require("RI-W5", charged != 0, "a charge of nothing is told")
     if charged is not None and total is not None:
-        trial.require("MB-W6", total >= size_bytes, f"{total} bytes written ever, and {size_bytes} just now")
+        trial.require("RI-W5", total >= size_bytes, f"{total} bytes written ever, and {size_bytes} just now")
         due = ingress_msat(total - size_bytes, size_bytes, tenant.terms.ingress_msat_per_gib)
         trial.require("RI-W1", charged == due, f"{charged} msat charged, {due} are due")
 

@@ -32,7 +32,7 @@ def _send(trial: Trial, link: NodeLink, share: bytes) -> PutShareReply:
     return reply
 
 
-@CHECKS.on("RI-W1", "MB-W6", "RI-R2", "R-R23")
+@CHECKS.on("RI-W1", "RI-W5", "RI-R2", "R-R23")
 def writing_is_charged(trial: Trial) -> None:
     """Each new share costs the price of all bytes with it less that of those before, and the reply says so."""
     tenant, link = the_tenant(trial)
@@ -46,7 +46,7 @@ def writing_is_charged(trial: Trial) -> None:
         taken = before.deposit_msat - after.deposit_msat
         trial.require("RI-W1", taken == due, f"{taken} msat were taken for {size} bytes, {due} are due")
         trial.require(
-            "MB-W6", (reply.charged_msat or 0) == due, f"the reply says {reply.charged_msat} msat, {due} are due"
+            "RI-W5", (reply.charged_msat or 0) == due, f"the reply says {reply.charged_msat} msat, {due} are due"
         )
         counted = after.ingress_bytes - before.ingress_bytes
         trial.require("RI-W1", counted == size, f"{size} bytes were written, {counted} counted")
@@ -75,7 +75,7 @@ def storing_twice_is_charged_once(trial: Trial) -> None:
     )
 
 
-@CHECKS.on("MB-R40", "R-W23", "RI-W3")
+@CHECKS.on("RI-W4", "R-W23", "RI-W3")
 def writing_without_a_deposit(trial: Trial) -> None:
     """A share that the deposit does not pay for is refused with the sum that is lacking, and not stored."""
     tenant = new_tenant(trial, for_writing=False)
@@ -83,10 +83,10 @@ def writing_without_a_deposit(trial: Trial) -> None:
     link = trial.link(tenant.identity)
     for size in (1, 3 * LEAF_BYTES, 40 * LEAF_BYTES):
         error = trial.refusal(
-            "MB-R40", link, _request(new_share(size)), ErrorCode.PAYMENT_REQUIRED, what="writing without a deposit"
+            "RI-W4", link, _request(new_share(size)), ErrorCode.PAYMENT_REQUIRED, what="writing without a deposit"
         )
         due = ingress_msat(0, size, price)
-        trial.require("MB-R40", error.amount_msat == due, f"{error.amount_msat} msat are lacking, {due} would be due")
+        trial.require("RI-W4", error.amount_msat == due, f"{error.amount_msat} msat are lacking, {due} would be due")
     now = status(trial, link)
     trial.require("RI-W3", (now.used_bytes, now.ingress_bytes) == (0, 0), "what was not paid for is stored or counted")
     trial.require("R-W23", now.deposit_msat == 0, "the deposit of an account that never had one")
