@@ -64,6 +64,7 @@ class Wanted:
 class Repaired:
     """What became of a share: where it is now (None: nowhere else, for the reason given).
 
+    With a node and a reason the share is there, and the node took another price than was agreed.
     `sent` is False also when the node had it already, from an interrupted run.
     """
 
@@ -85,7 +86,7 @@ class Mender:
         """`doubtful` nodes get shares when no other has room."""
         self._purse = purse
         self._fit = {one.node.node_id: one for one in fit}
-        self._free = {node_id: one.free_bytes for node_id, one in self._fit.items()}
+        self._free = {node_id: one.writable_bytes(purse.clock.now()) for node_id, one in self._fit.items()}
         self._doubtful = frozenset(doubtful)
         self._keys = TokenKeys.of(purse.account_secret)
         self._nodes = {node.node_id: node for node in purse.catalog.nodes()}
@@ -183,7 +184,7 @@ class Mender:
             taken = 0 if held else want.size_bytes
             self._free[node_id] -= taken
             try:
-                await self._put(one, want.share_id, data, held=held)
+                fault = await self._put(one, want.share_id, data, held=held)
             except (NodeError, RemoteProtocolError) as exc:
                 self._free[node_id] += taken
                 self._note(node_id, exc)
@@ -192,7 +193,7 @@ class Mender:
                 continue
             await self._purse.write(self._count, file, want, one)
             holding.add(node_id)
-            return Repaired(file, want, one.node, "", sent=not held)
+            return Repaired(file, want, one.node, fault, sent=not held)
 
     async def _already_at(self, want: Wanted, holding: set[NodeId]) -> list[NodeId]:
         """The node that has it from a run that was interrupted before the catalog heard of it, and shows it.
@@ -227,22 +228,26 @@ class Mender:
         )
         self._purse.catalog.add_shares([row])
 
-    async def _put(self, to: Fit, share_id: ShareId, data: bytes, *, held: bool) -> None:
+    async def _put(self, to: Fit, share_id: ShareId, data: bytes, *, held: bool) -> str:
+        """Store it, or the tokens of what is `held`; what is wrong with what the node took, which then gets no more."""
         tokens = b""
         if not to.delegated:  # D-R10
             tokens = await self._purse.write(
                 self._keys.tokens, memoryview(data), share_id, to.node.node_id, to.token_index
             )
         if held and not tokens:
-            return
+            return ""
         if held:  # its tokens may be of an earlier index
             request = PutTokens(token_start=to.token_index, count=TOKENS_PER_SHARE, payload=share_id + tokens)
             reply = await self._purse.ask(to.node, request, PutTokensReply)
             if not read_held(reply.stored, 1)[0]:
                 raise RemoteProtocolError(f"{to.node.petname} does not hold the share that it said to hold")
-            return
+            return ""
         put = PutShare(share_id=share_id, token_start=to.token_index, tokens=tokens, payload=data)
-        await self._purse.ask(to.node, put, PutShareReply)
+        fault = to.writing.fault(await self._purse.ask(to.node, put, PutShareReply), len(data), self._purse.clock.now())
+        if fault:
+            self._avoided.add(to.node.node_id)
+        return fault
 
     async def _restore(self, file: FileEntry, want: Wanted, data: bytes, reason: str) -> Repaired:
         """Bring a lost share back to the node that lost it, which writes it anew and has to show it then."""
@@ -251,7 +256,7 @@ class Mender:
         if one is None or one.node.node_id in self._avoided:
             return failed
         try:
-            await self._put(one, want.share_id, data, held=False)
+            fault = await self._put(one, want.share_id, data, held=False)
             audit = await audit_node(self._purse, one.node, [want.share_id])
         except (NodeError, RemoteProtocolError) as exc:
             self._note(one.node.node_id, exc)
@@ -260,7 +265,7 @@ class Mender:
             return Repaired(file, want, None, f"{reason}; {one.node.petname} lost it again", sent=True)
         restored = Losses(self._purse.catalog).restored
         await self._purse.write(restored, want.share_id, one.node.node_id, _token_end(one))
-        return Repaired(file, want, one.node, "", sent=True)
+        return Repaired(file, want, one.node, fault, sent=True)
 
 
 def _token_end(one: Fit) -> int:

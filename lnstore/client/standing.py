@@ -46,6 +46,11 @@ class Fit:
     delegated: bool = False
     writing: Writing = NO_PRICE
 
+    def writable_bytes(self, now: int) -> int:
+        """How much may be written there, by the room and by the deposit."""
+        paid = self.writing.affordable_bytes(now)
+        return self.free_bytes if paid is None else min(self.free_bytes, paid)
+
     def more(self, size: str) -> str:
         """How to come to more room there."""
         if self.delegated:

@@ -218,7 +218,12 @@ async def open_street(
         street = Street(directory, clock, houses, tasks)
         total = total or count
         street.profile = init_profile(
-            directory / "profile", needed=needed, happy=happy or needed, total=total, maximum_msat_per_gib_month=10**9
+            directory / "profile",
+            needed=needed,
+            happy=happy or needed,
+            total=total,
+            maximum_msat_per_gib_month=10**9,
+            maximum_msat_per_gib_written=10**9,
         )
         for house in houses:
             await street.start(house)
