@@ -17,7 +17,7 @@ PASSED_ENTRIES = 2
 JSON_ENTRIES = 200
 """How many of a check's last entries --json has."""
 
-LETTERS = ("C", "T", "M", "MA", "MB", "P", "F", "R", "D", "RC", "RA", "RP", "E", "S", "V")
+LETTERS = ("C", "T", "M", "MA", "MB", "P", "F", "R", "D", "RC", "RA", "RP", "RI", "E", "S", "V")
 """Of the specification's documents, in their order."""
 
 _NUMBER = re.compile(r"([A-Z]+)-([WR])([0-9]+)")
