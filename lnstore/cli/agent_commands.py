@@ -164,4 +164,4 @@ def tell_round(done: Round, *, as_json: bool) -> None:
 
 def alert_line(alert: Alert) -> str:
     """What needs a person, and since when."""
-    return f"since {human_time(alert.opened_at)}: {alert.text}"
+    return f"needs you since {human_time(alert.opened_at)}: {alert.text}"

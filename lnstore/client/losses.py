@@ -64,6 +64,12 @@ class Losses:
             if (share.node_id, share.share_id) in found
         ]
 
+    def last_found_at(self) -> int | None:
+        """When something was found to be lost for the last time, of what is lost still."""
+        found_at: int | None
+        ((found_at,),) = self._catalog.rows("SELECT max(found_at) FROM lost_shares")
+        return found_at
+
     def at(self, node_id: NodeId) -> list[Loss]:
         """What this node lost."""
         return [loss for loss in self.all() if loss.share.node_id == node_id]

@@ -336,10 +336,11 @@ class Wallet:
 
     def last_failed_at(self) -> int | None:
         """When the last nonce was revealed whose proof failed and has not been given up, at any node."""
-        rows = self._catalog.rows(
+        revealed_at: int | None
+        ((revealed_at,),) = self._catalog.rows(
             "SELECT max(revealed_at) FROM challenges WHERE state IN (?, ?)", tuple(one.value for one in _FAILED)
         )
-        return rows[0][0] if rows else None
+        return revealed_at
 
     def unanswered(self, node_id: NodeId, *, since_at: int) -> Challenge | None:  # RA-R10
         """The last nonce that was revealed since then and for which no answer is on disk."""

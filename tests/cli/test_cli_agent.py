@@ -87,15 +87,11 @@ def agent_at_work(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate(timeout=PATIENCE_SECONDS)
 
 
-def test_a_profile_without_an_account_has_nothing_to_do(net: RunningNet) -> None:
-    fresh = net.profile("idle")
-    assert b"nothing is due; there is no account yet" in lnstore("agent", "once", home=fresh).stdout
-    assert b"you have no account yet" in lnstore("status", home=fresh).stdout
-
-
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path, net: RunningNet) -> None:
-    """Also for a directory with blanks and percent signs."""
+def test_a_profile_without_an_account_and_its_unit(tmp_path: Path, net: RunningNet) -> None:
+    """There is nothing to do; systemd takes the unit also for a directory with blanks and percent signs."""
     home = net.profile("odd 100%n $HOME")
+    assert b"nothing is due; there is no account yet" in lnstore("agent", "once", home=home).stdout
+    assert b"you have no account yet" in lnstore("status", home=home).stdout
     printed = lnstore("agent", "unit", home=home, LNSTORE_PASSPHRASE_FILE="/run/secrets/it")
     assert printed.returncode == 0, printed.stderr.decode()
     text = printed.stdout.decode()

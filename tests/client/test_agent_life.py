@@ -1,8 +1,9 @@
-"""Lives of an agent: a year with nodes that die, forget, come back and overcharge; kills between any two steps."""
+"""Lives of an agent: a year of nodes that die, forget, overcharge and raise prices; kills between any two steps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from lnstore.client.agent.report import report
 from lnstore.client.agent.store import AgentStore
 from lnstore.client.catalog import MANIFEST_SEGMENT
 from lnstore.client.losses import Losses
+from lnstore.client.renewing import find_change, sign_change
 from lnstore.config import AgentConfig
 from lnstore_protocol.ids import Msat
-from lnstore_protocol.messages import InvoiceReply
+from lnstore_protocol.messages import AccountStatusReply, InvoiceReply
 from lnstore_protocol.stages import due_seconds
 
 SELDOM = AgentConfig(rent_every=3 * DAY, audit_every=30 * DAY, repair_every=60 * DAY, backup_every=90 * DAY)
@@ -58,11 +60,28 @@ async def test_a_year(tmp_path: Path) -> None:
         dying.tamper = greedy
         assert await live(122) >= {"failing"}
         dying.tamper = lambda reply: reply
+        assert await live(300) == set()
+        honest.tamper = partial(dearer, honest, world.clock.at)
+        assert await live(304) == {"prices"}
+        async with world.session() as (purse, _):
+            found = await find_change(purse, purse.catalog.find_node("n0"))
+            assert found is not None
+            await sign_change(purse, found.change)
+        honest.tamper = lambda reply: reply
         assert await live(365) == set()
         for node in world.nodes:
             assert world.rents(node) == check_paid(node, 12)
             assert node.open.paid_until_at == START + 13 * PERIOD
         assert max(run.failures for run in AgentStore(world.catalog).runs().values()) == 0
+
+
+def dearer(node: KeepingNode, announced_at: int, reply: Any) -> Any:
+    """Other prices, for a period after this year."""
+    if not isinstance(reply, AccountStatusReply):
+        return reply
+    terms = replace(node.agreed, price_msat_per_gib_month=Msat(3000), valid_until_at=START + 20 * PERIOD)
+    encoded = terms.sign(node.identity).encoded
+    return replace(reply, announced_terms=encoded, announced_period=13, announced_at=announced_at)
 
 
 def greedy(reply: Any) -> Any:

@@ -6,7 +6,7 @@ set, is noticed soon. No connection and no file of the catalog is open meanwhile
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Never
 
 import trio
@@ -30,6 +30,7 @@ async def run_agent(
     tell: Callable[[Ran], None],
     after: Callable[[Round], None],
     warn: Callable[[str], None],
+    sleep: Callable[[float], Awaitable[None]] = trio.sleep,
 ) -> Never:
     """Work until cancelled. The profile's settings are read anew before each round.
 
@@ -52,4 +53,4 @@ async def run_agent(
             after(done)
             if done.next_at is not None:
                 wait_seconds = min(max(done.next_at - clock.now(), 1), LOOK_SECONDS)
-        await trio.sleep(wait_seconds)
+        await sleep(wait_seconds)

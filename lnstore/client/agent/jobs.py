@@ -38,9 +38,7 @@ def _all(catalog: Catalog, config: AgentConfig) -> Iterator[Job]:
         yield _job(TOKENS, looks[node.node_id], node)
         yield _job(RENT, looks[node.node_id], node)
         yield _job(AUDIT, config.audit_every, node)
-    found = [loss.found_at for loss in Losses(catalog).all()]
-    if (failed_at := Wallet(catalog).last_failed_at()) is not None:
-        found.append(failed_at)
+    found = [at for at in (Losses(catalog).last_found_at(), Wallet(catalog).last_failed_at()) if at is not None]
     yield _job(REPAIR, config.repair_every, wanted_at=max(found, default=None))
     yield _job(BACKUP, config.backup_every)
 

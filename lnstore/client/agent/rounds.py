@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from lnstore.client.agent.hook import HookFailed, run_hook
-from lnstore.client.agent.jobs import job_parts, jobs_of, petname_of
+from lnstore.client.agent.jobs import RENT, job_parts, jobs_of, petname_of
 from lnstore.client.agent.patience import is_unanswered, patience_seconds
 from lnstore.client.agent.schedule import Job, Run, plan
 from lnstore.client.agent.store import AgentStore, Alert, to_tell
@@ -95,7 +95,8 @@ async def _run(profile: Profile, purse: Purse, client: Client, job: Job) -> Ran:
         result = done.result if error is None else str(error)
         now = purse.clock.now()
         before = store.runs().get(job.name)
-        if error is not None and _failing_seconds(before, now) >= patience_seconds(error):
+        told_by_rent = error is not None and is_unanswered(error) and kind != RENT
+        if error is not None and not told_by_rent and _failing_seconds(before, now) >= patience_seconds(error):
             alerts.setdefault("failing", _named(result, node))
         await purse.write(
             lambda: store.note(

@@ -68,16 +68,24 @@ async def renew_tokens(purse: Purse, node: NodeEntry) -> Done:
 async def look_after_rent(purse: Purse, node: NodeEntry) -> Done:
     """Pay what is due against a proof, say what is wrong there if the proof fails, and how the account stands then."""
     (paid,) = await pay_rent(purse, [node])
-    found = ""
-    if isinstance(paid.error, ProofFailed):
-        try:
-            found = (await diagnose(purse, node)).sentence
-        except NodeError as exc:
-            found = f"{node.petname} could not be audited: {exc.reason}"
+    found = await _diagnosed(purse, node) if isinstance(paid.error, ProofFailed) else ""
     (status,) = await rent_status(purse, [node])
     alerts = {"receipts": "; ".join(paid.receipt_warnings), "tokens": paid.warning, **_account_alerts(status)}
     alerts["diagnosis"] = found
     return Done(_paid_sentence(paid), {subject: text for subject, text in alerts.items() if text}, paid.error)
+
+
+async def _diagnosed(purse: Purse, node: NodeEntry) -> str:
+    """What is wrong there. All shares are looked at once; what is known to be lost does not come back by looking again.
+
+    The audit does look again, daily.
+    """
+    if known := Losses(purse.catalog).at(node.node_id):
+        return f"{node.petname}: {len(known)} shares are known to be lost there; see: lnstore nodes show {node.petname}"
+    try:
+        return (await diagnose(purse, node)).sentence
+    except NodeError as exc:
+        return f"{node.petname} could not be audited: {exc.reason}"
 
 
 def _account_alerts(status: RentStatus) -> dict[str, str]:
