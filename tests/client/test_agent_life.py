@@ -16,6 +16,7 @@ from lnstore.client.agent.store import AgentStore
 from lnstore.client.catalog import MANIFEST_SEGMENT
 from lnstore.client.losses import Losses
 from lnstore.client.renewing import find_change, sign_change
+from lnstore.client.retiring import mark
 from lnstore.config import AgentConfig
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import AccountStatusReply, InvoiceReply
@@ -189,6 +190,27 @@ async def test_what_a_node_held_that_is_gone_is_stored_elsewhere(tmp_path: Path)
         await world.live(START + 35 * DAY)
         assert open_alerts(world) == set()
         assert [world.rents(node) for node in world.nodes] == [["rent/1"]] * 3
+
+
+async def test_a_node_that_is_to_be_retired_is_left_once_others_have_room(tmp_path: Path) -> None:
+    """What `nodes retire` began goes on by itself; afterwards there is nothing to be done at the node."""
+    async with open_agent_world(tmp_path, 3) as world:
+        await world.round()
+        away, leaving = world.nodes[1:]
+        for node in world.nodes[:2]:
+            node.away = True
+        mark(world.catalog, leaving.node_id, retiring=True)
+        done = await world.round()
+        (stuck,) = [alert for alert in done.alerts if alert.job == "retire"]
+        assert "find no other node" in stuck.text
+        assert "lnstore nodes retire n2 --dry-run" in stuck.text
+        for node in world.nodes[:2]:
+            node.away = False
+        await world.live(world.clock.at + 2 * DAY)
+        assert (open_alerts(world), away.open.capacity_bytes) == (set(), 8 << 20)
+        assert world.catalog.node(leaving.node_id).agreement is None
+        assert leaving.shares == {}
+        assert not [job for job in AgentStore(world.catalog).runs() if leaving.node_id.hex() in job or job == "retire"]
 
 
 async def test_one_job_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from lnstore.config import AgentConfig
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.stages import due_seconds
 
-CHANNELS, TOKENS, RENT, AUDIT, REPAIR, BACKUP = "channels", "tokens", "rent", "audit", "repair", "backup"
-ORDER = (CHANNELS, TOKENS, RENT, AUDIT, REPAIR, BACKUP)
+CHANNELS, TOKENS, RENT, AUDIT = "channels", "tokens", "rent", "audit"
+REPAIR, RETIRE, BACKUP = "repair", "retire", "backup"
+ORDER = (CHANNELS, TOKENS, RENT, AUDIT, REPAIR, RETIRE, BACKUP)
 """Which comes first when several are due: what paying takes, then paying; repair when it is known what is lost, and the
 backup when the rest is written."""
 
@@ -40,6 +41,8 @@ def _all(catalog: Catalog, config: AgentConfig) -> Iterator[Job]:
         yield _job(AUDIT, config.audit_every, node)
     found = [at for at in (Losses(catalog).last_found_at(), Wallet(catalog).last_failed_at()) if at is not None]
     yield _job(REPAIR, config.repair_every, wanted_at=max(found, default=None))
+    if any(node.retiring for node in nodes):
+        yield _job(RETIRE, config.repair_every)
     yield _job(BACKUP, config.backup_every)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lnstore.client.agent.jobs import AUDIT, BACKUP, CHANNELS, RENT, REPAIR, TOKENS
+from lnstore.client.agent.jobs import AUDIT, BACKUP, CHANNELS, RENT, REPAIR, RETIRE, TOKENS
 from lnstore.client.agent.lacking import files_lacking, gone_nodes
 from lnstore.client.agent.store import AgentStore
 from lnstore.client.backup import FOLDER, back_up
@@ -25,6 +25,7 @@ from lnstore.client.renewal import plan_renewal, renew, renewal_due
 from lnstore.client.rent import RentOutcome, pay_rent
 from lnstore.client.rent_status import RentStatus, rent_status
 from lnstore.client.repairing import repair_files
+from lnstore.client.retiring import retire
 from lnstore.client.targets import find_targets
 from lnstore.errors import LnstoreError
 from lnstore_protocol.errors import ErrorCode
@@ -186,9 +187,25 @@ def _not_repaired(file: FileEntry, reason: str) -> str:
 def _gone_sentence(node: NodeEntry, since: int) -> str:
     return (
         f"{node.petname} has not answered since {datetime.fromtimestamp(since, UTC):%Y-%m-%d} and counts as gone: what "
-        f"it held is stored at other nodes as far as they have room; ask its operator, or run: lnstore rent leave "
-        f"{node.petname}"
+        f"it held is stored at other nodes as far as they have room; ask its operator, or take leave of it with: "
+        f"lnstore nodes retire {node.petname}"
     )
+
+
+async def go_on_retiring(purse: Purse, client: Client) -> Done:
+    """Move what is left off nodes that are to be retired, and leave those that are empty."""
+    said, alerts = [], {}
+    targets = await find_targets(client)
+    for node in [node for node in purse.catalog.nodes() if node.retiring]:
+        done = await retire(purse, node, targets)
+        moved = len(done.moves) - len(done.stuck)
+        said.append(f"{node.petname}: {moved} shares moved, {'left' if done.is_over else done.why_not_left}")
+        if done.stuck:
+            alerts[node.node_id.hex()] = (
+                f"{len(done.stuck)} shares at {node.petname} find no other node: {done.stuck[0].reason}; see: lnstore "
+                f"nodes retire {node.petname} --dry-run"
+            )
+    return Done("; ".join(said), alerts)
 
 
 async def store_backup(client: Client) -> Done:
@@ -206,5 +223,6 @@ OF_NODES: dict[str, Callable[[Purse, NodeEntry], Awaitable[Done]]] = {
 OF_ALL: dict[str, Callable[[Purse, Client], Awaitable[Done]]] = {
     CHANNELS: lambda purse, _: look_after_channels(purse),
     REPAIR: look_after_files,
+    RETIRE: go_on_retiring,
     BACKUP: lambda _, client: store_backup(client),
 }
