@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lnstore.client.caring import cap_in_care, cared_for, survey
-from lnstore.client.catalog import NodeEntry
+from lnstore.client.catalog import MANIFEST_SEGMENT, NodeEntry
 from lnstore.client.diagnosis import Diagnosis
-from lnstore.client.health import Checked, healths
+from lnstore.client.download import FileUnreadable
+from lnstore.client.health import Checked, health_of, healths
 from lnstore.client.looking import Depth, look
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import each
@@ -27,7 +28,7 @@ async def check(
 ) -> Checked:
     """Look at every node that should hold a share of the file (None: of any file), at all nodes at once.
 
-    All known nodes are asked for the shares of a file that is looked after. FileUnreadable when none has its manifest.
+    All known nodes are asked for the shares of a file that is looked after; without its manifest nothing is there.
     """
     files = [file for file in purse.catalog.files() if file_id in (None, file.file_id)]
     wanted: dict[NodeId, list[ShareId]] = {}
@@ -53,7 +54,11 @@ async def check(
         if not health.file.verify_only:
             stand.append(health)
             continue
-        seen = await survey(purse, cap_in_care(health.file), depth, progress)
+        try:
+            seen = await survey(purse, cap_in_care(health.file), depth, progress)
+        except FileUnreadable:
+            stand.append(health_of(health.file, {MANIFEST_SEGMENT: {}, 0: {}}, shares=health.shares, found=0))
+            continue
         silent |= seen.silent
         stand.append(seen.health(health.file))
     nodes = purse.catalog.nodes()

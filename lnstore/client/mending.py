@@ -8,7 +8,7 @@ interrupted before the catalog heard of it; a share that one can show is not sen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -113,6 +113,10 @@ class Mender:
     def holds(self, node_id: NodeId, share_id: ShareId) -> bool:
         """Whether the node said in `find` that it holds this for us."""
         return bytes(share_id) in self._held.get(node_id, ())
+
+    def places_besides(self, holding: Iterable[NodeId]) -> int:
+        """How many nodes may be written to that are none of these."""
+        return len(self._fit.keys() - set(holding))
 
     def is_avoided(self, node_id: NodeId) -> bool:
         """Whether the node did not answer in this run."""

@@ -7,7 +7,7 @@ verify capability are repaired by what their nodes serve instead (caring.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, ShareEntry
@@ -71,33 +71,41 @@ async def repair(
 async def _missing(
     mender: Mender, file: FileEntry, rows: Sequence[ShareEntry], there: Sequence[ShareEntry]
 ) -> list[Wanted]:
-    """The shares of a complete file that no node ever got, with their ids from the manifest if it can be read."""
-    numbers: dict[int, set[int]] = {}
+    """The shares of a complete file that no node ever got, as many as there are nodes for them now.
+
+    Their ids are in the manifest; without it there are none.
+    """
+    holders: dict[int, dict[int, NodeId]] = {}
     for row in rows:
         if row.segment != MANIFEST_SEGMENT:
-            numbers.setdefault(row.segment, set()).add(row.number)
-    if all(len(known) == file.total for known in numbers.values()):
+            holders.setdefault(row.segment, {})[row.number] = row.node_id
+    places = {segment: mender.places_besides(known.values()) for segment, known in holders.items()}
+    if not any(len(known) < file.total and places[segment] for segment, known in holders.items()):
         return []
     for row in there:
-        if row.segment != MANIFEST_SEGMENT:
-            continue
-        data, _ = await mender.read(row)
-        if data is not None:
-            return _absent(file, data, numbers)
+        if row.segment == MANIFEST_SEGMENT:
+            data, _ = await mender.read(row)
+            if data is not None:
+                absent = _absent(file, data, holders)
+                return [want for known in absent for want in known[: places[known[0].segment]]]
     return []
 
 
-def _absent(file: FileEntry, blob: bytes, numbers: dict[int, set[int]]) -> list[Wanted]:
+def _absent(file: FileEntry, blob: bytes, holders: Mapping[int, Mapping[int, NodeId]]) -> list[list[Wanted]]:
+    """By segment that lacks any, what nobody holds."""
     try:
         part = manifests.decode_verify(blob, verify_key(file.file_key))
     except RemoteProtocolError:
         return []
-    return [
-        Wanted(share_id, segment, number, shares.share_bytes, None)
+    found = [
+        [
+            Wanted(share_id, segment, number, shares.share_bytes, None)
+            for number, share_id in enumerate(shares.share_ids)
+            if number not in holders.get(segment, ())
+        ]
         for segment, shares in enumerate(part.segments)
-        for number, share_id in enumerate(shares.share_ids)
-        if number not in numbers.get(segment, ())
     ]
+    return [wanted for wanted in found if wanted and wanted[0].segment in holders]
 
 
 async def _segment(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from lnstore.client.caring import cap_in_care, care, cared_for, survey
+from lnstore.client.catalog import MANIFEST_SEGMENT
+from lnstore.client.download import FileUnreadable
 from lnstore.client.looking import Depth
-from lnstore.client.mending import Repaired
+from lnstore.client.mending import Repaired, Wanted
 from lnstore.client.purse import Purse
 from lnstore.client.repair import repair
 from lnstore.client.targets import Targets
@@ -24,14 +26,16 @@ async def repair_files(
     away: Collection[NodeId] = frozenset(),
     progress: Progress | None = None,
 ) -> list[Repaired]:
-    """Everything that files of the catalog lack (of one file, or of all), as `repair.repair` and `caring.care` do it.
-
-    FileUnreadable when the manifest of a file that is looked after is nowhere.
-    """
+    """What files of the catalog lack (one file, or all), stored again as `repair.repair` and `caring.care` do it."""
     done = await repair(purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress)
     for file in purse.catalog.files():
         if file.verify_only and file_id in (None, file.file_id):
-            done += await _care(purse, targets, cap_in_care(file), progress)
+            cap = cap_in_care(file)
+            try:
+                done += await _care(purse, targets, cap, progress)
+            except FileUnreadable as exc:
+                manifest = Wanted(cap.manifest_id, MANIFEST_SEGMENT, 0, 0, None)
+                done.append(Repaired(file, manifest, None, str(exc), sent=False))
     return done
 
 

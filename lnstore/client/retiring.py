@@ -146,10 +146,11 @@ async def _leave(purse: Purse, node: NodeEntry) -> tuple[Left | None, str]:
     name = node.petname
     if stay := len({share.share_id for share in purse.catalog.shares_at(node.node_id)}):
         return None, f"{stay} shares are still there; the account stays, and its rent is due"
-    if purse.catalog.node(node.node_id).agreement is None:
-        await purse.write(lambda: mark(purse.catalog, node.node_id, retiring=False))
-        return None, NO_ACCOUNT
     try:
+        if purse.catalog.node(node.node_id).agreement is None:
+            await drop_given_up(purse, node)  # what was stored there on another's account
+            await purse.write(lambda: mark(purse.catalog, node.node_id, retiring=False))
+            return None, NO_ACCOUNT
         status = await account_status(purse, node)
         if status is not None and status.state is not AccountState.LAPSED:
             await drop_given_up(purse, node)
