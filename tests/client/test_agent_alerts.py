@@ -97,6 +97,23 @@ async def test_the_hook_gets_json_and_variables_and_no_secret(tmp_path: Path, mo
     assert all(one["text"].startswith("n0: node ") and "does not answer" in one["text"] for _, one in heard)
 
 
+async def test_what_is_wrong_at_a_node_goes_on_being_told_while_it_does_not_answer(tmp_path: Path) -> None:
+    """An alert ends when the job has seen that it may, not because it could see nothing."""
+    async with open_agent_world(tmp_path, 2) as world:
+        world.nodes[0].forget()
+        await world.round()
+        store = AgentStore(world.catalog)
+        (loss,) = [alert for alert in store.alerts() if alert.subject == "loss"]
+        world.nodes[0].away = True
+        await world.live(START + 3 * DAY)
+        assert store.runs()[loss.job].failures > 0
+        assert [alert for alert in store.alerts() if alert.job == loss.job] == [loss]
+        world.nodes[0].lost.clear()
+        world.nodes[0].away = False
+        await world.live(START + 5 * DAY)
+        assert not [alert for alert in store.alerts() if alert.job == loss.job]
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [

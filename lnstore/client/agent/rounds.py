@@ -88,28 +88,36 @@ async def _run(profile: Profile, purse: Purse, client: Client, job: Job) -> Ran:
         try:
             done = await (OF_ALL[kind](purse, client) if node is None else OF_NODES[kind](purse, node))
         except LnstoreError as exc:
-            done = Done(str(exc), error=exc)
+            done = Done(str(exc), _open_alerts(store, job), exc)
         except Exception as exc:  # noqa: BLE001 - the boundary: one job's failure does not stop the others
-            done = Done("", error=_unexpected(exc))
+            done = Done("", _open_alerts(store, job), _unexpected(exc))
         error, alerts = done.error, dict(done.alerts)
+        unanswered = error is not None and is_unanswered(error)
+        if unanswered:
+            alerts = _open_alerts(store, job) | alerts
         result = done.result if error is None else str(error)
         now = purse.clock.now()
         before = store.runs().get(job.name)
-        told_by_rent = error is not None and is_unanswered(error) and kind != RENT
+        told_by_rent = unanswered and kind != RENT
         if error is not None and not told_by_rent and _failing_seconds(before, now) >= patience_seconds(error):
-            alerts.setdefault("failing", _named(result, node))
+            alerts["failing"] = _named(result, node)
         await purse.write(
             lambda: store.note(
                 job.name,
                 at=at,
                 ok=error is None,
-                unanswered=error is not None and is_unanswered(error),
+                unanswered=unanswered,
                 result=result,
                 alerts=alerts,
                 now=now,
             )
         )
     return Ran(kind, None if node is None else node.petname, at, error is None, result)
+
+
+def _open_alerts(store: AgentStore, job: Job) -> dict[str, str]:
+    """Those that the job gave before, which go on: what could not be looked at has not become better."""
+    return {alert.subject: alert.text for alert in store.alerts() if alert.job == job.name and alert.closed_at is None}
 
 
 async def _say_busy(profile: Profile, purse: Purse, busy: ProfileBusy, overdue_seconds: int) -> None:
