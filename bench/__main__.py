@@ -19,7 +19,7 @@ from bench.plan import FULL, PARTS, QUICK, Plan, parse_coding, parse_size
 from bench.processes import two_cores
 from bench.suite import Results, run
 from bench.system import BenchError
-from bench.tables import comparison, missed, other_lines, speed_table
+from bench.tables import comparison, missed, node_table, other_lines, speed_table
 from bench.tahoe_install import tahoe_version
 from bench.tahoe_side import Transport
 from lnstore.devnet import short_directory
@@ -46,6 +46,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--codings", type=_list(parse_coding), metavar="3-of-5,…", help="erasure codes")
     parser.add_argument("--parts", type=_list(_part), metavar="PART,…", help=f"what to measure: {', '.join(PARTS)}")
     parser.add_argument("--small-files", type=int, metavar="N", help="how many files of 10 KiB")
+    parser.add_argument("--folder-files", type=int, metavar="N", help="how many of them in a folder stored at once")
     parser.add_argument("--repetitions", type=int, metavar="N", help="of every transfer")
     parser.add_argument("--output", type=Path, default=report.LATEST, help="where the JSON goes")
     parser.add_argument(
@@ -74,7 +75,10 @@ def _part(text: str) -> str:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    given = {name: getattr(arguments, name) for name in ("sizes", "codings", "parts", "small_files", "repetitions")}
+    given = {
+        name: getattr(arguments, name)
+        for name in ("sizes", "codings", "parts", "small_files", "folder_files", "repetitions")
+    }
     plan = replace(QUICK if arguments.quick else FULL, **{k: v for k, v in given.items() if v is not None})
     if arguments.sizes is not None:
         plan = replace(plan, first_byte_size=max(plan.sizes), dead_size=min(plan.dead_size, max(plan.sizes)))
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
     if not results:
         return 1
-    print(speed_table(results), *other_lines(results), sep="\n")
+    print(speed_table(results), node_table(results), *other_lines(results), sep="\n")
     for text in missed(results):
         print(f"missed: {text}")
     if asked.compare:

@@ -14,13 +14,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import trio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from lnstore.books import SqlBooks
 from lnstore.books.accounts import BILLED_TOGETHER
@@ -53,27 +53,36 @@ def account_id(number: int) -> AccountId:
     return AccountId(number.to_bytes(32, "big"))
 
 
-def furnish(connection: Connection, count: int, due: int) -> None:
-    """Accounts that rent a GiB each; the first `due` were paid until a second ago."""
-    ledger = [{"ledger_account": n + 1, "name": f"deposit:{account_id(n).hex()}"} for n in range(count)]
+def furnish(connection: Connection, ids: Sequence[AccountId], due: int = 0, *, now: int = NOW) -> list[int]:
+    """Accounts that rent a TiB each; the first `due` were paid until a second ago. Their numbers in the books."""
+    count = len(ids)
+    deposits, numbers = (
+        range(first, first + count)
+        for first in (
+            connection.execute(select(func.coalesce(func.max(column), 0) + 1)).scalar_one()
+            for column in (ledger_accounts.c.ledger_account, accounts.c.account)
+        )
+    )
+    ledger = [{"ledger_account": n, "name": f"deposit:{of.hex()}"} for n, of in zip(deposits, ids, strict=True)]
     connection.execute(ledger_accounts.insert(), ledger)
     holder = {"petname": None, "quota_bytes": None, "free": 0, "blocked": 0}
     known = {column.name for column in holders.c}
     connection.execute(
         holders.insert(),
         [
-            {k: v for k, v in (holder | {"account_id": account_id(n), "petname": f"account {n}"}).items() if k in known}
-            for n in range(count)
+            {k: v for k, v in (holder | {"account_id": of, "petname": f"account {n}"}).items() if k in known}
+            for n, of in enumerate(ids)
         ],
     )
     values = []
-    for n in range(count):
-        paid_until = NOW - 1 if n < due else NOW + 1 + n * PERIOD // count
+    for n, of in enumerate(ids):
+        paid_until = now - 1 if n < due else now + 1 + (n + 1) * PERIOD // count
         values.append(
             {
-                "account_id": account_id(n),
+                "account": numbers[n],
+                "account_id": of,
                 "superseded": 0,
-                "deposit": n + 1,
+                "deposit": deposits[n],
                 "agreement": b"",
                 "opened_at": paid_until - PERIOD,
                 "state": int(AccountState.ACTIVE),
@@ -94,10 +103,11 @@ def furnish(connection: Connection, count: int, due: int) -> None:
                 "ingress_bytes": 0,
                 "egress_bytes": 0,
                 # All others were looked at: their next stage is to come.
-                "look_at": paid_until if n < due else max(paid_until, NOW + 3600),
+                "look_at": paid_until if n < due else max(paid_until, now + 3600),
             }
         )
     connection.execute(accounts.insert(), values)
+    return list(numbers)
 
 
 async def ask(books: SqlBooks, number: int, traffic: Traffic) -> None:
@@ -122,7 +132,8 @@ async def measure(directory: Path, count: int, due: int, *, clients: int) -> dic
     """Seconds of one pass, and what the traffic beside it noticed."""
     database = Database(directory / f"{clients}.db")
     books = SqlBooks(database)
-    await database.writer.write(lambda connection: furnish(connection, count, due))
+    ids = [account_id(number) for number in range(count)]
+    await database.writer.write(lambda connection: furnish(connection, ids, due))
     beside, before = Traffic(), Traffic()
     async with trio.open_nursery() as nursery:
         for client in range(clients):

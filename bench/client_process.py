@@ -18,7 +18,10 @@ import trio
 
 from lnstore.client.accounts import fetch_terms
 from lnstore.client.buying import buy
-from lnstore.client.files import Client, cap_of, open_client
+from lnstore.client.files import Client, Coding, cap_of, open_client
+from lnstore.client.folder_catalog import FolderCatalog
+from lnstore.client.folder_get import get_folder, tree_of_snapshot
+from lnstore.client.folder_put import put_folder
 from lnstore.client.node_channels import open_channel
 from lnstore.client.nodes import add_node
 from lnstore.client.profile import Profile
@@ -81,6 +84,23 @@ async def _put(client: Client, *, files: list[str], names: list[str], at_once: i
     paths = [Path(file) for file in files]
     jobs = [partial(client.put, path, name=name) for path, name in zip(paths, names, strict=True)]
     return {"seconds": await _timed(jobs, at_once)}
+
+
+async def _put_folder(client: Client, *, folder: str, name: str) -> dict[str, Any]:
+    config = client.profile.config
+    coding = Coding(config.needed, config.total, config.happy)
+    began = time.perf_counter()
+    stored = await put_folder(client, Path(folder), name=name, coding=coding)
+    seconds = time.perf_counter() - began
+    assert not stored.problems, stored.problems
+    return {"seconds": seconds}
+
+
+async def _get_folder(client: Client, *, name: str, folder: str) -> dict[str, Any]:
+    tree = await tree_of_snapshot(client, FolderCatalog(client.catalog).newest(name))
+    began = time.perf_counter()
+    await get_folder(client, tree, Path(folder))
+    return {"seconds": time.perf_counter() - began}
 
 
 async def _get(client: Client, *, names: list[str], files: list[str], at_once: int) -> dict[str, Any]:
@@ -158,6 +178,8 @@ COMMANDS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "join": _join,
     "rent": _rent,
     "put": _put,
+    "put_folder": _put_folder,
+    "get_folder": _get_folder,
     "get": _get,
     "first_byte": _first_byte,
     "forget": _forget,

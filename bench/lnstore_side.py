@@ -90,6 +90,14 @@ class LnstoreSystem:
         answer = await self.client.ask("get", names=list(keys), files=[str(f) for f in files], at_once=at_once)
         return float(answer["seconds"])
 
+    async def put_folder(self, folder: Path, name: str) -> float:
+        """Store a folder with all that is in it in one put; seconds."""
+        return float((await self.client.ask("put_folder", folder=str(folder), name=name))["seconds"])
+
+    async def get_folder(self, name: str, folder: Path) -> float:
+        """Read it back to a folder that is not there yet; seconds."""
+        return float((await self.client.ask("get_folder", name=name, folder=str(folder)))["seconds"])
+
     async def first_byte(self, key: str) -> float:
         """As System.first_byte."""
         return float((await self.client.ask("first_byte", name=key))["seconds"])

@@ -13,6 +13,10 @@ NOISY_SHARE = 0.05
 """Of the cores' time, taken by others: above it a repetition is called noisy."""
 
 
+MOVING = {"put", "get", "put folder", "get folder"}
+"""Works whose rate in bytes says something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is done: "put", "get", "first byte" …; `file_bytes` each, `files` of them, `at_once` at the same time.
@@ -61,7 +65,7 @@ class Series:
         """The series as JSON."""
         median = statistics.median(self.seconds)
         per_second = self.work.files / median if self.work.files > 1 else None
-        moves = self.work.file_bytes > 0 and self.work.name in {"put", "get"}
+        moves = self.work.file_bytes > 0 and self.work.name in MOVING
         return {
             **asdict(self.work),
             "system": self.system,

@@ -11,8 +11,8 @@ SMALL_FILE_BYTES = 10 * KIB
 AT_ONCE = (1, 8)
 """Small files one by one, and so many at the same time."""
 
-PARTS = ("transfers", "first-byte", "small", "commands", "rent", "dead")
-"""What can be measured, in this order; killing nodes comes last."""
+PARTS = ("transfers", "first-byte", "small", "folder", "commands", "rent", "dead", "crowd")
+"""What can be measured, in this order; killing nodes comes last but for what has nodes of its own."""
 
 _REPETITIONS = {SMALL_FILE_BYTES: 3, MIB: 15, 100 * MIB: 5, GIB: 3, 5 * GIB: 1}
 _UNIT_BYTES = {"KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -25,6 +25,7 @@ class Plan:
     codings: tuple[Coding, ...] = (Coding(3, 5), Coding(3, 10))
     sizes: tuple[int, ...] = (MIB, 100 * MIB, GIB, 5 * GIB)
     small_files: int = 200
+    folder_files: int = 10_000
     repetitions: int = 0
     first_byte_size: int = GIB
     dead_size: int = 100 * MIB
@@ -40,6 +41,7 @@ class Plan:
     def largest(self) -> int:
         """The most plaintext stored at once."""
         sizes = [*self.sizes, self.small_files * SMALL_FILE_BYTES]
+        sizes += [self.folder_files * SMALL_FILE_BYTES] if "folder" in self.parts else []
         sizes += [self.first_byte_size] if "first-byte" in self.parts else []
         return max([*sizes, self.dead_size] if {"dead", "rent"} & set(self.parts) else sizes)
 

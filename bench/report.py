@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.plots import charts
-from bench.tables import Results, cost_table, key_of, limit_table, missed, other_lines, speed_table
+from bench.tables import Results, cost_table, key_of, limit_table, missed, node_table, other_lines, speed_table
 
 _ROOT = Path(__file__).parent.parent
 BASELINE = _ROOT / "bench" / "results" / "baseline.json"
@@ -31,8 +31,8 @@ def together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         known = {(row["system"], key_of(row)) for row in whole["rows"]}
         whole["rows"] = whole["rows"] + [row for row in run["rows"] if (row["system"], key_of(row)) not in known]
         whole["minutes"] += run["minutes"]
-        for name in ("limits", "idle_bytes"):
-            whole[name] = {**run[name], **whole[name]}
+        for name in ("limits", "idle_bytes", "node"):
+            whole[name] = {**run.get(name, {}), **whole.get(name, {})}
         whole["lightning"] = {
             coding: {**run["lightning"].get(coding, {}), **whole["lightning"].get(coding, {})}
             for coding in {**whole["lightning"], **run["lightning"]}
@@ -67,6 +67,7 @@ def document(results: Results, plots: list[str]) -> str:
         missed="\n".join(f"- {text}" for text in missed(results) or ["none"]),
         costs=cost_table(results),
         limit=limit_table(results),
+        node=node_table(results) or "Not measured in this run.",
         others="\n".join(f"- {text}" for text in other_lines(results)),
     )
 
@@ -110,6 +111,10 @@ Each step measured alone, in the same run, as CPU seconds per GB of plaintext wi
 busy. The disk's limit is the rate at which several threads write and sync files of a share's size.
 
 {limit}
+
+## A node with many accounts, leases and connections
+
+{node}
 
 ## Memory and Lightning
 

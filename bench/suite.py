@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from bench import crowd
 from bench.data import are_equal, random_file, random_files
 from bench.limit import limits, unit_costs
 from bench.lnstore_side import STORED_NAME, LnstoreSystem, lnstore_system
@@ -41,6 +42,7 @@ class Results:
     limits: dict[str, Any] = field(default_factory=dict)
     idle_bytes: dict[str, Any] = field(default_factory=dict)
     lightning: dict[str, Any] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict)
 
 
 async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int, results: Results) -> None:
@@ -49,6 +51,9 @@ async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int, r
         async with _systems(plan, place / str(coding), coding, peers, results) as systems:
             coded = _Coded(plan, coding, folder=place / "files", systems=systems, results=results, cores=cores)
             await coded.run()
+    if "crowd" in plan.parts:
+        _say("a node's accounts, leases and connections")
+        results.node = await crowd.measure(place / "crowd")
 
 
 @asynccontextmanager
@@ -100,6 +105,7 @@ class _Coded:
             "transfers": self._transfers,
             "first-byte": self._first_byte,
             "small": self._small_files,
+            "folder": self._folder_of_files,
             "commands": self._commands,
             "rent": self._rent,
             "dead": self._dead,
@@ -160,6 +166,28 @@ class _Coded:
                     await self._systems[at].forget(keys)
                 shutil.rmtree(folder)
             self._record(puts, gets)
+
+    async def _folder_of_files(self) -> None:
+        """Many small files in one put; lnstore alone, held against the peer's rate for files each on its own."""
+        ours, count = self._systems[0], self._plan.folder_files
+        assert isinstance(ours, LnstoreSystem)
+        works = [Work(f"{work} folder", str(self._coding), SMALL_FILE_BYTES, count) for work in ("put", "get")]
+        puts, gets = (Series(work, ours.name) for work in works)
+        for repetition in range(self._plan.repetitions_of(SMALL_FILE_BYTES)):
+            folder, back, name = self._folder / "many", self._folder / "many-back", f"folder{repetition}"
+            sources = await trio.to_thread.run_sync(random_files, folder, count, SMALL_FILE_BYTES)
+            with await _meter(ours) as meter:
+                seconds = await ours.put_folder(folder, name)
+            puts.add(seconds, meter)
+            with await _meter(ours) as meter:
+                seconds = await ours.get_folder(name, back)
+            gets.add(seconds, meter)
+            gets.compared_equal = all(are_equal(source, back / source.name) for source in sources)
+            if not gets.compared_equal:
+                raise BenchError("a folder came back different")
+            for used in (folder, back):
+                await trio.to_thread.run_sync(shutil.rmtree, used)
+        self._record([puts, gets])
 
     async def _first_byte(self) -> None:
         size = self._plan.first_byte_size

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.measure import MOVING
 from bench.plan import MIB, size_text
-from bench.targets import CLIENT_PEAK_BYTES, COMMAND_SECONDS, FIRST_BYTE_SECONDS, NODE_IDLE_BYTES, target_of
+from bench.targets import (
+    CLIENT_PEAK_BYTES,
+    COMMAND_SECONDS,
+    FIRST_BYTE_SECONDS,
+    FOLDER,
+    NODE_CROWDED_BYTES,
+    NODE_IDLE_BYTES,
+    PUT_TIMES_THE_FIRST,
+    SLOWEST_TO_MEDIAN,
+    START_SECONDS,
+    Target,
+    target_of,
+)
 
 Row = Mapping[str, Any]
 Results = Mapping[str, Any]
@@ -25,6 +38,8 @@ def title(row: Row) -> str:
     if row["name"].startswith("command: "):
         return f"`{row['name'].removeprefix('command: ')}`, whole process"
     size = size_text(row["file_bytes"])
+    if row["name"].endswith(" folder"):
+        return f"{row['name']} of {row['files']:,} files of {size}"
     files = f"{row['files']} files of {size}" if row["files"] > 1 else size
     at_once = (", one by one" if row["at_once"] == 1 else f", {row['at_once']} at once") if row["files"] > 1 else ""
     return f"{row['name']} {files}{at_once}" + (f", {row['dead']} nodes dead" if row["dead"] else "")
@@ -45,8 +60,23 @@ def figure(row: Row) -> str:
 
 
 def ratio(row: Row, other: Row) -> float:
-    """How many times as fast `row` is."""
-    return float(other["seconds_median"] / row["seconds_median"])
+    """How many times as fast `row` is, by the file where there are several."""
+    return float(other["seconds_median"] / other["files"] / (row["seconds_median"] / row["files"]))
+
+
+def _held_against(results: Results, row: Row) -> Row | None:
+    """The first peer's row for the same work; for a folder, its fastest for small files each on its own."""
+    peers = _peers(results)
+    there = [other for other in results["rows"] if peers and other["system"] == peers[0]]
+    if row["name"] == "put folder":
+        alike = [r for r in there if (r["name"], r["coding"]) == ("put", row["coding"]) and r["files"] > 1]
+        return max(alike, key=lambda r: float(r["files_per_s"]), default=None)
+    return next((other for other in there if key_of(other) == key_of(row)), None)
+
+
+def _target(results: Results, row: Row) -> Target | None:
+    code = results["machine"].get("erasure_code", "zfec")
+    return FOLDER if (row["name"], row["coding"]) == ("put folder", "3-of-5") else target_of(row, erasure_code=code)
 
 
 def limit_of(results: Results, row: Row) -> float | None:
@@ -73,13 +103,13 @@ def speed_table(results: Results) -> str:
     lines = []
     for row in _ours(results):
         line = [row["coding"], title(row), figure(row)]
-        first = others.get((peers[0], key_of(row))) if peers else None
+        first = _held_against(results, row)
         for peer in peers:
             there = others.get((peer, key_of(row)))
             line.append(figure(there) if there else NONE)
         if peers:
             line.append(f"{ratio(row, first):.2f}" if first else NONE)
-        target = target_of(row, erasure_code=results["machine"].get("erasure_code", "zfec"))
+        target = _target(results, row)
         line.append(NONE if target is None else f"{target.at_least:g}" + (f" / {target.goal:g}" if target.goal else ""))
         limit = limit_of(results, row)
         line.append(NONE if limit is None else f"{limit:.0f} MB/s")
@@ -93,7 +123,7 @@ def cost_table(results: Results) -> str:
     """CPU seconds per GiB of plaintext (or per 1,000 files) and peak memory, by system."""
     lines = []
     for row in sorted(results["rows"], key=lambda r: list(map(key_of, results["rows"])).index(key_of(r))):
-        if row["name"] not in {"put", "get"} or not row["cpu_seconds"]:
+        if row["name"] not in MOVING or not row["cpu_seconds"]:
             continue
         unit = 1000 / row["files"] if row["files"] > 1 else 2**30 / row["file_bytes"]
         cpu, peak = row["cpu_seconds"], row["peak_bytes"]
@@ -156,15 +186,12 @@ def other_lines(results: Results) -> list[str]:
 
 def missed(results: Results) -> list[str]:
     """One sentence for each target that this run did not reach."""
-    peers = _peers(results)
-    others = {(row["system"], key_of(row)): row for row in results["rows"]}
     found = []
     for row in _ours(results):
         what = f"{row['coding']} {title(row)}"
-        target = target_of(row, erasure_code=results["machine"].get("erasure_code", "zfec"))
-        there = others.get((peers[0], key_of(row))) if peers else None
+        target, there = _target(results, row), _held_against(results, row)
         if target and there and ratio(row, there) < target.at_least:
-            found.append(f"{what}: {ratio(row, there):.2f} times {peers[0]}, {target.at_least:g} are asked for")
+            found.append(f"{what}: {ratio(row, there):.2f} times {there['system']}, {target.at_least:g} are asked for")
         seconds = COMMAND_SECONDS.get(row["name"])
         if row["name"] == "first byte":
             seconds = FIRST_BYTE_SECONDS
@@ -179,6 +206,51 @@ def missed(results: Results) -> list[str]:
         if idle > NODE_IDLE_BYTES:
             asked = NODE_IDLE_BYTES // MIB
             found.append(f"{coding} an idle node takes {idle / MIB:.0f} MiB, {asked} are asked for")
+    return [*found, *_missed_by_nodes(results.get("node", {}))]
+
+
+def node_table(results: Results) -> str:
+    """A node with ever more accounts and leases, and with connections that all send; "" where it was not measured."""
+    node = results.get("node", {})
+    if not node:
+        return ""
+    lines = [
+        [
+            f"{scale['accounts']:,}",
+            f"{scale['leases']:,}",
+            f"{scale['put_seconds'] * 1e3:.1f} ms",
+            f"{scale['times_the_first']:.2f}",
+            f"{scale['start_seconds']:.2f} s",
+            f"{scale['start_cpu_seconds']:.2f} s",
+        ]
+        for scale in node["scales"]
+    ]
+    header = ["accounts", "leases", "put of 10 KiB", "times the first", "start-up", "of it CPU"]
+    crowd = node["connections"]
+    return (
+        f"{text_table(header, lines)}\n\n{crowd['connections']} connections that all send shares of 256 KiB: the node "
+        f"takes {crowd['node_peak_bytes'] / MIB:.0f} MiB at the most and stores {crowd['mb_per_s']:.0f} MB/s; the "
+        f"slowest connection got {crowd['shares_slowest']} shares through, the median one {crowd['shares_median']:g}."
+    )
+
+
+def _missed_by_nodes(node: Mapping[str, Any]) -> list[str]:
+    if not node:
+        return []
+    found, crowd = [], node["connections"]
+    for scale in node["scales"]:
+        what = f"a node with {scale['accounts']:,} accounts and {scale['leases']:,} leases"
+        if scale["start_seconds"] > START_SECONDS:
+            found.append(f"{what} starts within {scale['start_seconds']:.2f} s, {START_SECONDS:g} are asked for")
+        if scale["times_the_first"] > PUT_TIMES_THE_FIRST:
+            found.append(f"{what}: a put takes {scale['times_the_first']:.2f} times the first's")
+    if crowd["node_peak_bytes"] > NODE_CROWDED_BYTES:
+        asked = NODE_CROWDED_BYTES // MIB
+        found.append(f"a crowded node takes {crowd['node_peak_bytes'] / MIB:.0f} MiB, {asked} are asked for")
+    if crowd["shares_slowest"] < SLOWEST_TO_MEDIAN * crowd["shares_median"]:
+        found.append(
+            f"a connection got {crowd['shares_slowest']} shares through, the median {crowd['shares_median']:g}"
+        )
     return found
 
 

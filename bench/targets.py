@@ -33,6 +33,15 @@ _WITH_ISAL: dict[str, Target] = {"3-of-5": Target(3.5, 5), "3-of-10": Target(4, 
 
 CLIENT_PEAK_BYTES = 150 * MIB
 NODE_IDLE_BYTES = 60 * MIB
+NODE_CROWDED_BYTES = 300 * MIB
+"""With 200 connections that all send."""
+SLOWEST_TO_MEDIAN = 0.5
+"""So much at the least of what its median gets through must that of these connections which has least."""
+START_SECONDS = 2.0
+PUT_TIMES_THE_FIRST = 1.2
+"""A put at a node with many accounts or leases takes at most so many times what it takes at one with few."""
+FOLDER = Target(25, 50)
+"""Small files in one put, as multiples of the peer's best rate for files each on its own."""
 FIRST_BYTE_SECONDS = 0.050
 COMMAND_SECONDS = {"command: help": 0.3, "command: ls": 0.4, "command: put 1 KiB": 0.7}
 SHARE_OF_LIMIT = 0.5

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench.tables import missed, node_table
+
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
@@ -26,7 +28,7 @@ def results_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("bench") / "results.json"
     done = bench(
         *("--sizes", "1MiB", "--codings", "1-of-2", "--repetitions", "1", "--small-files", "2"),
-        *("--parts", "transfers,small,dead", "--output", str(output)),
+        *("--parts", "transfers,small,folder,dead", "--folder-files", "3", "--output", str(output)),
     )
     assert done.returncode == 0, done.stderr
     return output
@@ -46,12 +48,13 @@ def test_every_transfer_has_its_figures_and_came_back_equal(results: dict[str, A
         ("put", MIB, 1, 1, 0),
         ("get", MIB, 1, 1, 0),
         *((name, small, 2, at_once, 0) for name in ("put", "get") for at_once in (1, 8)),
+        *((f"{name} folder", small, 3, 1, 0) for name in ("put", "get")),
         ("get", MIB, 1, 1, 1),
     }
     for row in rows:
         assert row["system"] == "lnstore"
         assert row["coding"] == "1-of-2"
-        assert row["compared_equal"] is (True if row["name"] == "get" else None)
+        assert row["compared_equal"] is (True if row["name"].startswith("get") else None)
         assert len(row["seconds"]) == len(row["load_average"]) == len(row["others_share"]) == 1
         assert row["seconds_median"] > 0
         assert row["mb_per_s"] > 0
@@ -82,6 +85,48 @@ def test_recorded_results_can_be_shown_again_without_measuring(results_file: Pat
     done = bench("--from", str(results_file))
     assert done.returncode == 0, done.stderr
     assert "| 1-of-2 | put 1 MiB" in done.stdout
+
+
+def test_a_nodes_accounts_leases_and_connections_are_measured(results: dict[str, Any]) -> None:
+    """With a few of each; the table and the targets are made from what a run of them gives."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.crowd", "--tiny"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    node = json.loads(done.stdout)
+    assert [(scale["accounts"], scale["leases"]) for scale in node["scales"]] == [(2, 10), (20, 100)]
+    assert node["connections"]["shares_slowest"] > 0
+    told = node_table(results | {"node": node})
+    assert "| 20       | 100    |" in told
+    assert "4 connections" in told
+    assert node_table(results) == ""
+    node["connections"] |= {"node_peak_bytes": 301 * MIB, "shares_slowest": 4, "shares_median": 9}
+    node["scales"][1] |= {"start_seconds": 2.1, "times_the_first": 1.21}
+    assert missed(results | {"node": node})[-4:] == [
+        "a node with 20 accounts and 100 leases starts within 2.10 s, 2 are asked for",
+        "a node with 20 accounts and 100 leases: a put takes 1.21 times the first's",
+        "a crowded node takes 301 MiB, 300 are asked for",
+        "a connection got 4 shares through, the median 9",
+    ]
+
+
+def test_a_folder_is_held_against_the_peers_best_rate_for_single_files(results: dict[str, Any]) -> None:
+    ours = next(row for row in results["rows"] if row["name"] == "put folder")
+    small = [row for row in results["rows"] if row["name"] == "put" and row["files"] == 2]
+    peers = [
+        row | {"system": "peer", "files_per_s": rate, "seconds_median": 2 / rate}
+        for row, rate in zip(small, (10, 20), strict=True)
+    ]
+    folder = ours | {"coding": "3-of-5", "seconds_median": 3 / 480, "files_per_s": 480}
+    lines = missed(
+        {"rows": [folder, *(peer | {"coding": "3-of-5"} for peer in peers)], "machine": {}, "idle_bytes": {}}
+    )
+    assert lines == ["3-of-5 put folder of 3 files of 10 KiB: 24.00 times peer, 25 are asked for"]
 
 
 def test_attacks_are_measured_beside_honest_accounts() -> None:
