@@ -129,6 +129,8 @@ def _health_sentence(health: FileHealth) -> str:
         ("not stored completely", not health.file.complete),
     ]
     words = "".join(f", {text}" for text, shown in more if shown)
+    if not health.file.complete:
+        return f"{name}: {held}{words}; put it again to go on"
     if health.spare < 0:
         return f"{name}: cannot be read now: {held}{words}"
     return f"{name}: {held}{words}; {health.spare} more of a segment may be lost"

@@ -48,9 +48,10 @@ class FileHealth:
     def sound(self) -> bool:
         """Whether nothing is known to be lost, and what did not answer is not needed to read it.
 
-        Of a file that is looked after whatever no node shows is lost.
+        Of a file that is looked after whatever no node shows is lost. One that is not stored yet cannot be read anyway.
         """
-        return not self.lost and self.spare >= 0 and not (self.file.verify_only and self.missing)
+        readable = self.spare >= 0 or not self.file.complete
+        return readable and not self.lost and not (self.file.verify_only and self.missing)
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,20 @@ class Checked:
     @cached_property
     def by_node(self) -> list[Impact]:
         """What happens to all files if one node vanishes, for each node that holds something healthy."""
-        nodes = sorted({node for health in self.files for node in health.nodes})
+        nodes = sorted({node for health in self.files if health.file.complete for node in health.nodes})
         return impacts(self._layouts, ([node] for node in nodes))
 
     @cached_property
     def fewest(self) -> list[Impact]:
         """The smallest sets of nodes that take something readable with them when they vanish, the worst ones first."""
-        found = [one for one in self.weakest.values() if one.size]
+        found = [self.weakest[name] for name in self._layouts if self.weakest[name].size]
         least = min((one.size for one in found), default=0)
         sets = dict.fromkeys(nodes for one in found if one.size == least for nodes in one.sets)
         return sorted(impacts(self._layouts, sets), key=lambda impact: (-len(impact.lost), impact.nodes))
 
     @property
     def _layouts(self) -> dict[str, Layouts]:
-        return {health.file.name: health.layouts for health in self.files}
+        return {health.file.name: health.layouts for health in self.files if health.file.complete}
 
 
 def healths(purse: Purse, files: Iterable[FileEntry], away: Iterable[NodeId] = ()) -> list[FileHealth]:

@@ -75,7 +75,7 @@ class Impact:
 
 def weakest(layouts: Layouts, *, tries: int = TRIES) -> Weakest:
     """Which nodes a file hangs on."""
-    if any(layout.is_lost() for layout in layouts):
+    if not layouts or any(layout.is_lost() for layout in layouts):
         return Weakest(0, ((),), exact=True)
     least = {layout: _at_least(layout) for layout in layouts}
     found: dict[tuple[NodeId, ...], None] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 from transfer_fixtures import Bed, bed_of, content, read_back
 
@@ -17,7 +18,9 @@ from lnstore.client.repair import repair
 from lnstore.client.repairing import repair_cap, repair_files
 from lnstore.client.standing import standings
 from lnstore.client.targets import Targets, find_targets
-from lnstore_protocol.messages import PutShare, Request
+from lnstore.client.upload import PutFailed
+from lnstore_protocol.errors import ErrorCode
+from lnstore_protocol.messages import ErrorReply, PutShare, Request
 
 
 def purse_of(bed: Bed, client: Client) -> Purse:
@@ -45,6 +48,26 @@ async def test_what_found_no_node_is_stored_once_there_is_one(tmp_path: Path, nu
         bed.nodes[2].down = True
         bed.nodes[2].fault = lambda _: "die"
         assert await read_back(client, put.cap) == data
+
+
+async def test_what_is_not_stored_yet_is_neither_lost_nor_repaired(tmp_path: Path, nursery: trio.Nursery) -> None:
+    bed = bed_of(tmp_path, nursery, nodes=3, needed=2, happy=3)
+
+    def refuses(request: Request) -> ErrorReply | None:
+        return ErrorReply(code=ErrorCode.INTERNAL, message="") if isinstance(request, PutShare) else None
+
+    for number in (2, 3):
+        for node in bed.nodes[:number]:
+            node.fault = refuses
+        async with bed.client() as client:
+            with pytest.raises(PutFailed):
+                await client.put(bed.file(content(20_000), f"file{number}"))
+            purse = purse_of(bed, client)
+            checked = await check(purse)
+            assert checked.sound
+            assert checked.by_node == checked.fewest == []
+            assert [health.file.complete for health in checked.files] == [False] * (number - 1)
+            assert await repair_files(purse, await find_targets(client)) == []
 
 
 async def test_a_share_goes_back_where_it_was_lost_if_there_is_no_other_node(
