@@ -137,7 +137,7 @@ def _nodes(catalog: Catalog, files: list[FileEntry]) -> int:
 def _file_row(file: FileEntry, nodes: int) -> tuple[str, dict[str, Any], list[str]]:
     described = {
         "name": file.name,
-        "kind": "file",
+        "kind": "care" if file.verify_only else "file",
         "bytes": file.file_bytes,
         "complete": file.complete,
         "needed": file.needed,
