@@ -32,7 +32,7 @@ from lnstore_protocol.terms import GIB, MONTH_SECONDS, traffic_msat
 if TYPE_CHECKING:
     from lnstore.client.catalog import NodeEntry
     from lnstore.client.purse import Purse
-    from lnstore.client.wallet import PaymentEntry
+    from lnstore.client.wallet_entries import PaymentEntry
 
 LIGHTNING, FEES = "lightning", "fees"
 """The ledger accounts for what a Lightning daemon holds, and for routing fees."""

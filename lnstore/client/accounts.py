@@ -13,7 +13,7 @@ from lnstore.client.delegation_store import delegation_for
 from lnstore.client.money_errors import AccountMissing, NodeUntrusted, NotCredited, TermsRefused
 from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import PaymentEntry
+from lnstore.client.wallet_entries import PaymentEntry
 from lnstore.config import ClientConfig
 from lnstore.lightning.supply import Phase, phase
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError, Retry

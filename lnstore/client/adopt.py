@@ -15,7 +15,7 @@ from lnstore.client.accounts import agreement_of, standing
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import Verdict
+from lnstore.client.wallet_entries import Verdict
 from lnstore.ports import Outcome
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeId, ShareId

@@ -19,7 +19,7 @@ from lnstore.client.faults import Fault
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import open_tasks
-from lnstore.client.wallet import Verdict
+from lnstore.client.wallet_entries import Verdict
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import leaf_count, verify_range

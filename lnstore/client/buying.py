@@ -23,7 +23,7 @@ from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import check_affordable, pay_invoice, resolve_open, resume
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
-from lnstore.client.wallet import Offer, PaymentEntry
+from lnstore.client.wallet_entries import Offer, PaymentEntry
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (

@@ -17,7 +17,7 @@ from lnstore.client.losses import Losses
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.scores import Happening, Scores
-from lnstore.client.wallet import Challenge, Verdict
+from lnstore.client.wallet_entries import Challenge, Verdict
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import InvoicePurpose, InvoiceReply, RequestInvoice

@@ -12,7 +12,7 @@ from lnstore.client.money_errors import CapacityUnfit, NodeUntrusted, PaymentOpe
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import Standing
+from lnstore.client.wallet_entries import Standing
 from lnstore.ports import Outcome
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (

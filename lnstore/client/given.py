@@ -5,7 +5,7 @@ from __future__ import annotations
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import Offer, PaymentEntry
+from lnstore.client.wallet_entries import Offer, PaymentEntry
 from lnstore_protocol.messages import InvoiceReply
 
 PREIMAGE_BYTES = 32

@@ -21,7 +21,7 @@ from lnstore.client.money_errors import (
     PaymentOpen,
 )
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import Intent, Offer, PaymentEntry
+from lnstore.client.wallet_entries import Intent, Offer, PaymentEntry
 from lnstore.ports import DecodedInvoice, LightningRefused, Outcome, Payment
 from lnstore_protocol.ids import LightningId, Msat, PaymentHash
 from lnstore_protocol.messages import InvoicePurpose

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from lnstore.client.catalog import Catalog, NodeEntry
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import PaymentEntry, Wallet
+from lnstore.client.wallet import Wallet
+from lnstore.client.wallet_entries import PaymentEntry
 from lnstore.errors import LnstoreError
 from lnstore.ports import Outcome
 from lnstore_protocol.bundles import agreement_line, receipt_line

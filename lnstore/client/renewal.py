@@ -21,7 +21,7 @@ from lnstore.client.proof import named
 from lnstore.client.purse import Purse
 from lnstore.client.standing import format_bytes
 from lnstore.client.tasks import open_tasks
-from lnstore.client.wallet import Standing
+from lnstore.client.wallet_entries import Standing
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import Msat, ShareId

@@ -12,7 +12,7 @@ from lnstore.client.catalog import NodeEntry
 from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import each
-from lnstore.client.wallet import Standing
+from lnstore.client.wallet_entries import Standing
 from lnstore.client.warnings import Outlook, known_until, outlook, sentence
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat

@@ -16,7 +16,7 @@ from lnstore.client.mending import Mender, Repaired, Unreadable, Wanted
 from lnstore.client.purse import Purse
 from lnstore.client.scores import Happening, Scores
 from lnstore.client.standing import Fit
-from lnstore.client.wallet import Verdict
+from lnstore.client.wallet_entries import Verdict
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import verify_key
 from lnstore_protocol.errors import RemoteProtocolError

@@ -9,7 +9,7 @@ from lnstore.client.payments import decode_invoice
 from lnstore.client.proof import proof_replayed
 from lnstore.client.purse import Purse
 from lnstore.client.scores import Happening, Scores, fault_of
-from lnstore.client.wallet import Verdict
+from lnstore.client.wallet_entries import Verdict
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import InvoiceReply

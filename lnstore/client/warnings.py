@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lnstore.client.wallet import Standing
+from lnstore.client.wallet_entries import Standing
 from lnstore_protocol import stages
 from lnstore_protocol.messages import AccountStage, AccountState, AccountStatusReply
 from lnstore_protocol.prices import Prices

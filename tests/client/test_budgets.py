@@ -27,7 +27,8 @@ from lnstore.client.money_errors import BudgetExceeded, PaymentFailed, PaymentOp
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import ATTEMPT_SECONDS, resolve_open
 from lnstore.client.rent import pay_rent
-from lnstore.client.wallet import Intent, Wallet
+from lnstore.client.wallet import Wallet
+from lnstore.client.wallet_entries import Intent
 from lnstore.config import ClientConfig, ConfigError
 from lnstore.errors import ExitCode
 from lnstore.ports import Outcome, Payment

@@ -13,7 +13,7 @@ from lnstore.client.catalog import Catalog, CatalogError
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentFailed, PaymentOpen
 from lnstore.client.nodes import add_node
 from lnstore.client.payments import ATTEMPT_SECONDS, pay_invoice, resolve_open, resume
-from lnstore.client.wallet import Offer, PaymentEntry
+from lnstore.client.wallet_entries import Offer, PaymentEntry
 from lnstore.ports import Outcome
 from lnstore_protocol.ids import LightningId, Msat
 from lnstore_protocol.messages import InvoicePurpose

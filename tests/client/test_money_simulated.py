@@ -334,7 +334,7 @@ import trio
 from lnstore.client.catalog import Catalog
 from lnstore.client.payments import pay_invoice
 from lnstore.client.purse import Purse
-from lnstore.client.wallet import Offer
+from lnstore.client.wallet_entries import Offer
 from lnstore.clock import SystemClock
 from lnstore.config import ClientConfig
 from lnstore.lightning.core import CoreLightning

@@ -17,7 +17,8 @@ from lnstore.client.budgets import Budgets
 from lnstore.client.capacity import Rented
 from lnstore.client.catalog import Catalog
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused, PaymentOpen
-from lnstore.client.wallet import Challenge, Intent, PaymentEntry, Verdict, Wallet
+from lnstore.client.wallet import Wallet
+from lnstore.client.wallet_entries import Challenge, Intent, PaymentEntry, Verdict
 from lnstore.ports import Outcome, Payment
 from lnstore_protocol.ids import Msat, NodeId, PaymentHash, ShareId
 from lnstore_protocol.messages import InvoicePurpose

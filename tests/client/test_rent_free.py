@@ -13,7 +13,7 @@ from money_world import GIB, PERIOD
 from test_money_simulated import Town, put_share, town_of_a_real_node
 
 from lnstore.books import SqlBooks
-from lnstore.cli.rent_commands import rent_outcome_json, rent_paid_sentence
+from lnstore.cli.pay_command import rent_outcome_json, rent_paid_sentence
 from lnstore.cli.rent_status_table import difference_sentence, print_table, status_json
 from lnstore.client.buying import buy
 from lnstore.client.catalog import Catalog
@@ -26,7 +26,8 @@ from lnstore.client.purse import Purse
 from lnstore.client.rent import pay_rent
 from lnstore.client.rent_status import rent_status
 from lnstore.client.standing import standings
-from lnstore.client.wallet import Offer, Wallet
+from lnstore.client.wallet import Wallet
+from lnstore.client.wallet_entries import Offer
 from lnstore.config import NodeConfig
 from lnstore.node import accounting
 from lnstore_protocol.errors import ErrorCode

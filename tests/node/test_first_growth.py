@@ -9,7 +9,8 @@ import pytest
 from money_town import MIB, PERIOD, Life
 from test_price_changes import Market
 
-from lnstore.client.wallet import PaymentEntry, Wallet
+from lnstore.client.wallet import Wallet
+from lnstore.client.wallet_entries import PaymentEntry
 from lnstore_protocol.messages import InvoicePurpose
 from lnstore_protocol.terms import rent_msat
 

@@ -15,7 +15,7 @@ from spec_documents import SPEC, requirements
 from lnstore.client.buying import check_growth
 from lnstore.client.money_errors import InvoiceFault, InvoiceRefused
 from lnstore.client.payments import check_invoice
-from lnstore.client.rent import check_rent
+from lnstore.client.rent_checks import check_rent
 from lnstore.lightning.messages import recover_signer
 from lnstore.lightning.simulated import bolt11
 from lnstore.ports.lightning import DecodedInvoice
