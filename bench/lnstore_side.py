@@ -150,14 +150,21 @@ class LnstoreSystem:
 
 @asynccontextmanager
 async def lnstore_system(
-    place: Path, coding: Coding, *, capacity_bytes: int, stepped: bool = False
+    place: Path,
+    coding: Coding,
+    *,
+    capacity_bytes: int,
+    stepped: bool = False,
+    listen_host: str = "127.0.0.1",
+    client_prefix: Sequence[str] = (),
 ) -> AsyncIterator[tuple[LnstoreSystem, dict[str, Any]]]:
     """A network in `place` whose client has joined every node, and the seconds that channels and accounts took.
 
-    `stepped` runs client and nodes under bench.stepped, which measures where their time goes.
+    `stepped` runs client and nodes under bench.stepped, which measures where their time goes; `client_prefix` is a
+    command that runs the client as its last arguments say.
     """
     before = children_of(os.getpid())
-    settings = {"capacity": "1000TiB"}
+    settings = {"capacity": "1000TiB", "listen_host": listen_host}
     async with devnet(place, nodes=coding.total, settings=settings) as net:
         known = {node.process.pid for node in net.nodes if node.process is not None}
         lightning = sorted(children_of(os.getpid()) - before - known)
@@ -174,7 +181,9 @@ async def lnstore_system(
         steps = place / "client.steps"
         program = ["bench.stepped", str(steps), "client"] if stepped else ["bench.client_process"]
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", *program, str(profile.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*client_prefix, sys.executable, "-m", *program, str(profile.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         client = ClientProcess(process)
         try:

@@ -11,8 +11,8 @@ READ_BYTES = 64 * 1024
 """Read at once between payloads, and beyond the end of one; less until the handshake is done (T-R7)."""
 
 
-async def receive(stream: trio.abc.Stream, connection: Connection) -> None:
-    """Wait for the next bytes, or the end, and feed them.
+async def receive(stream: trio.abc.Stream, connection: Connection) -> int:
+    """Wait for the next bytes, or the end, and feed them; how many came.
 
     Whoever only asks small things never costs the receive buffer. Raises what `receive_some` raises.
     """
@@ -26,8 +26,9 @@ async def receive(stream: trio.abc.Stream, connection: Connection) -> None:
             raise trio.BrokenResourceError(f"socket connection broken: {exc}") from exc
         if count:
             connection.receive_advance(count)
-            return
+            return count
     elif data := await stream.receive_some(min(READ_BYTES, connection.receive_bytes)):
         connection.receive_data(data)
-        return
+        return len(data)
     connection.receive_eof()
+    return 0

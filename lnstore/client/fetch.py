@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +12,7 @@ import trio
 
 from lnstore.client.decode import Stripe
 from lnstore.client.node_errors import NodeError, NodeRefused, NodeTimeout, name_of
-from lnstore.client.pace import Pace
+from lnstore.client.pace import SLOW_FACTOR, Pace
 from lnstore.client.placement import ranked
 from lnstore.client.pool import NodePool
 from lnstore.client.tasks import open_tasks
@@ -24,11 +25,14 @@ from lnstore_protocol.messages import GetShare, GetShareReply
 SHARE_SECONDS = 60.0
 """How long one node may take for one share."""
 
-PATIENCE_SECONDS = (0.25, 10.0)
-"""The least and the most to wait for a share before another one is asked for as well."""
+PATIENCE_SECONDS = (0.4, 10.0)
+"""The least and the most that a node may be silent before another share is asked for as well."""
 
 FIRST_PATIENCE_SECONDS = 2.0
 """Before it is known what shares take."""
+
+CHECKS = 4
+"""Looked at so often within the least patience."""
 
 AVOID_SECONDS = 30.0
 """For how long a node that failed or was slow is asked only when there is no other."""
@@ -93,6 +97,7 @@ class Fetcher:
         self._known = known
         self._share_seconds = share_seconds
         least, most = patience_seconds
+        self.check_seconds = least / CHECKS
         self.pace = Pace(first_seconds=FIRST_PATIENCE_SECONDS, least_seconds=least, most_seconds=most)
         self._avoid_until: dict[NodeId, float] = {}
         self._hashing = trio.CapacityLimiter(HASHING_THREADS)
@@ -114,10 +119,13 @@ class Fetcher:
         """Ask this node only when there is no other, for a while."""
         self._avoid_until[node_id] = trio.current_time() + AVOID_SECONDS
 
-    async def share(self, share_id: ShareId, nodes: Sequence[NodeId], part: SharePart) -> Fetched:  # E-R3, E-R4, E-R5
+    async def share(  # E-R3, E-R4, E-R5
+        self, share_id: ShareId, nodes: Sequence[NodeId], part: SharePart, asking: Callable[[NodeId], None]
+    ) -> Fetched:
         """A part of a share, verified, from the first of `nodes` that gives it; ShareUnavailable."""
         reasons = []
         for node_id in nodes:
+            asking(node_id)
             try:
                 return await self._from_node(node_id, share_id, part)
             except NodeRefused as exc:
@@ -182,10 +190,25 @@ class Fetcher:
         got = await _Race(self, share_ids=[share_id] * len(nodes), nodes=nodes, part=part, needed=1, wanted=(0,)).run()
         return next(iter(got.values()))
 
+    def heard(self, node_id: NodeId) -> tuple[int, float]:
+        """As NodePool.heard."""
+        return self._pool.heard(self._addresses[node_id])
+
     def release(self, fetched: Fetched) -> None:
         """Its content is used up."""
         fetched.data.release()
         self._pool.buffers.give(fetched.payload)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Who is asked for a share, since when, and what their connection had brought by then."""
+
+    node_id: NodeId
+    since: float
+    received_bytes: int
+    rate: float | None = None
+    """Bytes a second until the share was there; None before."""
 
 
 class _Race:
@@ -209,6 +232,7 @@ class _Race:
         self._wanted = wanted
         self._got: dict[int, Fetched] = {}
         self._running: set[int] = set()
+        self._asked: dict[int, _Asked] = {}
         self._slow: set[int] = set()
         self._reasons: dict[str, None] = {}
         avoided = {i for i, candidates in enumerate(nodes) if not candidates or fetcher.is_avoided(candidates[0])}
@@ -227,12 +251,11 @@ class _Race:
                 if not self._running:
                     self._release(self._got)
                     raise ShareUnavailable(list(self._reasons))
-                with trio.move_on_after(self._fetcher.pace.slow_seconds) as waiting:
+                with trio.move_on_after(self._fetcher.check_seconds) as waiting:
                     share, outcome = await self._arrivals.receive()
-                if waiting.cancelled_caught:
-                    self._note_slow()
-                else:
+                if not waiting.cancelled_caught:
                     self._take(share, outcome)
+                self._note_slow()
                 self._launch(tasks)
             tasks.cancel_scope.cancel()
         self._release(self._late_arrivals())
@@ -252,22 +275,46 @@ class _Race:
         if isinstance(outcome, ShareUnavailable):
             self._reasons |= dict.fromkeys(outcome.reasons)
             self._any_will_do = True
+            self._asked.pop(share, None)
         else:
             self._got[share] = outcome
+            self._asked[share].rate = self._rate(self._asked[share])
 
     def _note_slow(self) -> None:
-        self._any_will_do = True
-        for share in self._running - self._slow:
-            self._slow.add(share)
-            self._fetcher.avoid(self._nodes[share][0])
+        """Find those that were silent for long, and those that bring far less than others in the same time.
+
+        Where all bring little the path is slow, and asking for more shares would make it slower.
+        """
+        pace, now = self._fetcher.pace, trio.current_time()
+        rates = {share: self._rate(asked) for share, asked in self._asked.items()}
+        far_less = statistics.median_high(rates.values()) / SLOW_FACTOR if rates else 0.0
+        for share in (self._running - self._slow) & self._asked.keys():
+            asked = self._asked[share]
+            silent_since = max(asked.since, self._fetcher.heard(asked.node_id)[1])
+            compared = now - asked.since > min(pace.slow_seconds, FIRST_PATIENCE_SECONDS)
+            if now - silent_since > pace.slow_seconds or (compared and rates[share] < far_less):
+                self._any_will_do = True
+                self._slow.add(share)
+                self._fetcher.avoid(asked.node_id)
+
+    def _rate(self, asked: _Asked) -> float:
+        if asked.rate is not None:
+            return asked.rate
+        received = self._fetcher.heard(asked.node_id)[0] - asked.received_bytes
+        return max(0, received) / max(trio.current_time() - asked.since, 1e-6)
 
     async def _fetch(self, share: int) -> None:
         outcome: Fetched | ShareUnavailable
         try:
-            outcome = await self._fetcher.share(self._share_ids[share], self._nodes[share], self._part)
+            outcome = await self._fetcher.share(
+                self._share_ids[share], self._nodes[share], self._part, partial(self._note_asked, share)
+            )
         except ShareUnavailable as exc:
             outcome = exc
         self._results.send_nowait((share, outcome))
+
+    def _note_asked(self, share: int, node_id: NodeId) -> None:
+        self._asked[share] = _Asked(node_id, trio.current_time(), self._fetcher.heard(node_id)[0])
 
     def _late_arrivals(self) -> dict[int, Fetched]:
         late: dict[int, Fetched] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -108,6 +109,11 @@ class NodePool:
     def account_id(self) -> AccountId:
         """Whose account the requests are for where they are not made by a delegation."""
         return AccountId(self._identity.public_key)
+
+    def heard(self, address: NodeAddress) -> tuple[int, float]:
+        """The bytes that this connection to a node has brought, and when the last came; (0, never) without one."""
+        connection = self._connections.get(address)
+        return (0, -math.inf) if connection is None else (connection.received_bytes, connection.heard_at)
 
     def is_delegate_at(self, node_id: NodeId) -> bool:
         """Whether requests to this node are made by a delegation, for another's account."""

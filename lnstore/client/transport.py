@@ -25,6 +25,7 @@ from lnstore.client.node_errors import (
     name_of,
 )
 from lnstore.client.tasks import ByteBudget, open_tasks
+from lnstore.long_paths import suit_path
 from lnstore.receiving import receive
 from lnstore_protocol.connection import NEED_DATA, Connection, HandshakeDone, PeerClosed, ReplyReceived, Role
 from lnstore_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
@@ -89,6 +90,8 @@ class NodeConnection:
         self.address = address
         self.hello: HelloReply
         self.lost: NodeError | None = None
+        self.received_bytes = 0
+        self.heard_at = trio.current_time()
         self._stream = stream
         self._protocol = protocol
         self._buffers = buffers
@@ -216,7 +219,8 @@ class NodeConnection:
     async def _read(self) -> None:
         while self.lost is None:
             try:
-                await receive(self._stream, self._protocol)
+                self.received_bytes += await receive(self._stream, self._protocol)
+                self.heard_at = trio.current_time()
                 self._dispatch()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._lose(ConnectionLost(self.address, "closed the connection; try again"))
@@ -327,3 +331,4 @@ async def _handshake(stream: trio.abc.Stream, protocol: Connection) -> None:
     while not isinstance(protocol.next_event(), HandshakeDone):
         await receive(stream, protocol)
     await stream.send_all(protocol.data_to_send())
+    suit_path(stream)

@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, suppress
 import trio
 
 from lnstore.logs import get_logger
+from lnstore.long_paths import suit_path
 from lnstore.node.admission import Visit
 from lnstore.node.budget import Payload, PayloadBuffers
 from lnstore.node.context import NodeContext, Peer, RequestContext
@@ -117,6 +118,7 @@ class Session:
                 case HandshakeDone(peer=peer):
                     self._peer = Peer(AccountId(peer))
                     self._node.admission.shaken(self._visit)
+                    suit_path(self._stream)
                     self._log = self._log.bind(account=peer.hex()[:16])
                     self._log.debug("connected")
                     return
