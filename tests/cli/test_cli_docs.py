@@ -161,6 +161,9 @@ def test_agent_guide(net: RunningNet, tmp_path: Path) -> None:
     config.write_text(config.read_text().partition("[agent]")[0] + given)
     assert ClientConfig.load(home).agent.rent_every == 6 * 3600
     advice = "lnstore rent buy n2 20971520 --deposit"
+    command.write_text("#!/bin/sh\nexit 1\n")
+    assert "the hook command ended with exit status 1" in lnstore("agent", "once", home=home).stderr.decode()
+    command.write_text(hook)
     for line in work.splitlines():  # each says by its exit code that something needs you
         shown = run_shell(line, tmp_path, LNSTORE_HOME=str(home))
         assert shown.returncode == ExitCode.ALERTS, shown.stderr
@@ -168,6 +171,11 @@ def test_agent_guide(net: RunningNet, tmp_path: Path) -> None:
     assert [alert["job"] for alert in json.loads(shown.stdout)["alerts"]] == ["audit"]
     (told,) = (tmp_path / "lnstore-alerts").read_text().splitlines()
     assert told.startswith("opened n2 the deposit at n2 ")
+    with subprocess.Popen([*COMMAND, "agent", "run", "--profile", str(home)], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert advice in process.stderr.readline().decode()
+        process.terminate()
+    assert process.returncode == 0
     *install, enable = service.splitlines()
     assert enable == f"systemctl --user enable --now {NAME.removesuffix('.service')}"
     shown = run_shell("\n".join(install), tmp_path, LNSTORE_HOME=str(home))

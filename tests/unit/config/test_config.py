@@ -1,12 +1,13 @@
 """Configuration: what is written can be read; what is wrong is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnstore.config import ClientConfig, ConfigError, NodeConfig, parse_bytes, parse_seconds
+from lnstore.config import AgentConfig, ClientConfig, ConfigError, NodeConfig, parse_bytes, parse_seconds
 
 
 def test_template_reads_back_as_the_defaults(tmp_path: Path) -> None:
@@ -45,6 +46,34 @@ def test_wrong_settings_are_named(tmp_path: Path, line: str, named: str) -> None
     with pytest.raises(ConfigError, match=named) as caught:
         NodeConfig.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_table_reads_back_takes_values_and_keeps_its_defaults(tmp_path: Path) -> None:
+    """What is not set in it is as if there were none."""
+    (tmp_path / "client.toml").write_text(
+        ClientConfig.template(needed=2, agent={"rent_every": "6h", "hook": ["a", "b"]})
+    )
+    config = ClientConfig.load(tmp_path)
+    assert (config.needed, config.agent.rent_every, config.agent.hook) == (2, 6 * 3600, ("a", "b"))
+    (tmp_path / "client.toml").write_text("[agent]\naudit_reads = 0")
+    assert ClientConfig.load(tmp_path).agent == replace(AgentConfig(), audit_reads=0)
+    (tmp_path / "client.toml").write_text("")
+    assert ClientConfig.load(tmp_path).agent == AgentConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("agent = 1", r"agent is a table; write its settings below a line \[agent\]"),
+        ("[agent]\nnonsense = 1", r"\[agent\]: there is no setting 'nonsense'; known are audit_every"),
+        ('[agent]\nrent_every = "0s"', r"\[agent\]: rent_every: '0s' is no time at all"),
+        ('[agent]\nhook = "a command"', r"\[agent\]: hook: 'a command' is not a list of texts"),
+    ],
+)
+def test_wrong_settings_of_a_table_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "client.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        ClientConfig.load(tmp_path)
 
 
 def test_missing_files_say_how_to_make_them(tmp_path: Path) -> None:
