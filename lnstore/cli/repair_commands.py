@@ -11,9 +11,11 @@ from lnstore.cli.output import SECRET_TEXT, json_option, print_json, printable, 
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
+    from lnstore.client.catalog import NodeEntry
     from lnstore.client.files import Client
     from lnstore.client.mending import Repaired
     from lnstore.client.purse import Purse
+    from lnstore.errors import LnstoreError
     from lnstore_protocol.caps import VerifyCap
 
 
@@ -67,11 +69,17 @@ async def carry_out_repair(
     from lnstore.client.repairing import repair_cap, repair_files
     from lnstore.client.targets import find_targets
 
+    def silent(node: NodeEntry, error: LnstoreError) -> None:
+        if as_json:
+            print_json({"ok": True, "silent": node.petname, "error": str(error)})
+        else:
+            click.echo(f"{node.petname} counts as gone: {error}", err=True)
+
     progress = progress_lines("repair", as_json=as_json)
     targets = await find_targets(client)
     if cap is not None:
-        return await repair_cap(purse, targets, cap, progress=progress)
-    return await repair_files(purse, targets, file_id=file_id, progress=progress)
+        return await repair_cap(purse, targets, cap, progress=progress, silent=silent)
+    return await repair_files(purse, targets, file_id=file_id, progress=progress, silent=silent)
 
 
 def report_repairs(done: list[Repaired], *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from lnstore.client.purse import Purse
 from lnstore.client.survival import Impact, Layout, Layouts, Weakest, impacts, weakest
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import NodeId
+
+SETS_LOOKED_AT = 10
+"""Of the smallest sets of nodes that lose anything, those that most files hang on."""
 
 Holders = dict[int, dict[int, set[NodeId]]]
 """By segment and share number, the nodes that hold it; the manifest's copies are all number 0."""
@@ -88,7 +92,8 @@ class Checked:
         """The smallest sets of nodes that take something readable with them when they vanish, the worst ones first."""
         found = [self.weakest[name] for name in self._layouts if self.weakest[name].size]
         least = min((one.size for one in found), default=0)
-        sets = dict.fromkeys(nodes for one in found if one.size == least for nodes in one.sets)
+        named = Counter(nodes for one in found if one.size == least for nodes in one.sets)
+        sets = [nodes for nodes, _ in named.most_common(SETS_LOOKED_AT)]
         return sorted(impacts(self._layouts, sets), key=lambda impact: (-len(impact.lost), impact.nodes))
 
     @property

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from lnstore.client.caring import cap_in_care, care, cared_for, survey
-from lnstore.client.catalog import MANIFEST_SEGMENT
+from lnstore.client.catalog import MANIFEST_SEGMENT, NodeEntry
 from lnstore.client.download import FileUnreadable
 from lnstore.client.looking import Depth
 from lnstore.client.mending import Repaired, Wanted
 from lnstore.client.purse import Purse
 from lnstore.client.repair import repair
 from lnstore.client.targets import Targets
+from lnstore.errors import LnstoreError
 from lnstore_protocol.caps import VerifyCap
 from lnstore_protocol.ids import NodeId
 
 Progress = Callable[[str], None]
+Silent = Callable[[NodeEntry, LnstoreError], None]
+"""Told of each node that did not answer for a file that is looked after, and counts as gone therefore."""
 
 
 async def repair_files(
@@ -25,6 +28,7 @@ async def repair_files(
     file_id: int | None = None,
     away: Collection[NodeId] = frozenset(),
     progress: Progress | None = None,
+    silent: Silent | None = None,
 ) -> list[Repaired]:
     """What files of the catalog lack (one file, or all), stored again as `repair.repair` and `caring.care` do it."""
     done = await repair(purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress)
@@ -32,7 +36,7 @@ async def repair_files(
         if file.verify_only and file_id in (None, file.file_id):
             cap = cap_in_care(file)
             try:
-                done += await _care(purse, targets, cap, progress)
+                done += await _care(purse, targets, cap, progress, silent)
             except FileUnreadable as exc:
                 manifest = Wanted(cap.manifest_id, MANIFEST_SEGMENT, 0, 0, None)
                 done.append(Repaired(file, manifest, None, str(exc), sent=False))
@@ -40,18 +44,25 @@ async def repair_files(
 
 
 async def repair_cap(
-    purse: Purse, targets: Targets, cap: VerifyCap, *, progress: Progress | None = None
+    purse: Purse,
+    targets: Targets,
+    cap: VerifyCap,
+    *,
+    progress: Progress | None = None,
+    silent: Silent | None = None,
 ) -> list[Repaired]:
     """The file of a capability, whosever it is. FileUnreadable."""
     known = cared_for(purse, cap)
     if known is not None and not known.verify_only:
         return await repair_files(purse, targets, file_id=known.file_id, progress=progress)
-    return await _care(purse, targets, cap, progress)
+    return await _care(purse, targets, cap, progress, silent)
 
 
-async def _care(purse: Purse, targets: Targets, cap: VerifyCap, progress: Progress | None) -> list[Repaired]:
+async def _care(
+    purse: Purse, targets: Targets, cap: VerifyCap, progress: Progress | None, silent: Silent | None
+) -> list[Repaired]:
     found = await survey(purse, cap, Depth.AUDITED, progress)
-    if progress is not None:
+    if silent is not None:
         for node_id, error in found.silent.items():
-            progress(f"{purse.catalog.node(node_id).petname} is taken for gone: {error}")
+            silent(purse.catalog.node(node_id), error)
     return await care(purse, targets.fit, found, doubtful=targets.doubtful, progress=progress)

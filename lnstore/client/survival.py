@@ -98,22 +98,32 @@ def weakest(layouts: Layouts, *, tries: int = TRIES) -> Weakest:
 
 def impacts(files: Mapping[str, Layouts], sets: Iterable[Iterable[NodeId]]) -> list[Impact]:
     """What vanishes with each of these sets of nodes. Files that are lost already are not counted again."""
-    readable = {key: layouts for key, layouts in files.items() if not any(layout.is_lost() for layout in layouts)}
-    by_layouts: dict[Layouts, list[str]] = {}
-    for key, layouts in readable.items():
-        by_layouts.setdefault(layouts, []).append(key)
-    found = []
-    for nodes in sets:
-        gone = frozenset(nodes)
-        lost: list[str] = []
-        below: list[str] = []
-        for layouts, keys in by_layouts.items():
-            if any(layout.is_lost(gone) for layout in layouts):
-                lost += keys
-            elif any(layout.left(gone) < layout.total for layout in layouts):
-                below += keys
-        found.append(Impact(tuple(sorted(gone)), tuple(lost), tuple(below)))
-    return found
+    readable = [name for name, layouts in files.items() if not any(layout.is_lost() for layout in layouts)]
+    names: dict[Layout, list[int]] = {}
+    short: set[int] = set()
+    for at, name in enumerate(readable):
+        for layout in files[name]:
+            names.setdefault(layout, []).append(at)
+            if layout.left() < layout.total:
+                short.add(at)
+    held: dict[NodeId, list[Layout]] = {}
+    for layout in names:
+        for node in layout.nodes:
+            held.setdefault(node, []).append(layout)
+
+    def impact(gone: frozenset[NodeId]) -> Impact:
+        lost: set[int] = set()
+        below = set(short)
+        for layout in {layout for node in gone for layout in held.get(node, ())}:
+            left = layout.left(gone)
+            if left < layout.needed:
+                lost.update(names[layout])
+            elif left < layout.total:
+                below.update(names[layout])
+        lost_names, below_names = (tuple(readable[at] for at in sorted(found)) for found in (lost, below - lost))
+        return Impact(tuple(sorted(gone)), lost_names, below_names)
+
+    return [impact(frozenset(nodes)) for nodes in sets]
 
 
 def _all_nodes(layouts: Layouts) -> frozenset[NodeId]:

@@ -147,3 +147,29 @@ async def test_a_cared_for_file_whose_manifest_is_gone_is_told_with_the_others(
         (told,) = await repair_files(purse, none)
         assert (told.to, told.share.share_id) == (None, cap.manifest_id)
         assert told.reason.startswith("no node gave the file's manifest")
+
+
+async def test_a_node_that_does_not_answer_is_told_and_counts_as_gone_but_for_ones_own_share(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """What somebody else has there nobody can know; one's own share may still be there, and is paid for."""
+    bed = bed_of(tmp_path, nursery, nodes=6, needed=2)
+    bed = Bed(tmp_path / "of three", bed.network, 2, 3, 3)
+    async with bed.client() as client:
+        cap = (await client.put(bed.file(content(20_000)))).cap.verify_cap()
+        row = next(row for row in client.catalog.shares_of(1) if row.segment == 0)
+    at = next(number for number, node in enumerate(bed.nodes) if node.identity.public_key == row.node_id)
+    bed = Bed(tmp_path / "helper", bed.network, 2, 3, 3)
+    told: list[str] = []
+    bed.nodes[at].down = True
+    for sent in (1, 0):
+        async with bed.client() as client:
+            purse = purse_of(bed, client)
+            targets = await find_targets(client)
+            done = await repair_cap(purse, targets, cap, silent=lambda node, _: told.append(node.petname))
+            assert sum(one.sent for one in done if one.share.share_id == row.share_id) == sent
+            ours = next(row_ for row_ in client.catalog.shares_of(1) if row_.share_id == row.share_id)
+        holder = next(node for node in bed.nodes if node.identity.public_key == ours.node_id)
+        holder.down = True
+    down = [f"n{number}" for number, node in enumerate(bed.nodes) if node.down]
+    assert sorted(told) == sorted([f"n{at}", *down])
