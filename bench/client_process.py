@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from bench.paced import PacedStream
 from lnstore.client.accounts import fetch_terms
 from lnstore.client.buying import buy
 from lnstore.client.files import Client, Coding, cap_of, open_client
@@ -27,6 +28,7 @@ from lnstore.client.nodes import add_node
 from lnstore.client.profile import Profile
 from lnstore.client.purse import Purse
 from lnstore.client.rent import pay_rent
+from lnstore.client.transport import open_tcp
 from lnstore.errors import LnstoreError
 from lnstore.lightning.core import CoreLightning
 from lnstore_protocol.caps import ReadCap
@@ -36,6 +38,9 @@ from lnstore_protocol.terms import traffic_msat
 
 READ_BYTES = 64 * 1024
 DROP_SECONDS = 60.0
+RETRY_SECONDS = 0.5
+PACES: dict[NodeAddress, float] = {}
+"""Nodes that are slow, and how many bytes a second go either way."""
 
 
 @contextmanager
@@ -80,9 +85,11 @@ async def _rent(client: Client) -> dict[str, Any]:
     }
 
 
-async def _put(client: Client, *, files: list[str], names: list[str], at_once: int) -> dict[str, Any]:
+async def _put(
+    client: Client, *, files: list[str], names: list[str], at_once: int, happy: int | None = None
+) -> dict[str, Any]:
     paths = [Path(file) for file in files]
-    jobs = [partial(client.put, path, name=name) for path, name in zip(paths, names, strict=True)]
+    jobs = [partial(client.put, path, name=name, happy=happy) for path, name in zip(paths, names, strict=True)]
     return {"seconds": await _timed(jobs, at_once)}
 
 
@@ -135,6 +142,26 @@ async def _forget(client: Client, *, names: list[str]) -> dict[str, Any]:
     return {"freed_bytes": freed}
 
 
+async def _pace(client: Client, *, rates: dict[str, float]) -> dict[str, Any]:
+    """Connect anew to every node, to those named at so many bytes a second each way."""
+    PACES.clear()
+    PACES.update({NodeAddress.parse(text): rate for text, rate in rates.items()})
+    for node in client.catalog.nodes():
+        client.pool.drop(node.address, "is connected to anew")
+        while True:
+            try:
+                await client.pool.dial(node.address)
+                break
+            except LnstoreError:
+                await trio.sleep(RETRY_SECONDS)
+    return {}
+
+
+async def _open_stream(address: NodeAddress) -> trio.abc.Stream:
+    stream = await open_tcp(address)
+    return PacedStream(stream, PACES[address]) if address in PACES else stream
+
+
 class _FirstByte:
     """A stream that notes when its first bytes came."""
 
@@ -183,11 +210,12 @@ COMMANDS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "get": _get,
     "first_byte": _first_byte,
     "forget": _forget,
+    "pace": _pace,
 }
 
 
 async def _serve(directory: Path) -> None:
-    async with open_client(Profile.load(directory)) as client:
+    async with open_client(Profile.load(directory), open_stream=_open_stream) as client:
         stdin = trio.lowlevel.FdStream(sys.stdin.fileno())
         waiting = b""
         while data := await stdin.receive_some(READ_BYTES):

@@ -44,6 +44,9 @@ FOLDER = Target(25, 50)
 """Small files in one put, as multiples of the peer's best rate for files each on its own."""
 FIRST_BYTE_SECONDS = 0.050
 COMMAND_SECONDS = {"command: help": 0.3, "command: ls": 0.4, "command: put 1 KiB": 0.7}
+WITH_SLOW_NODE = {"put": 0.8, "get": 0.9}
+"""Of the undisturbed rate, with one of five nodes at 1 MB/s or silent."""
+
 BUSY_SHARE = 0.85
 """Of a link of 100 Mbit/s, 50 ms there and back, 1 % loss, by the bytes of shares."""
 
