@@ -7,6 +7,8 @@ way, used again and again, and two read buffers; plaintext is read a little ahea
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lnstore.client.erasure import ErasureCode
@@ -20,13 +22,17 @@ READ_BYTES = 16 * RECORD_BYTES
 """Read and encrypted at once: small enough for the processor's cache."""
 
 
+OWN_PAGES_BYTES = 4 * 1024 * 1024
+"""From here on a buffer has pages of its own."""
+
+
 class SegmentBuffer:
     """Memory for the n shares of a segment, side by side, data first. With k = 1 the one share stands for all."""
 
     def __init__(self, needed: int, total: int, share_bytes: int) -> None:
         self.needed = needed
         self.total = total
-        self._memory = memoryview(bytearray(share_bytes * (total if needed > 1 else 1)))
+        self._memory = _memory(share_bytes * (total if needed > 1 else 1))
         self.segment = self._memory[: needed * share_bytes]
 
     def shares(self, share_bytes: int) -> list[memoryview]:
@@ -34,6 +40,16 @@ class SegmentBuffer:
         if self.needed == 1:
             return [self._memory[:share_bytes]] * self.total
         return [self._memory[at : at + share_bytes] for at in range(0, self.total * share_bytes, share_bytes)]
+
+
+def _memory(count: int) -> memoryview:
+    """So many bytes; much of it goes back to the system as soon as nobody uses it, and does not stay beside others."""
+    if count < OWN_PAGES_BYTES:
+        return memoryview(bytearray(count))
+    pages = mmap.mmap(-1, count)
+    with suppress(OSError, AttributeError):  # large pages cost less to get; Linux has them, if it was built with them
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(pages)
 
 
 @dataclass(frozen=True, slots=True)
