@@ -139,10 +139,13 @@ def test_invitations_are_made_listed_and_taken_back(node: Path) -> None:
     assert "nobody was invited" in said("invitations", node)
     text = said("invite", node, "--free", "--capacity", "50GiB", "--name", "alice", "--periods", "12").strip()
     invitation = parse_invitation(text)
-    assert (invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib) == (0, 0)
+    prices = (invitation.price_msat_per_gib_month, invitation.egress_msat_per_gib, invitation.ingress_msat_per_gib)
+    assert prices == (0, 0, 0)
     assert (invitation.maximum_capacity_bytes, invitation.price_periods) == (50 << 30, 12)
-    (made,) = told("invite", node, "--price", "5", "--expires", "1h")
-    assert parse_invitation(made["invitation"]).price_msat_per_gib_month == 5
+    (made,) = told("invite", node, "--price", "5", "--ingress", "7", "--expires", "1h")
+    dear = parse_invitation(made["invitation"])
+    assert (dear.price_msat_per_gib_month, dear.egress_msat_per_gib, dear.ingress_msat_per_gib) == (5, None, 7)
+    assert [one["ingress_msat_per_gib"] for one in told("invitations", node)] == [0, 7]
     printed = said("invitations", node)
     assert "alice" in printed
     assert printed.count("open") == 2
@@ -152,5 +155,5 @@ def test_invitations_are_made_listed_and_taken_back(node: Path) -> None:
     assert "withdrawn" in said("invitations", node)
     assert text not in (node / "books.db").read_bytes().decode("latin-1")
     result = CliRunner().invoke(cli, ["node", "invite", str(node), "--free", "--price", "1"])
-    assert "--free names both prices" in result.output
+    assert "--free names all prices" in result.output
     assert result.exit_code == 2

@@ -152,6 +152,7 @@ async def test_an_invitation_leads_to_its_own_terms_once(world: World) -> None: 
             node,
             price_msat_per_gib_month=0,
             egress_msat_per_gib=0,
+            ingress_msat_per_gib=3,
             maximum_capacity_bytes=8 * MIB,
             price_periods=100,
             petname="alice",
@@ -159,6 +160,7 @@ async def test_an_invitation_leads_to_its_own_terms_once(world: World) -> None: 
         signed = await _terms(client, invitation.secret)
         terms = signed.terms
         assert (terms.price_msat_per_gib_month, terms.maximum_capacity_bytes) == (0, 8 * MIB)
+        assert (terms.egress_msat_per_gib, terms.ingress_msat_per_gib) == (0, 3)
         assert (terms.price_periods, terms.invitation) == (100, invitation.invitation_id)
         # The terms are nothing without the secret, and the secret nothing with other terms.
         assert await client.refused(await _open(client, signed, None)) is ErrorCode.INVITATION_REQUIRED
