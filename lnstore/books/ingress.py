@@ -28,9 +28,9 @@ class Tab:
     """What an account comes to while its shares are added: bytes written ever, what they cost, what is left."""
 
     account: Account
-    key: int = 0
+    row: int = 0
     deposit: int = 0
-    """The keys of its row and of the ledger account of its deposit."""
+    """The numbers of its row and of the ledger account of its deposit."""
 
     ingress_bytes: int = field(init=False)
     left_msat: Msat = field(init=False)
@@ -76,5 +76,5 @@ def post_tabs(connection: Connection, tabs: Iterable[Tab], now: int) -> None:  #
         account_id = tab.account.account_id
         make_ledger_accounts(connection, [Ledger.INGRESS.of(account_id)])
         entry = ingress_entry(account_id, tab.charged_msat)
-        post(connection, [entry], at=now, reference=f"ingress/{tab.key}/{tab.ingress_bytes}")
+        post(connection, [entry], at=now, reference=f"ingress/{tab.row}/{tab.ingress_bytes}")
         close(connection, tab.deposit)

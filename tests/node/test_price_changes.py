@@ -179,8 +179,9 @@ def test_what_is_not_announced_does_not_change(market: Market) -> None:  # R-W30
     assert change.from_period == 6
     market.set(price_msat_per_gib_month=10**9)
     assert market.look().change is None
-    market.advance(2 * PERIOD)
-    assert market.run("rent") == "done"
+    for _ in range(2):  # one by one: beyond the grace the node's billing would race with the payment
+        market.advance(PERIOD)
+        assert market.run("rent") == "done"
     assert market.rents() == [old] * 6
     market.both_agree()
 
@@ -196,8 +197,9 @@ def test_a_client_that_dies_while_it_signs_finds_what_it_signed(market: Market, 
     assert market.run("agree") == "done"
     assert market.found is None
     market.both_agree()
-    market.advance(2 * PERIOD)
-    assert market.run("rent") == "done"
+    for _ in range(2):  # one by one: beyond the grace the node's billing would race with the payment
+        market.advance(PERIOD)
+        assert market.run("rent") == "done"
     assert market.rents() == [rent_msat(8 * MIB, PERIOD, price) for price in (10**9, 2 * 10**9)]
     market.check()
 
