@@ -100,6 +100,7 @@ class Fetcher:
         self.check_seconds = least / CHECKS
         self.pace = Pace(first_seconds=FIRST_PATIENCE_SECONDS, least_seconds=least, most_seconds=most)
         self._avoid_until: dict[NodeId, float] = {}
+        self._likeliest: dict[ShareId, list[NodeId]] = {}
         self._hashing = trio.CapacityLimiter(HASHING_THREADS)
 
     # --- one share --------------------------------------------------------------------------------------------------
@@ -109,7 +110,13 @@ class Fetcher:
         order = ranked(self._seed, segment, self._addresses)
         known = [n for n in self._known.get(share_id, ()) if n in self._addresses]
         likely = [*known, *order[number : number + 1], *order]
+        self._likeliest[share_id] = likely[:1]
         return sorted(dict.fromkeys(likely), key=self.is_avoided)
+
+    def is_doubtful(self, share_id: ShareId, candidates: Sequence[NodeId]) -> bool:
+        """Whether all that are known to hold a share, or else the likeliest, are to be avoided."""
+        holders = self._known.get(share_id) or self._likeliest.get(share_id, ())
+        return all(self.is_avoided(n) for n in holders if n in candidates)
 
     def is_avoided(self, node_id: NodeId) -> bool:
         """Whether this node failed or was slow a short while ago."""
@@ -235,7 +242,7 @@ class _Race:
         self._asked: dict[int, _Asked] = {}
         self._slow: set[int] = set()
         self._reasons: dict[str, None] = {}
-        avoided = {i for i, candidates in enumerate(nodes) if not candidates or fetcher.is_avoided(candidates[0])}
+        avoided = {i for i, candidates in enumerate(nodes) if fetcher.is_doubtful(share_ids[i], candidates)}
         self._any_will_do = not avoided.isdisjoint(wanted)
         self._untried = sorted(range(len(share_ids)), key=lambda i: (i in avoided, i not in wanted, i))
         self._results, self._arrivals = trio.open_memory_channel[tuple[int, Fetched | ShareUnavailable]](len(share_ids))

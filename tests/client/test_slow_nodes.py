@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from transfer_fixtures import Bed, bed_of, content, read_back
 
 from lnstore.client.files import open_client
 from lnstore.client.profile import Profile
+from lnstore.client.segments import full_share_bytes
 from lnstore_protocol.ids import NodeAddress
 from lnstore_protocol.messages import GetShare
 
 SHARE_BYTES = 200_000
 PIECE_BYTES = 8192
+SEGMENTS = 8
 
 
 class SlowStream(trio.abc.Stream):
@@ -82,3 +85,29 @@ def test_a_node_that_brings_far_less_than_others_is_not_waited_for(tmp_path: Pat
             tasks.cancel_scope.cancel()
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0.01))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_silent_node_is_waited_for_once_and_not_in_every_segment(tmp_path: Path, known: bool) -> None:
+    """Its shares are not even asked for any more, whether the catalog or only the ranking says where they are."""
+
+    async def run() -> None:
+        async with trio.open_nursery() as tasks:
+            bed = bed_of(tmp_path, tasks, nodes=5, needed=3)
+            data = content(SEGMENTS * 3 * full_share_bytes(3, 5))
+            async with bed.client() as client:
+                cap = (await client.put(bed.file(data))).cap
+                if not known:
+                    client.catalog.remove_file(1)
+            silent = bed.nodes[2]
+            silent.fault = lambda r: "stall" if isinstance(r, GetShare) else None
+            before = sum(node.count(GetShare) for node in bed.nodes)
+            async with bed.client() as client:
+                assert await read_back(client, cap) == data
+            asked = sum(node.count(GetShare) for node in bed.nodes) - before
+            assert (
+                asked <= SEGMENTS * 3 + 14
+            )  # one more where the node was waited for; the first segment comes in parts
+            tasks.cancel_scope.cancel()
+
+    trio.run(run)
