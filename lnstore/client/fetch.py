@@ -115,7 +115,7 @@ class Fetcher:
 
     def is_doubtful(self, share_id: ShareId, candidates: Sequence[NodeId]) -> bool:
         """Whether all that are known to hold a share, or else the likeliest, are to be avoided."""
-        holders = self._known.get(share_id) or self._likeliest.get(share_id, ())
+        holders = self._known.get(share_id, ()) or self._likeliest.get(share_id, ())
         return all(self.is_avoided(n) for n in holders if n in candidates)
 
     def is_avoided(self, node_id: NodeId) -> bool:
