@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import human_bytes, human_msat, human_time, json_option, print_json, profile_option, run, table
+from lnstore.cli.output import human_msat, human_time, json_option, print_json, profile_option, run, table
 from lnstore.cli.session import chosen_nodes, open_purse
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.agreements import Change

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import (
-    human_bytes,
-    human_time,
-    json_option,
-    print_json,
-    profile_directory,
-    profile_option,
-    run,
-)
+from lnstore.cli.output import human_time, json_option, print_json, profile_directory, profile_option, run
 from lnstore.cli.profile_commands import new_passphrase
 from lnstore.cli.session import load_profile, open_session
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.adopt import Adopted

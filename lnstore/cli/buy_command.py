@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from lnstore.cli.output import (
-    human_bytes,
     human_msat,
     human_time,
     json_option,
@@ -18,6 +17,7 @@ from lnstore.cli.output import (
     size_argument,
 )
 from lnstore.cli.session import chosen_nodes, open_purse
+from lnstore.sizes import human_bytes
 
 
 @click.command()

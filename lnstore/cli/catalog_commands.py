@@ -12,7 +12,6 @@ import click
 from lnstore.cli.listing import show_removed, size_text
 from lnstore.cli.output import (
     at_option,
-    human_bytes,
     human_time,
     json_option,
     pairs,
@@ -23,6 +22,7 @@ from lnstore.cli.output import (
     table,
 )
 from lnstore.cli.session import load_profile
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.catalog import FileEntry, ShareEntry

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import SECRET_TEXT, json_option, print_json, printable, profile_option, progress_lines, run
+from lnstore.cli.output import (
+    SECRET_TEXT,
+    counted,
+    json_option,
+    print_json,
+    printable,
+    profile_option,
+    progress_lines,
+    run,
+)
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ NAMES_SHOWN = 3
 
 
 @click.command()
-@click.argument("file", metavar="[FILE|CAP|-]", required=False, type=SECRET_TEXT)
+@click.argument("file", metavar="[FILE|FOLDER|CAP|-]", required=False, type=SECRET_TEXT)
 @click.option("--verify", is_flag=True, help="Have each share shown: a random piece of it, for nothing.")
 @click.option("--download", is_flag=True, help="Read every byte of each share, paid from your deposits.")
 @profile_option
@@ -37,7 +46,7 @@ def check(
     profile: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask the nodes whether they hold the shares of FILE (of all files), and say what hangs on which nodes.
+    """Ask the nodes whether they hold the shares of FILE or FOLDER (of all), and say what hangs on which nodes.
 
     Without options a node's word is taken, which finds what an honest one has lost. --verify asks for a random piece of
     16 KiB of every share with its proof, and after a failed proof of rent for those pieces that it was about.
@@ -54,7 +63,7 @@ def check(
     from lnstore.client.checking import check as carry_out
     from lnstore.client.checking import check_cap
     from lnstore.client.looking import Depth
-    from lnstore.client.naming import verify_cap_of
+    from lnstore.client.naming import files_called, verify_cap_of
 
     depth = Depth.READ if download else Depth.AUDITED if verify else Depth.ASKED
 
@@ -65,8 +74,8 @@ def check(
             cap = None if file is None else verify_cap_of(client.catalog, file)
             if cap is not None:
                 return await check_cap(purse, cap, depth, progress), names
-            file_id = None if file is None else client.catalog.named(file).file_id
-            return await carry_out(purse, file_id=file_id, depth=depth, progress=progress), names
+            files = None if file is None else files_called(client.catalog, file)
+            return await carry_out(purse, files=files, depth=depth, progress=progress), names
 
     checked, names = run(work)
     if as_json:
@@ -88,18 +97,26 @@ def _exit_code(checked: Checked) -> ExitCode:
 
 
 def _tell(checked: Checked, names: dict[NodeId, str], asked: str | None) -> None:
+    from lnstore.client.titles import title
+
+    titles = {health.file.name: title(health.file) for health in checked.files}
+    parts: dict[str, list[FileHealth]] = {}
     for health in checked.files:
-        click.echo(_health_sentence(health))
-        hangs = checked.weakest[health.file.name]
-        if hangs.size and health.file.complete:
+        parts.setdefault(titles[health.file.name], []).append(health)
+    for name, healths in parts.items():
+        click.echo(_health_sentence(name, healths))
+        all_hang = [checked.weakest[health.file.name] for health in healths if health.file.complete]
+        hangs = min((one for one in all_hang if one.size), key=lambda one: one.size, default=None)
+        if hangs is not None:
             least = "" if hangs.exact else " or fewer"
             others = f" (or {_sets(hangs.sets[1:], names)})" if hangs.sets[1:] else ""
             click.echo(f"  lost if {hangs.size} nodes{least} vanish: {_named(hangs.sets[0], names)}{others}")
     for impact in checked.by_node:
-        click.echo(f"if {_named(impact.nodes, names)} vanishes: {_impact_words(impact)}")
+        click.echo(f"if {_named(impact.nodes, names)} vanishes: {_impact_words(impact, titles)}")
     for impact in checked.fewest[:1]:
         if len(impact.nodes) > 1:
-            click.echo(f"the fewest that lose anything: {_named(impact.nodes, names)}: {_impact_words(impact)}")
+            words = _impact_words(impact, titles)
+            click.echo(f"the fewest that lose anything: {_named(impact.nodes, names)}: {words}")
     for found in checked.nodes:
         if not found.sound:
             click.echo(found.sentence, err=True)
@@ -118,28 +135,37 @@ def _again(asked: str | None) -> str:
     return "--all" if asked is None else asked if without_secrets(asked) == asked else "-"
 
 
-def _health_sentence(health: FileHealth) -> str:
-    name, nodes = printable(health.file.name), len(health.nodes)
-    held = f"{health.healthy} of {health.shares} shares on {nodes} node{'s' if nodes != 1 else ''}"
+def _health_sentence(title: str, parts: Sequence[FileHealth]) -> str:
+    """How a file stands, or all parts of a folder together."""
+    name, nodes = printable(title), len({node for health in parts for node in health.nodes})
+    shares, found, healthy, lost, unanswered, missing = (
+        sum(counts)
+        for counts in zip(
+            *((h.shares, h.found, h.healthy, len(h.lost), h.unanswered, h.missing) for h in parts), strict=True
+        )
+    )
+    complete, spare = all(health.file.complete for health in parts), min(health.spare for health in parts)
+    held = f"{healthy} of {shares} shares on {counted(nodes, 'node')}"
     more = [
-        (f"{health.found - health.healthy} damaged", health.found > health.healthy),
-        (f"{len(health.lost)} lost", bool(health.lost)),
-        (f"{health.unanswered} at nodes that do not answer", bool(health.unanswered)),
-        (f"{health.missing} missing to all {health.file.total} of every segment", bool(health.missing)),
-        ("not stored completely", not health.file.complete),
+        (f"{found - healthy} damaged", found > healthy),
+        (f"{lost} lost", lost),
+        (f"{unanswered} at nodes that do not answer", unanswered),
+        (f"{missing} missing to all {parts[0].file.total} of every segment", missing),
+        ("not stored completely", not complete),
     ]
     words = "".join(f", {text}" for text, shown in more if shown)
-    if not health.file.complete:
+    if not complete:
         return f"{name}: {held}{words}; put it again to go on"
-    if health.spare < 0:
+    if spare < 0:
         return f"{name}: cannot be read now: {held}{words}"
-    return f"{name}: {held}{words}; {health.spare} more of a segment may be lost"
+    return f"{name}: {held}{words}; {spare} more of a segment may be lost"
 
 
-def _impact_words(impact: Impact) -> str:
-    lost = f"{_files(impact.lost)} lost" if impact.lost else "nothing is lost"
-    below = len(impact.below)
-    return f"{lost}, {below} file{'s' if below != 1 else ''} below N" if below else lost
+def _impact_words(impact: Impact, titles: Mapping[str, str]) -> str:
+    """Parts of a folder are said once."""
+    lost, below = (dict.fromkeys(titles[name] for name in names) for names in (impact.lost, impact.below))
+    words = f"{_files(lost)} lost" if lost else "nothing is lost"
+    return f"{words}, {counted(len(below), 'file')} below N" if below else words
 
 
 def _files(names: Iterable[str]) -> str:
@@ -175,6 +201,7 @@ def _health_json(checked: Checked, health: FileHealth) -> dict[str, Any]:
     hangs = checked.weakest[health.file.name]
     return {
         "name": health.file.name,
+        "folder": health.file.folder,
         "complete": health.file.complete,
         "shares": health.shares,
         "found": health.found,

@@ -9,7 +9,6 @@ import click
 
 from lnstore.cli.delegation_words import certificate_json, limits_of, shown, usage_json
 from lnstore.cli.output import (
-    human_bytes,
     human_time,
     json_option,
     pairs,
@@ -21,6 +20,7 @@ from lnstore.cli.output import (
     table,
 )
 from lnstore.cli.session import load_profile, open_session
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.audit import LostShare

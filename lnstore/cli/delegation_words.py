@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lnstore.cli.output import human_bytes, human_time
+from lnstore.cli.output import human_time
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore_protocol.delegation import Certificate

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import trio
 
-from lnstore.cli.output import human_bytes, human_time
+from lnstore.cli.output import human_time
 from lnstore.cli.progress import transfer_bar
 from lnstore.cli.session import open_session
 from lnstore.client.accounts import fetch_terms
@@ -25,6 +25,7 @@ from lnstore.devnet import Devnet, LightningKind, devnet
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore.node import node_balances
 from lnstore.ports import Outcome
+from lnstore.sizes import human_bytes
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import InvoicePurpose
 from lnstore_protocol.terms import GIB, MONTH_SECONDS, traffic_msat

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import human_bytes, human_msat, table
+from lnstore.cli.output import human_msat, table
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.cli.demo import DemoPlan, DemoResult

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lnstore.cli.budget_lines import print_verdicts, verdicts_json
-from lnstore.cli.output import human_bytes, human_msat, print_json, run
+from lnstore.cli.output import human_msat, print_json, run
 from lnstore.cli.put_folder import tell_problems
 from lnstore.client.dedupe import find_file
 from lnstore.client.files import Coding, open_client
@@ -18,6 +18,7 @@ from lnstore.client.purse import Purse
 from lnstore.client.put_cost import PutCost, cost_of
 from lnstore.client.standing import rent_size
 from lnstore.lightning.core import CoreLightning
+from lnstore.sizes import human_bytes
 
 
 def dry_run_of(profile: Profile, path: Path, *, name: str | None, coding: Coding, dedupe: bool, as_json: bool) -> None:

@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import (
-    human_bytes,
-    human_msat,
-    human_time,
-    json_option,
-    print_json,
-    profile_option,
-    run,
-    size_argument,
-)
+from lnstore.cli.output import human_msat, human_time, json_option, print_json, profile_option, run, size_argument
 from lnstore.cli.session import chosen_nodes, open_purse
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.ending import Left, Parting, Shrunk

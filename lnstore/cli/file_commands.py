@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from lnstore.cli.output import (
-    SECRET_TEXT,
-    at_option,
-    counted,
-    human_bytes,
-    json_option,
-    print_json,
-    printable,
-    profile_option,
-    run,
-)
+from lnstore.cli.output import SECRET_TEXT, at_option, counted, json_option, print_json, printable, profile_option, run
 from lnstore.cli.session import load_profile
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.source import Readable

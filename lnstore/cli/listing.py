@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnstore.cli.output import human_bytes, human_time, print_json, run, table
+from lnstore.cli.output import human_time, print_json, run, table
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.catalog import Catalog, FileEntry

@@ -11,7 +11,8 @@ import click
 from lnstore.cli import node_account_views
 from lnstore.cli.ledger_commands import opened
 from lnstore.cli.node_account_views import ACCOUNT, DIRECTORY, state_words
-from lnstore.cli.output import human_bytes, human_time, json_option, print_json, run, size_argument
+from lnstore.cli.output import human_time, json_option, print_json, run, size_argument
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.node.accounting import Overview

@@ -12,7 +12,8 @@ import click
 
 from lnstore.cli.delegation_words import certificate_json, limits_of, shown, usage_json
 from lnstore.cli.ledger_commands import opened
-from lnstore.cli.output import human_bytes, human_msat, human_time, json_option, pairs, print_json, run, table
+from lnstore.cli.output import human_msat, human_time, json_option, pairs, print_json, run, table
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.node.account_delegates import Delegate

@@ -9,7 +9,6 @@ import click
 
 from lnstore.cli.ledger_commands import opened
 from lnstore.cli.output import (
-    human_bytes,
     human_msat,
     human_time,
     json_option,
@@ -19,6 +18,7 @@ from lnstore.cli.output import (
     size_argument,
     table,
 )
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.ports import Invitation

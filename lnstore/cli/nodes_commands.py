@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnstore.cli.output import (
-    SECRET_TEXT,
-    human_bytes,
-    human_msat,
-    json_option,
-    print_json,
-    profile_option,
-    run,
-    table,
-)
+from lnstore.cli.output import SECRET_TEXT, human_msat, json_option, print_json, profile_option, run, table
 from lnstore.cli.retire_command import retire
 from lnstore.cli.score_commands import readmit, show
 from lnstore.cli.session import open_purse
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.scores import Score

@@ -168,16 +168,6 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def human_bytes(count: int) -> str:
-    """`1.5 GiB`."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
 def human_msat(amount: int) -> str:
     """`40 sat`, `40.250 sat`, `12 msat`."""
     if amount % 1000 == 0:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from lnstore.cli.listing import show_removed
-from lnstore.cli.output import counted, human_bytes, json_option, print_json, printable, profile_option, run
+from lnstore.cli.output import counted, json_option, print_json, printable, profile_option, run
 from lnstore.cli.session import load_profile
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.pruning import Pruned

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from lnstore.cli.output import counted, human_bytes, print_json, printable, run
+from lnstore.cli.output import counted, print_json, printable, run
 from lnstore.client.files import Coding, open_client
 from lnstore.client.folder_put import FolderStored, put_folder
 from lnstore.client.profile import Profile
 from lnstore.client.walk import Problem
 from lnstore.errors import ExitCode
+from lnstore.sizes import human_bytes
 
 SHOWN_PROBLEMS = 20
 

@@ -10,7 +10,6 @@ import click
 
 from lnstore.cli.budget_lines import print_verdicts, verdicts_json
 from lnstore.cli.output import (
-    human_bytes,
     human_msat,
     human_time,
     json_option,
@@ -21,6 +20,7 @@ from lnstore.cli.output import (
     table,
 )
 from lnstore.cli.session import open_purse
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

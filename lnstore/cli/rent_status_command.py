@@ -9,17 +9,10 @@ import click
 
 from lnstore.cli.agree_command import change_json, change_sentence
 from lnstore.cli.budget_lines import budgets_json, print_budgets
-from lnstore.cli.output import (
-    human_bytes,
-    human_msat,
-    human_time,
-    json_option,
-    print_json,
-    profile_option,
-    run,
-)
+from lnstore.cli.output import human_msat, human_time, json_option, print_json, profile_option, run
 from lnstore.cli.rent_status_table import difference_sentence, print_table, status_json
 from lnstore.cli.session import open_purse
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.audit import LostShare

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lnstore.cli.output import human_bytes, human_msat, human_time, table
+from lnstore.cli.output import human_msat, human_time, table
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.rent_status import RentStatus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from lnstore.cli.output import SECRET_TEXT, json_option, print_json, printable, 
 from lnstore.cli.session import load_profile, open_session
 
 if TYPE_CHECKING:
-    from lnstore.client.catalog import NodeEntry
+    from lnstore.client.catalog import FileEntry, NodeEntry
     from lnstore.client.files import Client
     from lnstore.client.mending import Repaired
     from lnstore.client.purse import Purse
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", metavar="[FILE|CAP|-]", required=False, type=SECRET_TEXT)
+@click.argument("file", metavar="[FILE|FOLDER|CAP|-]", required=False, type=SECRET_TEXT)
 @click.option("--all", "everything", is_flag=True, help="Every file that lacks something.")
 @profile_option
 @json_option
 @click.pass_context
 def repair(context: click.Context, *, file: str | None, everything: bool, profile: Path | None, as_json: bool) -> None:
-    """Store what is known to be lost of FILE at other nodes, put together again from what is left.
+    """Store what is known to be lost of FILE or FOLDER at other nodes, put together again from what is left.
 
     What is lost is known from `lnstore check --verify` and from failed proofs; what never found a node is stored too.
     Needs accounts with room at nodes that hold nothing else of the same segments, and deposits for reading.
@@ -42,7 +43,7 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
       lnstore repair --all
       lnstore repair - < cap.txt
     """
-    from lnstore.client.naming import verify_cap_of
+    from lnstore.client.naming import files_called, verify_cap_of
     from lnstore.errors import ExitCode
 
     if everything == (file is not None):
@@ -51,8 +52,8 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
     async def work() -> list[Repaired]:
         async with open_session(load_profile(profile)) as (purse, client):
             cap = None if file is None else verify_cap_of(client.catalog, file)
-            file_id = None if file is None or cap is not None else client.catalog.named(file).file_id
-            return await carry_out_repair(purse, client, file_id=file_id, cap=cap, as_json=as_json)
+            files = None if file is None or cap is not None else files_called(client.catalog, file)
+            return await carry_out_repair(purse, client, files=files, cap=cap, as_json=as_json)
 
     done = run(work)
     report_repairs(done, as_json=as_json)
@@ -63,7 +64,12 @@ def repair(context: click.Context, *, file: str | None, everything: bool, profil
 
 
 async def carry_out_repair(
-    purse: Purse, client: Client, *, file_id: int | None = None, cap: VerifyCap | None = None, as_json: bool = False
+    purse: Purse,
+    client: Client,
+    *,
+    files: Collection[FileEntry] | None = None,
+    cap: VerifyCap | None = None,
+    as_json: bool = False,
 ) -> list[Repaired]:
     """Repair at all nodes that may be written to and that are neither suspended nor retiring."""
     from lnstore.client.repairing import repair_cap, repair_files
@@ -79,17 +85,20 @@ async def carry_out_repair(
     targets = await find_targets(client)
     if cap is not None:
         return await repair_cap(purse, targets, cap, progress=progress, silent=silent)
-    return await repair_files(purse, targets, file_id=file_id, progress=progress, silent=silent)
+    return await repair_files(purse, targets, files=files, progress=progress, silent=silent)
 
 
 def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
     """Say what was repaired, and what was not and why."""
+    from lnstore.client.titles import title
+
     for one in done:
         if as_json:
             print_json(
                 {
                     "ok": one.to is not None,
                     "file": one.file.name,
+                    "folder": one.file.folder,
                     "share_id": one.share.share_id,
                     "segment": one.share.segment,
                     "from": one.share.at,
@@ -99,7 +108,7 @@ def report_repairs(done: list[Repaired], *, as_json: bool) -> None:
                 }
             )
             continue
-        what = f"{printable(one.file.name)}: share {one.share.share_id.hex()[:16]}"
+        what = f"{printable(title(one.file))}: share {one.share.share_id.hex()[:16]}"
         if one.to is None:
             click.echo(f"{what} is not repaired: {one.reason}", err=True)
         else:

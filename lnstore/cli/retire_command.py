@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnstore.cli.budget_lines import print_verdicts, verdicts_json
-from lnstore.cli.output import (
-    human_bytes,
-    human_msat,
-    human_time,
-    json_option,
-    print_json,
-    profile_option,
-    progress_lines,
-    run,
-)
+from lnstore.cli.output import human_msat, human_time, json_option, print_json, profile_option, progress_lines, run
 from lnstore.cli.repair_commands import report_repairs
 from lnstore.cli.session import chosen_nodes, load_profile, open_purse, open_session
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.retire_plan import RetirePlan

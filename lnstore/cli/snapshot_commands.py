@@ -12,7 +12,6 @@ from lnstore.cli.listing import show_removed
 from lnstore.cli.output import (
     MOMENT,
     counted,
-    human_bytes,
     human_time,
     json_option,
     print_json,
@@ -23,6 +22,7 @@ from lnstore.cli.output import (
     table,
 )
 from lnstore.cli.session import load_profile
+from lnstore.sizes import human_bytes
 
 if TYPE_CHECKING:
     from lnstore.client.catalog_changes import Forgotten

@@ -24,6 +24,7 @@ from lnstore.client.payments import check_affordable, pay_invoice, resolve_open,
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
 from lnstore.client.wallet_entries import Offer, PaymentEntry
+from lnstore.sizes import human_bytes
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (
@@ -141,7 +142,7 @@ async def buy(  # R-R25
     for _ in range(ROUNDS):
         if status.capacity_bytes >= capacity_bytes:
             break
-        tell(f"renting {step_bytes} bytes at {node.petname}")
+        tell(f"renting {human_bytes(step_bytes)} at {node.petname}")
         try:
             paid, status = await deal.grow(status, step_bytes)
         except NodeRefused as refused:

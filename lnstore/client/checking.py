@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from lnstore.client.caring import cap_in_care, cared_for, survey
-from lnstore.client.catalog import MANIFEST_SEGMENT, NodeEntry
+from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, NodeEntry
 from lnstore.client.diagnosis import Diagnosis
 from lnstore.client.download import FileUnreadable
 from lnstore.client.health import Checked, health_of, healths
@@ -22,17 +22,17 @@ NODES_AT_ONCE = 8
 async def check(
     purse: Purse,
     *,
-    file_id: int | None = None,
+    files: Collection[FileEntry] | None = None,
     depth: Depth = Depth.AUDITED,
     progress: Callable[[str], None] | None = None,
 ) -> Checked:
-    """Look at every node that should hold a share of the file (None: of any file), at all nodes at once.
+    """Look at every node that should hold a share of these files (None: of any), at all nodes at once.
 
     All known nodes are asked for the shares of a file that is looked after; without its manifest nothing is there.
     """
-    files = [file for file in purse.catalog.files() if file_id in (None, file.file_id)]
+    asked = purse.catalog.files() if files is None else files
     wanted: dict[NodeId, list[ShareId]] = {}
-    for file in files:
+    for file in asked:
         for share in purse.catalog.shares_of(file.file_id):
             wanted.setdefault(share.node_id, []).append(share.share_id)
     found: dict[NodeId, Diagnosis] = {}
@@ -42,7 +42,7 @@ async def check(
         if progress is not None:
             progress(_DOING[depth].format(node=node.petname))
         try:
-            ids = None if file_id is None else wanted[node.node_id]
+            ids = None if files is None else wanted[node.node_id]
             found[node.node_id] = await look(purse, node, ids, depth)
         except LnstoreError as exc:
             silent[node.node_id] = exc
@@ -50,7 +50,7 @@ async def check(
     nodes = [node for node in purse.catalog.nodes() if node.node_id in wanted]
     await each(ask, nodes, at_once=NODES_AT_ONCE)
     stand = []
-    for health in healths(purse, files, silent):
+    for health in healths(purse, asked, silent):
         if not health.file.verify_only:
             stand.append(health)
             continue
@@ -76,7 +76,7 @@ async def check_cap(
     """The file of a capability, whosever it is, by what all known nodes show. FileUnreadable."""
     known = cared_for(purse, cap)
     if known is not None and not known.verify_only:
-        return await check(purse, file_id=known.file_id, depth=depth, progress=progress)
+        return await check(purse, files=[known], depth=depth, progress=progress)
     seen = await survey(purse, cap, depth, progress)
     file = cared_for(purse, cap, seen.part)
     assert file is not None  # noqa: S101 - there is a verify part

@@ -14,6 +14,7 @@ from lnstore.client.payments import resolve_open
 from lnstore.client.purse import Purse
 from lnstore.client.wallet_entries import Standing
 from lnstore.ports import Outcome
+from lnstore.sizes import human_bytes
 from lnstore_protocol.ids import Msat
 from lnstore_protocol.messages import (
     AccountStatusReply,
@@ -105,16 +106,17 @@ def check_shrink(agreement: Agreement, status: AccountStatusReply, capacity_byte
     least = max(agreement.terms.terms.minimum_capacity_bytes, 1)
     if capacity_bytes > status.capacity_bytes:
         raise CapacityUnfit(
-            f"you rent {status.capacity_bytes} bytes at {petname}; for more: lnstore rent buy {petname} SIZE"
+            f"you rent {human_bytes(status.capacity_bytes)} at {petname}; for more: lnstore rent buy {petname} SIZE"
         )
     if capacity_bytes < least:
         raise CapacityUnfit(
-            f"{petname} rents out {least} bytes or more to an account; to rent nothing: lnstore rent leave {petname}"
+            f"{petname} rents out {human_bytes(least)} or more to an account; to rent nothing: "
+            f"lnstore rent leave {petname}"
         )
     if capacity_bytes < status.used_bytes:
         raise CapacityUnfit(
-            f"you store {status.used_bytes} bytes at {petname}, which do not fit into {capacity_bytes}; remove files "
-            "first: lnstore rm FILE"
+            f"you store {human_bytes(status.used_bytes)} at {petname}, which do not fit into "
+            f"{human_bytes(capacity_bytes)}; remove files first: lnstore rm FILE"
         )
 
 

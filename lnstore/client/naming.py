@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from lnstore.client.catalog import Catalog
+from lnstore.client.catalog import Catalog, FileEntry
 from lnstore.client.files import CapInvalid, Client, cap_of, parse_read_cap
 from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.folder_get import Tree, tree_of_cap, tree_of_snapshot
@@ -47,6 +47,14 @@ async def find_stored(client: Client, text: str, *, at: int | None = None) -> As
         if tree is None and within:
             raise CapInvalid("this capability reads a file, there is no path in it")
         yield Stored(within, cap, tree, within)
+
+
+def files_called(catalog: Catalog, name: str) -> list[FileEntry]:
+    """The file of this name, or what a folder of this name is made of: trees and packs. CatalogError."""
+    if (file := catalog.file(name)) is not None and file.folder is None:
+        return [file]
+    parts = [part for part in catalog.files() if part.folder == name.rstrip("/")]
+    return parts or [catalog.named(name)]
 
 
 def read_cap_of(catalog: Catalog, text: str) -> ReadCap:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from lnstore.client.budgets import BudgetUse, BudgetVerdict, verdicts
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.segments import full_share_bytes, manifest_bytes, segment_size
-from lnstore.client.standing import format_bytes
 from lnstore.lightning.supply import channel_size_sat
+from lnstore.sizes import human_bytes
 from lnstore_protocol import content
 from lnstore_protocol.ids import LightningId, Msat, NodeId
 from lnstore_protocol.terms import MONTH_SECONDS, Terms, rent_msat, traffic_msat
@@ -180,7 +180,7 @@ def _preference(offer: Offered) -> tuple[bool, bool, int, float, str]:
 def _unfit(capacity_bytes: int, terms: Terms) -> str:
     if terms.minimum_capacity_bytes <= capacity_bytes <= terms.maximum_capacity_bytes:
         return ""
-    least, most = format_bytes(terms.minimum_capacity_bytes), format_bytes(terms.maximum_capacity_bytes)
+    least, most = human_bytes(terms.minimum_capacity_bytes), human_bytes(terms.maximum_capacity_bytes)
     return f"no room: it rents out {least} to {most} to an account"
 
 

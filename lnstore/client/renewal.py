@@ -19,10 +19,10 @@ from lnstore.client.money_errors import NodeUntrusted
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.proof import named
 from lnstore.client.purse import Purse
-from lnstore.client.standing import format_bytes
 from lnstore.client.tasks import open_tasks
 from lnstore.client.wallet_entries import Standing
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore.sizes import human_bytes
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import Msat, ShareId
 from lnstore_protocol.messages import TOKENS_PER_SHARE, GetShare, GetShareReply, PutTokens, PutTokensReply
@@ -65,7 +65,7 @@ class RenewalPlan:
         """What it will cost, for whoever pays."""
         return (
             f"{self.node.petname}: {len(self.shares)} shares get new tokens, which takes reading "
-            f"{format_bytes(self.share_bytes)} for {self.cost_msat:,} msat of your deposit there "
+            f"{human_bytes(self.share_bytes)} for {self.cost_msat:,} msat of your deposit there "
             f"({self.deposit_msat:,} msat)"
         )
 

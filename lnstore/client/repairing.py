@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from lnstore.client.caring import cap_in_care, care, cared_for, survey
-from lnstore.client.catalog import MANIFEST_SEGMENT, NodeEntry
+from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, NodeEntry
 from lnstore.client.download import FileUnreadable
 from lnstore.client.looking import Depth
 from lnstore.client.mending import Repaired, Wanted
@@ -25,15 +25,19 @@ async def repair_files(
     purse: Purse,
     targets: Targets,
     *,
-    file_id: int | None = None,
+    files: Collection[FileEntry] | None = None,
     away: Collection[NodeId] = frozenset(),
     progress: Progress | None = None,
     silent: Silent | None = None,
 ) -> list[Repaired]:
-    """What files of the catalog lack (one file, or all), stored again as `repair.repair` and `caring.care` do it."""
-    done = await repair(purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress)
-    for file in purse.catalog.files():
-        if file.verify_only and file_id in (None, file.file_id):
+    """What files of the catalog lack (these, or all), stored again as `repair.repair` and `caring.care` do it."""
+    done = []
+    for file_id in [None] if files is None else [file.file_id for file in files if not file.verify_only]:
+        done += await repair(
+            purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress
+        )
+    for file in purse.catalog.files() if files is None else files:
+        if file.verify_only:
             cap = cap_in_care(file)
             try:
                 done += await _care(purse, targets, cap, progress, silent)
@@ -54,7 +58,7 @@ async def repair_cap(
     """The file of a capability, whosever it is. FileUnreadable."""
     known = cared_for(purse, cap)
     if known is not None and not known.verify_only:
-        return await repair_files(purse, targets, file_id=known.file_id, progress=progress)
+        return await repair_files(purse, targets, files=[known], progress=progress)
     return await _care(purse, targets, cap, progress, silent)
 
 

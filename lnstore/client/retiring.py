@@ -22,10 +22,10 @@ from lnstore.client.holdings import drop_given_up
 from lnstore.client.losses import Losses
 from lnstore.client.mending import Mender, Repaired, Unreadable, Wanted
 from lnstore.client.purse import Purse
-from lnstore.client.standing import format_bytes
 from lnstore.client.targets import Targets
 from lnstore.client.tasks import each
 from lnstore.errors import LnstoreError
+from lnstore.sizes import human_bytes
 from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.messages import AccountState
 
@@ -157,7 +157,7 @@ async def _leave(purse: Purse, node: NodeEntry) -> tuple[Left | None, str]:
             status = await account_status(purse, node)
         if status is not None and status.used_bytes:
             return None, (
-                f"{format_bytes(status.used_bytes)} are stored there that your catalog does not know, by delegates or "
+                f"{human_bytes(status.used_bytes)} are stored there that your catalog does not know, by delegates or "
                 "before it was restored; look with lnstore delegate ls, and end the account with: lnstore rent leave "
                 f"{name}"
             )

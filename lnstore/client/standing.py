@@ -16,6 +16,7 @@ from lnstore.client.pool import NodePool
 from lnstore.client.scores import Score
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
+from lnstore.sizes import human_bytes
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import NodeId
 from lnstore_protocol.messages import AccountState, AccountStatus, AccountStatusReply
@@ -154,7 +155,7 @@ def paid_for(
     reasons = [
         Unfit(
             one.node,
-            f"writing {format_bytes(demand_bytes)} costs {due:,} msat there, and your deposit has "
+            f"writing {human_bytes(demand_bytes)} costs {due:,} msat there, and your deposit has "
             f"{one.writing.deposit_msat:,}; add to it with: lnstore rent buy {one.node.petname} "
             f"{rent_size(one.capacity_bytes)} --deposit {due}",
         )
@@ -181,21 +182,12 @@ def check_room(fit: Sequence[Fit], demand_bytes: int, happy: int) -> None:
     if len(fit) - len(short) >= happy:
         return
     lines = [
-        f"  {f.node.petname}: {format_bytes(f.free_bytes)} are free; "
+        f"  {f.node.petname}: {human_bytes(f.free_bytes)} are free; "
         f"{f.more(rent_size(f.capacity_bytes + demand_bytes - f.free_bytes))}"
         for f in short
     ]
-    what = f"the file needs {format_bytes(demand_bytes)} at each of {happy} nodes or more, which are not rented:"
+    what = f"the file needs {human_bytes(demand_bytes)} at each of {happy} nodes or more, which are not rented:"
     raise TooFewNodes("\n".join([what, *lines]))
-
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def format_bytes(count: int) -> str:
-    """A size for people."""
-    unit = min((max(count, 1).bit_length() - 1) // 10, len(_UNITS) - 1)
-    return f"{count} B" if unit == 0 else f"{count / (1 << 10 * unit):.1f} {_UNITS[unit]}"
 
 
 def rent_size(total_bytes: int) -> str:

@@ -26,11 +26,12 @@ from lnstore.client.pool import NodePool
 from lnstore.client.progress import NoProgress, Progress
 from lnstore.client.segments import MAX_CODED_BYTES, SegmentSize, full_share_bytes, segment_size
 from lnstore.client.source import Source, SourceError
-from lnstore.client.standing import Fit, format_bytes
+from lnstore.client.standing import Fit
 from lnstore.client.stragglers import Stragglers
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
 from lnstore.ports import Clock
+from lnstore.sizes import human_bytes
 from lnstore_protocol import content, merkle
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import ReadCap
@@ -422,7 +423,7 @@ class Upload:
         lines = [f"{self._file.name} could not be stored: {what}"]
         for tally in sorted(self._nodes.values(), key=lambda tally: tally.petname):
             stored = f"  {tally.petname}: {tally.shares + tally.found_shares} shares stored"
-            lines.append(f"{stored}; {tally.fault}" if tally.fault else f"{stored} ({format_bytes(tally.share_bytes)})")
+            lines.append(f"{stored}; {tally.fault}" if tally.fault else f"{stored} ({human_bytes(tally.share_bytes)})")
         lines.append(_AGAIN if resumable else _ANEW)
         return "\n".join(lines)
 

@@ -94,3 +94,19 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     by_cap = last_json(lnstore("check", "-", "--verify", "--json", home=home, stdin=cap))
     assert [health["name"] for health in by_cap["files"]] == ["file"]
     assert b"nothing is known to be lost" in lnstore("repair", "-", home=home, stdin=cap).stdout
+
+    # A folder is called by its name, and so are the tree and the packs that it is made of.
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").write_bytes(os.urandom(10_000))
+    code, _, error = run("put", str(tmp_path / "folder"))
+    assert code == 0, error
+    said = lnstore("check", "folder/", home=home)
+    assert said.returncode == 0, said.stderr.decode()
+    first, *_ = said.stdout.decode().splitlines()
+    assert first == "folder/: 8 of 8 shares on 2 nodes; 1 more of a segment may be lost"
+    assert b"folder/ are lost" not in said.stdout
+    code, (checked,), _ = run("check", "folder")
+    assert {health["folder"] for health in checked["files"]} == {"folder"}
+    assert len(checked["files"]) == 2
+    assert b"nothing is known to be lost" in lnstore("repair", "folder", home=home).stdout
+    assert lnstore("repair", "nothing", home=home).returncode == ExitCode.CONFIGURATION

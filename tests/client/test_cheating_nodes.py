@@ -188,5 +188,5 @@ async def test_what_cannot_be_repaired_stays_a_loss_with_its_reason(tmp_path: Pa
             assert [one.to for one in done] == [None, None]
             assert "2 other shares are needed, 1 can be read" in done[0].reason
             assert len(losses.all()) == 2
-            assert [health.spare for health in (await check(purse, file_id=1)).files] == [1]
+            assert [health.spare for health in (await check(purse, files=[purse.catalog.by_id(1)])).files] == [1]
             assert losses.all() == []

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from lnstore.client.agent.jobs import AUDIT, BACKUP, CHANNELS, RENT, REPAIR, RETIRE, TOKENS
 from lnstore.client.agent.lacking import files_lacking, gone_nodes
 from lnstore.client.agent.store import AgentStore
-from lnstore.client.backup import FOLDER, back_up
+from lnstore.client.backup import back_up
 from lnstore.client.catalog import FileEntry, NodeEntry
 from lnstore.client.channel_watch import channel_warnings, rented_bytes
 from lnstore.client.diagnosis import diagnose
@@ -27,6 +27,7 @@ from lnstore.client.rent_status import RentStatus, rent_status
 from lnstore.client.repairing import repair_files
 from lnstore.client.retiring import retire
 from lnstore.client.targets import find_targets
+from lnstore.client.titles import title
 from lnstore.errors import LnstoreError
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import NodeId
@@ -155,7 +156,7 @@ async def look_after_files(purse: Purse, client: Client) -> Done:
     count = stored = 0
     for file in wanted:
         try:
-            done = await repair_files(purse, targets, file_id=file.file_id, away=gone)
+            done = await repair_files(purse, targets, files=[file], away=gone)
         except LnstoreError as exc:
             alerts[file.name] = _not_repaired(file, str(exc))
             continue
@@ -180,8 +181,7 @@ def _to_repair(purse: Purse, gone: Mapping[NodeId, int]) -> list[FileEntry]:
 
 
 def _not_repaired(file: FileEntry, reason: str) -> str:
-    what = "the catalog's backup" if file.folder == FOLDER else file.folder or file.name
-    return f"{what} is not repaired: {reason}; it is tried again, or at once with: lnstore repair --all"
+    return f"{title(file)} is not repaired: {reason}; it is tried again, or at once with: lnstore repair --all"
 
 
 def _gone_sentence(node: NodeEntry, since: int) -> str:
