@@ -19,20 +19,26 @@ import trio
 from bench.paced import PacedStream
 from lnstore.client.accounts import fetch_terms
 from lnstore.client.buying import buy
+from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry
+from lnstore.client.checking import check
 from lnstore.client.files import Client, Coding, cap_of, open_client
 from lnstore.client.folder_catalog import FolderCatalog
 from lnstore.client.folder_get import get_folder, tree_of_snapshot
 from lnstore.client.folder_put import put_folder
+from lnstore.client.looking import Depth
 from lnstore.client.node_channels import open_channel
 from lnstore.client.nodes import add_node
 from lnstore.client.profile import Profile
 from lnstore.client.purse import Purse
 from lnstore.client.rent import pay_rent
+from lnstore.client.repairing import repair_files
+from lnstore.client.scores import Scores
+from lnstore.client.targets import find_targets
 from lnstore.client.transport import open_tcp
 from lnstore.errors import LnstoreError
 from lnstore.lightning.core import CoreLightning
 from lnstore_protocol.caps import ReadCap
-from lnstore_protocol.ids import NodeAddress
+from lnstore_protocol.ids import NodeAddress, NodeId
 from lnstore_protocol.messages import MAX_IDS, DropShares
 from lnstore_protocol.terms import traffic_msat
 
@@ -128,6 +134,38 @@ async def _first_byte(client: Client, *, name: str) -> dict[str, Any]:
     return {"seconds": first.at - began}
 
 
+async def _check(client: Client, *, name: str, depth: str) -> dict[str, Any]:
+    file = _file(client, name)
+    with _purse(client) as purse:
+        began = time.perf_counter()
+        checked = await check(purse, file_id=file.file_id, depth=Depth(depth))
+        return {"seconds": time.perf_counter() - began, "sound": checked.sound and not checked.silent}
+
+
+async def _repair(client: Client, *, name: str) -> dict[str, Any]:
+    """As `check --verify` and `repair` do it, one after the other; then nothing is held against the nodes."""
+    file = _file(client, name)
+    with _purse(client) as purse:
+        began = time.perf_counter()
+        await check(purse, file_id=file.file_id, depth=Depth.AUDITED)
+        done = await repair_files(purse, await find_targets(client), file_id=file.file_id)
+        seconds = time.perf_counter() - began
+    for node in client.catalog.nodes():
+        Scores(client.catalog).readmit(node.node_id, client.clock.now())
+    return {
+        "seconds": seconds,
+        "shares": len(done),
+        "problems": [one.reason for one in done if one.to is None or one.reason],
+    }
+
+
+async def _shares_at(client: Client, *, name: str, node: str) -> dict[str, Any]:
+    node_id = NodeId.from_hex(node)
+    rows = client.catalog.shares_of(_file(client, name).file_id)
+    ids = [row.share_id.hex() for row in rows if row.node_id == node_id and row.segment != MANIFEST_SEGMENT]
+    return {"share_ids": ids}
+
+
 async def _forget(client: Client, *, names: list[str]) -> dict[str, Any]:
     freed = 0
     for name in names:
@@ -180,10 +218,14 @@ class _FirstByte:
         """Nothing is buffered."""
 
 
-def _cap(client: Client, name: str) -> ReadCap:
+def _file(client: Client, name: str) -> FileEntry:
     file = client.catalog.file(name)
     assert file is not None
-    return cap_of(file)
+    return file
+
+
+def _cap(client: Client, name: str) -> ReadCap:
+    return cap_of(_file(client, name))
 
 
 async def _timed(jobs: Sequence[Callable[[], Awaitable[object]]], at_once: int) -> float:
@@ -209,6 +251,9 @@ COMMANDS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "get_folder": _get_folder,
     "get": _get,
     "first_byte": _first_byte,
+    "check": _check,
+    "repair": _repair,
+    "shares_at": _shares_at,
     "forget": _forget,
     "pace": _pace,
 }

@@ -102,6 +102,34 @@ class LnstoreSystem:
         """As System.first_byte."""
         return float((await self.client.ask("first_byte", name=key))["seconds"])
 
+    async def verify(self, key: str) -> float:
+        """As System.verify."""
+        return await self._check(key, "read")
+
+    async def audit(self, key: str) -> float:
+        """Have a piece of every share shown, without reading the rest; seconds. BenchError when anything is lost."""
+        return await self._check(key, "audited")
+
+    async def _check(self, key: str, depth: str) -> float:
+        answer = await self.client.ask("check", name=key, depth=depth)
+        if not answer["sound"]:
+            raise BenchError("something is lost, or a node did not answer")
+        return float(answer["seconds"])
+
+    async def lose(self, key: str, number: int) -> None:
+        """As System.lose: what one node has of all segments, as a peer's share has a part of each."""
+        node = self.net.nodes[number % len(self.net.nodes)]
+        answer = await self.client.ask("shares_at", name=key, node=node.running_address.node_id.hex())
+        for share_id in answer["share_ids"]:
+            (node.directory / "shares" / share_id[:2] / share_id[2] / share_id).unlink()
+
+    async def repair(self, key: str) -> float:
+        """As System.repair."""
+        answer = await self.client.ask("repair", name=key)
+        if not answer["shares"] or answer["problems"]:
+            raise BenchError(f"{answer['shares']} shares were lost, and not all repaired: {answer['problems']}")
+        return float(answer["seconds"])
+
     async def forget(self, keys: Sequence[str]) -> None:
         """As System.forget; waits until the nodes' sweepers have deleted the shares."""
         before = self._stored_bytes()

@@ -15,6 +15,8 @@ NOISY_SHARE = 0.05
 
 MOVING = {"put", "get", "put folder", "get folder"}
 """Works whose rate in bytes says something."""
+UPKEEP = {"verify by download", "repair"}
+"""Works that read what is stored, and give nothing to who asks for them."""
 
 
 @dataclass(frozen=True, slots=True)

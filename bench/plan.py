@@ -11,7 +11,7 @@ SMALL_FILE_BYTES = 10 * KIB
 AT_ONCE = (1, 8)
 """Small files one by one, and so many at the same time."""
 
-PARTS = ("transfers", "first-byte", "small", "folder", "commands", "rent", "dead", "crowd")
+PARTS = ("transfers", "first-byte", "small", "folder", "commands", "rent", "upkeep", "dead", "crowd")
 """What can be measured, in this order; killing nodes comes last but for what has nodes of its own."""
 
 _REPETITIONS = {SMALL_FILE_BYTES: 3, MIB: 15, 100 * MIB: 5, GIB: 3, 5 * GIB: 1}
@@ -43,7 +43,7 @@ class Plan:
         sizes = [*self.sizes, self.small_files * SMALL_FILE_BYTES]
         sizes += [self.folder_files * SMALL_FILE_BYTES] if "folder" in self.parts else []
         sizes += [self.first_byte_size] if "first-byte" in self.parts else []
-        return max([*sizes, self.dead_size] if {"dead", "rent"} & set(self.parts) else sizes)
+        return max([*sizes, self.dead_size] if {"dead", "rent", "upkeep"} & set(self.parts) else sizes)
 
 
 FULL = Plan()

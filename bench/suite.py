@@ -108,6 +108,7 @@ class _Coded:
             "folder": self._folder_of_files,
             "commands": self._commands,
             "rent": self._rent,
+            "upkeep": self._upkeep,
             "dead": self._dead,
         }
         for name, measure in parts.items():
@@ -239,6 +240,28 @@ class _Coded:
         }
         await ours.forget(stored.keys)
 
+    async def _upkeep(self) -> None:
+        """A file verified, one of its shares lost at one node, found and stored again."""
+        size, ours = self._plan.dead_size, self._systems[0]
+        assert isinstance(ours, LnstoreSystem)
+        verifies, repairs = (
+            self._series(Work(name, str(self._coding), size)) for name in ("verify by download", "repair")
+        )
+        audits = Series(Work("verify by audit", str(self._coding), size), ours.name)
+        for repetition in range(self._plan.repetitions_of(size)):
+            source = await self._make(size)
+            for at in self._turns(repetition):
+                system = self._systems[at]
+                (key,) = (await system.put([source], at_once=1)).keys
+                await self._timed(verifies[at], system, system.verify, key)
+                if system is ours:
+                    await self._timed(audits, ours, ours.audit, key)
+                await system.lose(key, repetition % self._coding.total)
+                await self._timed(repairs[at], system, system.repair, key)
+                await system.verify(key)
+                await system.forget([key])
+        self._record(verifies, [audits], repairs)
+
     async def _dead(self) -> None:
         """Reading with as few nodes as suffice; the first repetition finds out that the others are gone."""
         size = self._plan.dead_size
@@ -265,6 +288,11 @@ class _Coded:
 
     async def _make(self, size: int) -> Path:
         return await trio.to_thread.run_sync(random_file, self._folder / "source", size)
+
+    async def _timed(self, series: Series, system: System, work: Callable[[str], Awaitable[float]], key: str) -> None:
+        with await _meter(system) as meter:
+            seconds = await work(key)
+        series.add(seconds, meter)
 
     async def _put(self, series: Series, system: System, sources: Sequence[Path], at_once: int) -> tuple[str, ...]:
         with await _meter(system) as meter:

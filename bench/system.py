@@ -57,6 +57,18 @@ class System(Protocol):
         """Seconds from asking for a whole file to its first byte; the rest is not waited for."""
         ...
 
+    async def verify(self, key: str) -> float:
+        """Read every byte of every share at its node, and check it; seconds. BenchError when anything is lost."""
+        ...
+
+    async def lose(self, key: str, number: int) -> None:
+        """Delete the share with this number of a file, or with the next there is, from its node's disk."""
+        ...
+
+    async def repair(self, key: str) -> float:
+        """Find out what is lost, without reading all, and store it again; seconds. BenchError when that fails."""
+        ...
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Free the room these files take at the nodes."""
         ...

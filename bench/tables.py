@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.measure import MOVING
+from bench.measure import MOVING, UPKEEP
 from bench.plan import MIB, size_text
 from bench.targets import (
     CLIENT_PEAK_BYTES,
@@ -65,13 +65,17 @@ def ratio(row: Row, other: Row) -> float:
 
 
 def _held_against(results: Results, row: Row) -> Row | None:
-    """The first peer's row for the same work; for a folder, its fastest for small files each on its own."""
+    """The first peer's row for the same work.
+
+    For a folder its fastest for small files each on its own; for an audit, which it has none of, its verifying.
+    """
     peers = _peers(results)
     there = [other for other in results["rows"] if peers and other["system"] == peers[0]]
     if row["name"] == "put folder":
         alike = [r for r in there if (r["name"], r["coding"]) == ("put", row["coding"]) and r["files"] > 1]
         return max(alike, key=lambda r: float(r["files_per_s"]), default=None)
-    return next((other for other in there if key_of(other) == key_of(row)), None)
+    like = key_of({**row, "name": "verify by download"} if row["name"] == "verify by audit" else row)
+    return next((other for other in there if key_of(other) == like), None)
 
 
 def _target(results: Results, row: Row) -> Target | None:
@@ -123,7 +127,7 @@ def cost_table(results: Results) -> str:
     """CPU seconds per GiB of plaintext (or per 1,000 files) and peak memory, by system."""
     lines = []
     for row in sorted(results["rows"], key=lambda r: list(map(key_of, results["rows"])).index(key_of(r))):
-        if row["name"] not in MOVING or not row["cpu_seconds"]:
+        if row["name"] not in MOVING | UPKEEP or not row["cpu_seconds"]:
             continue
         unit = 1000 / row["files"] if row["files"] > 1 else 2**30 / row["file_bytes"]
         cpu, peak = row["cpu_seconds"], row["peak_bytes"]

@@ -185,16 +185,48 @@ class TahoeSystem:
 
         return await trio.to_thread.run_sync(read)
 
+    async def verify(self, key: str) -> float:
+        """As System.verify."""
+
+        def job(connection: http.client.HTTPConnection, _: int) -> None:
+            answer = json.loads(_ask(connection, "POST", f"{_path(key)}?t=check&verify=true&output=json"))
+            if not answer["results"]["healthy"]:
+                raise BenchError(f"Tahoe-LAFS: {answer['summary']}")
+
+        return (await self._timed(job, 1, 1))[0]
+
+    async def lose(self, key: str, number: int) -> None:
+        """As System.lose."""
+
+        def job(connection: http.client.HTTPConnection, _: int) -> None:
+            shares = [share for folder in self._share_folders(connection, key) for share in folder.glob("*")]
+            sorted(shares, key=lambda share: int(share.name))[number].unlink()
+
+        await self._timed(job, 1, 1)
+
+    async def repair(self, key: str) -> float:
+        """As System.repair: it asks which shares there are, in the same request."""
+
+        def job(connection: http.client.HTTPConnection, _: int) -> None:
+            answer = json.loads(_ask(connection, "POST", f"{_path(key)}?t=check&repair=true&output=json"))
+            if not (answer["repair-attempted"] and answer["repair-successful"]):
+                raise BenchError(f"Tahoe-LAFS did not repair: {answer['post-repair-results']['summary']}")
+
+        return (await self._timed(job, 1, 1))[0]
+
+    def _share_folders(self, connection: http.client.HTTPConnection, key: str) -> list[Path]:
+        """Where the nodes keep shares of a file; blocking."""
+        verifier = json.loads(_ask(connection, "GET", f"{_path(key)}?t=json"))[1]["verify_uri"]
+        index = verifier.split(":")[2]
+        nodes = [self._place / f"node{node}" for node in range(self._coding.total)]
+        return [node / "storage" / "shares" / index[:2] / index for node in nodes]
+
     async def forget(self, keys: Sequence[str]) -> None:
         """As System.forget, behind its back: a Tahoe node frees what nobody leases only weeks later."""
 
         def forget_one(connection: http.client.HTTPConnection, number: int) -> None:
-            verifier = json.loads(_ask(connection, "GET", f"{_path(keys[number])}?t=json"))[1]["verify_uri"]
-            index = verifier.split(":")[2]
-            for node in range(self._coding.total):
-                shutil.rmtree(
-                    self._place / f"node{node}" / "storage" / "shares" / index[:2] / index, ignore_errors=True
-                )
+            for folder in self._share_folders(connection, keys[number]):
+                shutil.rmtree(folder, ignore_errors=True)
 
         await self._timed(forget_one, len(keys), 1)
 

@@ -25,6 +25,9 @@ _TARGETS: dict[tuple[str, str, int, int, int, bool], Target] = {
     ("put", "3-of-10", 100 * MIB, 1, 1, False): Target(1.8, 6),
     ("put", "3-of-5", MIB, 1, 1, False): Target(3, 5),
     ("get", "3-of-5", MIB, 1, 1, False): Target(3, 5),
+    ("verify by download", "3-of-5", 100 * MIB, 1, 1, False): Target(3),
+    ("verify by audit", "3-of-5", 100 * MIB, 1, 1, False): Target(30),
+    ("repair", "3-of-5", 100 * MIB, 1, 1, False): Target(3),
     **{(work, "3-of-5", 10 * KIB, 200, at_once, False): Target(5, 10) for work in ("put", "get") for at_once in (1, 8)},
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.measure import UPKEEP
 from bench.tables import missed, node_table
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def results_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("bench") / "results.json"
     done = bench(
         *("--sizes", "1MiB", "--codings", "1-of-2", "--repetitions", "1", "--small-files", "2"),
-        *("--parts", "transfers,small,folder,dead", "--folder-files", "3", "--output", str(output)),
+        *("--parts", "transfers,small,folder,upkeep,dead", "--folder-files", "3", "--output", str(output)),
     )
     assert done.returncode == 0, done.stderr
     return output
@@ -49,6 +50,7 @@ def test_every_transfer_has_its_figures_and_came_back_equal(results: dict[str, A
         ("get", MIB, 1, 1, 0),
         *((name, small, 2, at_once, 0) for name in ("put", "get") for at_once in (1, 8)),
         *((f"{name} folder", small, 3, 1, 0) for name in ("put", "get")),
+        *((name, MIB, 1, 1, 0) for name in ("verify by download", "verify by audit", "repair")),
         ("get", MIB, 1, 1, 1),
     }
     for row in rows:
@@ -57,7 +59,7 @@ def test_every_transfer_has_its_figures_and_came_back_equal(results: dict[str, A
         assert row["compared_equal"] is (True if row["name"].startswith("get") else None)
         assert len(row["seconds"]) == len(row["load_average"]) == len(row["others_share"]) == 1
         assert row["seconds_median"] > 0
-        assert row["mb_per_s"] > 0
+        assert row["mb_per_s"] is None if row["name"] in {"verify by audit", *UPKEEP} else row["mb_per_s"] > 0
         assert {"client", "nodes", "lightning", "driver"} <= set(row["cpu_seconds"])
         assert row["cpu_seconds"]["client"] > 0
         assert row["peak_bytes"]["client"] > MIB
@@ -127,6 +129,14 @@ def test_a_folder_is_held_against_the_peers_best_rate_for_single_files(results: 
         {"rows": [folder, *(peer | {"coding": "3-of-5"} for peer in peers)], "machine": {}, "idle_bytes": {}}
     )
     assert lines == ["3-of-5 put folder of 3 files of 10 KiB: 24.00 times peer, 25 are asked for"]
+
+
+def test_an_audit_is_held_against_the_peers_verifying(results: dict[str, Any]) -> None:
+    ours = next(row for row in results["rows"] if row["name"] == "verify by audit")
+    audit = ours | {"coding": "3-of-5", "file_bytes": 100 * MIB, "seconds_median": 0.1}
+    peer = audit | {"system": "peer", "name": "verify by download", "seconds_median": 2.9}
+    lines = missed({"rows": [audit, peer], "machine": {}, "idle_bytes": {}})
+    assert lines == ["3-of-5 verify by audit 100 MiB: 29.00 times peer, 30 are asked for"]
 
 
 def test_attacks_are_measured_beside_honest_accounts() -> None:
