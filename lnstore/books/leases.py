@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from lnstore.books.adding import Arrival, Present, add_leases
 from lnstore.books.database import Database
@@ -16,8 +16,7 @@ from lnstore.books.ingress import Tab
 from lnstore.books.rows import OF_ID, AnyRow, AnySelect, account_of, needed_row
 from lnstore.books.rules import exhausted_refusal, write_refusal
 from lnstore.books.schema import accounts, leased_under, leases
-from lnstore.ports import Account, BooksRefused, Lease, Leased, NewLease, StoreSmall
-from lnstore_protocol.errors import ErrorCode
+from lnstore.ports import Account, Lease, Leased, NewLease, StoreSmall
 from lnstore_protocol.ids import AccountId, CertificateId, ShareId
 from lnstore_protocol.messages import TOKEN_BYTES, Buffer
 
@@ -46,7 +45,10 @@ _REPLACE_TOKENS = (  # MB-R35
         leases.c.account == bindparam("of"),
         leased_under == bindparam("under"),
         leases.c.share_id == bindparam("share"),
-        leases.c.token_start + func.length(leases.c.tokens) // TOKEN_BYTES <= bindparam("end"),
+        or_(
+            leases.c.token_start > bindparam("start"),
+            leases.c.token_start + func.length(leases.c.tokens) // TOKEN_BYTES <= bindparam("end"),
+        ),
     )
     .values(token_start=bindparam("start"), tokens=bindparam("stored"))
 )
@@ -181,16 +183,10 @@ class SqlLeases:
     async def replace_tokens(
         self, account_id: AccountId, token_start: int, tables: Sequence[tuple[ShareId, bytes]]
     ) -> list[bool]:
-        """Other tokens for these own leases, from `token_start` on, where they reach further; which there are."""
+        """Other tokens for these own leases, unless those they have are for more indices; which there are."""
 
         def replace(connection: Connection) -> list[bool]:
             row = needed_row(connection, account_id)
-            if token_start > row.token_index:
-                raise BooksRefused(
-                    ErrorCode.PERIOD_REFUSED,
-                    f"the account's next token index is {row.token_index}, tokens from {token_start} on would leave "
-                    "it without",
-                )
             there = {
                 found.share_id for found in _found(connection, account_id, [one for one, _ in tables], _IDS_AMONG, _OWN)
             }

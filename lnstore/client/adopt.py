@@ -3,7 +3,8 @@
 The backup may be older than the last payments, puts and removals. What the node says of the account is entered into
 our own books as payments of nothing, so that rent goes on from there, and each difference is told: a node could claim a
 larger capacity than was ever paid for. Token indices go on above all that can have been revealed since the backup,
-whatever the node says, so that no nonce is revealed twice (R-R17); those passed over cost a token of each share.
+whatever the node says, so that no nonce is revealed twice (R-R17); those passed over cost a token of each share. Once
+they have cost all that a share has, renewal makes new ones from our own next index on (client/proof_index.py).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from lnstore_protocol.terms import period_at, period_start
 NONCES_PER_PERIOD = 4
 """How many nonces a client reveals for one period at the most: as many as a node answers (MA-R25)."""
 
+UNKNOWN_RECOVERIES = 8
+"""How many recoveries there may have been since the backup, each of which passed over indices, and was lost in turn."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
@@ -53,12 +57,17 @@ async def adopt(purse: Purse, node: NodeEntry, *, backed_up_at: int) -> Adopted:
     missing = tuple(sorted(ours - listed))
     period_seconds = agreement.terms.terms.period_seconds
     since = max(purse.clock.now() - backed_up_at, 0) // period_seconds + 2
-    floor = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at).latest_proof + since * NONCES_PER_PERIOD
-    if status.token_index > floor:
+    ours_latest = purse.wallet.standing(node.node_id, anchor_at=agreement.anchor_at).latest_proof
+    passed_over = since * NONCES_PER_PERIOD
+    most = ours_latest + passed_over * (1 + UNKNOWN_RECOVERIES)
+    if status.token_index > most:
         raise NodeUntrusted(
-            f"{node.petname} wants proof number {status.token_index}, and no more than {floor} can have been made; "
+            f"{node.petname} wants proof number {status.token_index}, and no more than {most} can have been made; "
             "nothing was taken from it. Ask its operator"
         )
+    floor = ours_latest + passed_over
+    if status.token_index > floor:  # paid after a recovery that was not backed up, which may have asked for more
+        floor = status.token_index + passed_over
     differences = await purse.write(lambda: _enter(purse, node, status, floor=floor, missing=missing))
     known = ours | purse.catalog.given_up_at(node.node_id)
     return Adopted(node=node, differences=differences, missing=missing, unknown_shares=len(listed - known))
@@ -77,7 +86,9 @@ def _enter(
         rented_bytes = ours.rented.in_period(period_at(agreement.anchor_at, seconds, now))
         if status.paid_until_at > ours.paid_until_at or status.token_index > ours.next_proof:
             told.append(f"paid until {status.paid_until_at}, the backup knows of {ours.paid_until_at}")
-            before = status.token_index - ours.next_proof
+            unpaid = period_at(agreement.anchor_at, seconds, ours.paid_until_at)
+            # Not each index that the node is ahead by was a proof: earlier recoveries passed over some.
+            before = min(status.token_index - ours.next_proof, status.next_period - unpaid)
             for left in range(max(before, 1)):  # one for each proof since, the last one for the last period
                 start = period_start(agreement.anchor_at, seconds, status.next_period - 1 - left)
                 _nothing_paid(

@@ -94,7 +94,7 @@ class Client:
         self._share_seconds = share_seconds
         self._patience_seconds = patience_seconds
         self.disk = trio.CapacityLimiter(1)
-        self.standings = Standings(pool)
+        self.standings = Standings(pool, catalog)
 
     # --- put --------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class PutCost:
 async def cost_of(purse: Purse, client: Client, objects: Sequence[int], coding: Coding) -> PutCost:
     """The cost of storing files (or packs, and a tree) of these sizes. Asks the nodes how the accounts stand."""
     scores = Scores(purse.catalog).all([node.node_id for node in purse.catalog.nodes()], purse.clock.now())
-    fit, unfit = trusted(*await standings(client.pool, purse.catalog.nodes()), scores)
+    fit, unfit = trusted(*await standings(client.pool, purse.catalog, purse.catalog.nodes()), scores)
     total = coding.total
     each = sum(demand_bytes(size, coding.needed, total, max(len(fit), coding.happy)) for size in objects)
     segments = [len(segment_sizes(size, coding.needed, total)) for size in objects]

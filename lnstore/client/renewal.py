@@ -2,7 +2,8 @@
 
 A token is a function of account, node, share and index, so old and new tables agree wherever both have an entry. The
 catalog counts on the new ones only after the node said that they are on its disk: whatever is killed in between, the
-proof at the present index can be answered, and a second run reads only what is left.
+proof at the present index can be answered, and a second run reads only what is left. The present index is the one that
+the next proof is asked for with: nonces passed over since (a recovery, a proof in vain) put it past the node's.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ async def plan_renewal(purse: Purse, node: NodeEntry, *, below: int = RENEW_BELO
     due = {
         share.share_id: share
         for share in _ending(purse, node, ours, below)
-        if share.token_end < status.token_index + TOKENS_PER_SHARE
+        if share.token_end < ours.latest_proof + TOKENS_PER_SHARE
     }
     price = agreement.terms.terms.egress_msat_per_gib
     return RenewalPlan(
         node=node,
-        token_start=status.token_index,
+        token_start=ours.latest_proof,
         shares=tuple(due.values()),
         share_bytes=sum(share.size_bytes for share in due.values()),
         cost_msat=Msat(sum(traffic_msat(share.size_bytes, price) for share in due.values())),

@@ -18,6 +18,7 @@ from lnstore.client.money_errors import (
 )
 from lnstore.client.payments import resolve_open, resume
 from lnstore.client.proof import ADVICE
+from lnstore.client.proof_index import next_index
 from lnstore.client.purse import Purse
 from lnstore.client.receipts import collect_if_needed
 from lnstore.client.rent_checks import MAXIMUM_AHEAD, rent_due
@@ -124,7 +125,7 @@ async def pay_rent(
             node=node,
             paid=tuple(paid),
             paid_until_at=status.paid_until_at if status else None,
-            proofs_left=_proofs_left(purse, node, status.token_index) if status else None,
+            proofs_left=_proofs_left(purse, node, status) if status else None,
             error=error,
             receipt_warnings=receipt_warnings,
         )
@@ -162,9 +163,9 @@ def _check_last_proof(purse: Purse, node: NodeEntry) -> None:
         )
 
 
-def _proofs_left(purse: Purse, node: NodeEntry, token_index: int) -> int | None:
+def _proofs_left(purse: Purse, node: NodeEntry, status: AccountStatusReply) -> int | None:
     end = purse.catalog.least_token_end(node.node_id)
-    return None if end is None else max(end - token_index, 0)
+    return None if end is None else max(end - next_index(purse.catalog, node, said=status.token_index), 0)
 
 
 def _rent_paid(node: NodeEntry, entry: PaymentEntry) -> RentPaid:

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import trio
 
-from lnstore.client.catalog import NodeEntry
+from lnstore.client.catalog import Catalog, NodeEntry
 from lnstore.client.ingress import NO_PRICE, Writing
 from lnstore.client.node_errors import NodeError, NodeRefused
 from lnstore.client.pace import SLOW_FACTOR
 from lnstore.client.pool import NodePool
+from lnstore.client.proof_index import next_index
 from lnstore.client.scores import Score
 from lnstore.client.tasks import open_tasks
 from lnstore.errors import ExitCode, LnstoreError
@@ -35,7 +36,7 @@ class TooFewNodes(LnstoreError):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A node that may be written to. `token_index` is the next rent payment's, where storage tokens must begin.
+    """A node that may be written to. `token_index` is the next proof's, where storage tokens begin.
 
     `delegated`: the room is another's, by a delegation; what is stored there has no tokens (spec 05a).
     """
@@ -68,7 +69,7 @@ class Unfit:
 
 
 async def standings(
-    pool: NodePool, nodes: Iterable[NodeEntry], *, enough: int | None = None
+    pool: NodePool, catalog: Catalog, nodes: Iterable[NodeEntry], *, enough: int | None = None
 ) -> tuple[list[Fit], list[Unfit]]:
     """Ask all nodes at once how the account stands there; late ones are not waited for once so many may be written."""
     fit: list[Fit] = []
@@ -103,7 +104,8 @@ async def standings(
                 free = max(0, most - status.used_bytes)
                 delegated = pool.is_delegate_at(node.node_id)
                 writing = NO_PRICE if delegated else Writing.of(node, status, pool.account_id)
-                fit.append(Fit(node, free, capacity, status.token_index, delegated, writing))
+                index = 0 if delegated else next_index(catalog, node, said=status.token_index)
+                fit.append(Fit(node, free, capacity, index, delegated, writing))
             elif pool.is_delegate_at(node.node_id):
                 unfit.append(Unfit(node, "the account's rent is overdue; ask its holder"))
             else:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import trio
 
-from lnstore.client.catalog import NodeEntry
+from lnstore.client.catalog import Catalog, NodeEntry
 from lnstore.client.pool import NodePool
 from lnstore.client.standing import LATE, Fit, Unfit, standings
 from lnstore_protocol.ids import NodeId
@@ -23,8 +23,9 @@ FRESH_SECONDS = 5.0
 class Standings:
     """What `standing.standings` said last."""
 
-    def __init__(self, pool: NodePool) -> None:
+    def __init__(self, pool: NodePool, catalog: Catalog) -> None:
         self._pool = pool
+        self._catalog = catalog
         self._asking = trio.Lock()
         self._nodes: list[NodeEntry] = []
         self._fit: dict[NodeId, Fit] = {}
@@ -41,7 +42,7 @@ class Standings:
         async with self._asking:
             if self.is_fresh and self._nodes == nodes:
                 return list(self._fit.values()), self._unfit
-            fit, unfit = await standings(self._pool, nodes, enough=enough)
+            fit, unfit = await standings(self._pool, self._catalog, nodes, enough=enough)
             self._nodes = list(nodes)
             self._fit = {one.node.node_id: one for one in fit}
             self._unfit = unfit

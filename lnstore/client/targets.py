@@ -23,6 +23,6 @@ async def find_targets(client: Client) -> Targets:
     """Ask all known nodes at once how the account stands there."""
     nodes = client.catalog.nodes()
     scores = Scores(client.catalog).all([node.node_id for node in nodes], client.clock.now())
-    fit, unfit = trusted(*await standings(client.pool, nodes), scores)
+    fit, unfit = trusted(*await standings(client.pool, client.catalog, nodes), scores)
     doubtful = frozenset(node_id for node_id, score in scores.items() if score.doubtful)
     return Targets(tuple(fit), tuple(unfit), doubtful)

@@ -553,8 +553,8 @@ class LeaseBooks(Protocol):
     ) -> list[bool]:
         """Put other tokens, for the indices from `token_start` on, in the place of those of these leases.
 
-        All in one transaction; a lease whose tokens reach further keeps them. For each table whether there is a lease.
-        BooksRefused (PERIOD_REFUSED) when the account's own token index would be left without a token.
+        All in one transaction; a lease keeps its tokens if they begin no later and reach further. For each table,
+        whether there is a lease.
         """
         ...
 

@@ -54,8 +54,8 @@ class Account:
     """What the node knows of a client."""
 
     agreement: Agreement
-    leases: dict[ShareId, bytes] = field(default_factory=dict)
-    """The tokens of each share it keeps here; nobody will ask for them, as no rent is due."""
+    leases: dict[ShareId, tuple[int, bytes]] = field(default_factory=dict)
+    """The first token's index and the tokens of each share here; nobody will ask for them, as no rent is due."""
     records: dict[bytes, tuple[Record, bytes]] = field(default_factory=dict)
     ingress_bytes: int = 0
     egress_bytes: int = 0
@@ -253,7 +253,7 @@ class DictNode:
         if merkle.share_id(share) != message.share_id:
             raise Refused(ErrorCode.ROOT_MISMATCH)
         self.shares[message.share_id] = share
-        account.leases[message.share_id] = message.tokens
+        account.leases[message.share_id] = message.token_start, message.tokens
         account.ingress_bytes += len(share)
         return m.PutShareReply(used_bytes=self.used_bytes(account))
 
@@ -304,13 +304,14 @@ class DictNode:
         return len(dropped)
 
     def put_tokens(self, peer: bytes, message: m.PutTokens) -> m.Reply:
-        account, tables = self.account(peer), split_token_tables(message.payload, message.count)
-        if message.token_start:
-            raise Refused(ErrorCode.PERIOD_REFUSED, "this node is free: the token index stays 0")
+        account, tables = self.account(peer), split_token_tables(message.payload, message.token_start, message.count)
         held = [share_id in account.leases for share_id, _ in tables]
         for (share_id, tokens), is_held in zip(tables, held, strict=True):
-            if is_held and len(tokens) >= len(account.leases[share_id]):
-                account.leases[share_id] = tokens
+            if is_held:
+                start, old = account.leases[share_id]
+                end, old_end = message.token_start + message.count, start + len(old) // m.TOKEN_BYTES
+                if start > message.token_start or old_end <= end:
+                    account.leases[share_id] = message.token_start, tokens
         return m.PutTokensReply(stored=pack_bits(held))
 
     # --- records

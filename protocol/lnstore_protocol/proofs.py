@@ -28,7 +28,14 @@ from blake3 import blake3
 
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeId, PaymentHash, ShareId
-from lnstore_protocol.messages import MAX_TOKEN_TABLES, SAMPLE_SHARES, TOKEN_BYTES, TOKENS_PER_SHARE, Buffer
+from lnstore_protocol.messages import (
+    MAX_TOKEN_TABLES,
+    SAMPLE_SHARES,
+    TOKEN_BYTES,
+    TOKEN_INDICES,
+    TOKENS_PER_SHARE,
+    Buffer,
+)
 
 SECTOR_BYTES = 512
 POSITIONS = 32
@@ -129,10 +136,12 @@ def join_token_tables(tables: Iterable[tuple[ShareId, bytes]]) -> bytes:
     return b"".join(share_id + tokens for share_id, tokens in tables)
 
 
-def split_token_tables(payload: Buffer, count: int) -> list[tuple[ShareId, bytes]]:  # MB-R34
-    """The (share id, `count` tokens) pairs of a put_tokens, in order; RemoteProtocolError when there are none such."""
+def split_token_tables(payload: Buffer, start: int, count: int) -> list[tuple[ShareId, bytes]]:  # MB-R34
+    """The (share id, `count` tokens from `start` on) pairs of a put_tokens, in order; else RemoteProtocolError."""
     if not 1 <= count <= TOKENS_PER_SHARE:
         raise RemoteProtocolError(f"1 to {TOKENS_PER_SHARE} tokens for each share, not {count}")
+    if not 0 <= start <= TOKEN_INDICES - count:
+        raise RemoteProtocolError(f"there are token indices up to {TOKEN_INDICES - 1}, none {count} from {start} on")
     data, entry = bytes(payload), ShareId.SIZE + count * TOKEN_BYTES
     if not data or len(data) % entry or len(data) > MAX_TOKEN_TABLES * entry:
         raise RemoteProtocolError(f"1 to {MAX_TOKEN_TABLES} shares of {entry} bytes each, not {len(data)} bytes")

@@ -175,18 +175,20 @@ def _tables() -> list[Case]:
         return {"seed": "token tables", "bytes": shares * (32 + 16 * count)}
 
     cases: list[Case] = []
-    for name, shares, count in (
-        ("tokens of one share", 1, 24),
-        ("one token of each of three shares", 3, 1),
-        ("tokens of 1,024 shares", 1024, 2),
+    for name, shares, start, count in (
+        ("tokens of one share", 1, 0, 24),
+        ("one token of each of three shares", 3, 7, 1),
+        ("tokens of 1,024 shares", 1024, 24, 2),
+        ("the last tokens that there are", 1, messages.TOKEN_INDICES - 24, 24),
     ):
-        tables = proofs.split_token_tables(material(payload(shares, count)), count)
+        tables = proofs.split_token_tables(material(payload(shares, count)), start, count)
         first, last = tables[0], tables[-1]
         cases.append(
             {
                 "name": name,
                 "op": "tables",
                 "payload": payload(shares, count),
+                "start": start,
                 "count": count,
                 "shares": shares,
                 "first": first[0].hex() + first[1].hex(),
@@ -198,17 +200,20 @@ def _tables() -> list[Case]:
             "name": name,
             "op": "tables",
             "payload": {"seed": "token tables", "bytes": size},
+            "start": start,
             "count": count,
             "error": "MALFORMED",
         }
-        for name, size, count in (
-            ("no tokens for a share", 32, 0),
-            ("25 tokens for a share", 32 + 25 * 16, 25),
-            ("tokens of no share", 0, 24),
-            ("a byte too few for a share and its tokens", 415, 24),
-            ("a byte too many for a share and its tokens", 417, 24),
-            ("a token too few for the second share", 2 * 416 - 16, 24),
-            ("tokens of 1,025 shares", 1025 * 48, 1),
+        for name, size, start, count in (
+            ("no tokens for a share", 32, 0, 0),
+            ("25 tokens for a share", 32 + 25 * 16, 0, 25),
+            ("tokens of no share", 0, 0, 24),
+            ("a byte too few for a share and its tokens", 415, 0, 24),
+            ("a byte too many for a share and its tokens", 417, 0, 24),
+            ("a token too few for the second share", 2 * 416 - 16, 0, 24),
+            ("tokens of 1,025 shares", 1025 * 48, 0, 1),
+            ("a token past the last index", 416, messages.TOKEN_INDICES - 23, 24),
+            ("the first index that there is not", 48, messages.TOKEN_INDICES, 1),
         )
     ]
 

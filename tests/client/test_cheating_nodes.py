@@ -79,7 +79,7 @@ async def test_a_cheat_is_not_paid_named_found_and_repaired(
 
             nodes = purse.catalog.nodes()
             scores = Scores(purse.catalog).all([node.node_id for node in nodes], street.clock.now())
-            fit, _ = trusted(*await standings(client.pool, nodes), scores)
+            fit, _ = trusted(*await standings(client.pool, purse.catalog, nodes), scores)
             done = await repair(purse, [one for one in fit if one.node.node_id != house.node_id])
             assert all(one.to is not None and one.sent for one in done)
             assert bool(done) is cheat.lost
@@ -104,7 +104,7 @@ async def test_after_repair_the_node_is_paid_for_what_it_still_holds(tmp_path: P
             checked = await check(purse)
             assert [loss.share.share_id for health in checked.files for loss in health.lost] == [victim]
             assert sorted(health.spare for health in checked.files) == [1, 2, 2, 2, 2]
-            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
             (done,) = await repair(purse, fit)
             assert done.to is not None
             segment = [s for s in purse.catalog.shares_of(done.file.file_id) if s.segment == done.share.segment]
@@ -152,13 +152,13 @@ async def test_a_repair_that_is_killed_goes_on_and_sends_no_share_twice(
                 if where == "before the share is sent":
                     raise Killed
 
-            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
             with monkeypatch.context() as patch:
                 patch.setattr(Losses, "moved", dies)
                 with pytest.raises(Killed):
                     await repair(purse, fit)
         async with street.client() as (purse, client):
-            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
             done = await repair(purse, fit)
             left = {"before the share is sent": 1, "before the catalog knows": 1, "after the catalog knows": 0}[where]
             assert [one.to is not None for one in done] == [True] * left
@@ -175,7 +175,7 @@ async def test_what_cannot_be_repaired_stays_a_loss_with_its_reason(tmp_path: Pa
     async with open_street(tmp_path, 3, needed=2, total=3) as street:
         await stored(street)
         async with street.client() as (purse, client):
-            fit, _ = await standings(client.pool, purse.catalog.nodes())
+            fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
             segment = [share for share in purse.catalog.shares_of(1) if share.segment == 0]
             losses = Losses(purse.catalog)
             losses.note(segment[0].node_id, [segment[0].share_id], Fault.SHARE_GONE, street.clock.now())

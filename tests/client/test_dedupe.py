@@ -282,7 +282,7 @@ async def test_a_lost_share_is_lost_and_repaired_once_for_all_names_and_proven_o
         Losses(purse.catalog).note(node.node_id, [share.share_id], Fault.SHARE_DAMAGED, 1)
         assert [len(health.lost) for health in (await check(purse)).files] == [1, 1, 1]
         await remove(client, ["one"])
-        fit, _ = await standings(client.pool, purse.catalog.nodes())
+        fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
         (done,) = await repair(purse, fit)
         assert done.sent
         assert all(health.sound for health in (await check(purse)).files)

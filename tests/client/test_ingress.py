@@ -60,7 +60,7 @@ async def test_a_put_is_begun_where_the_deposit_pays_for_it_and_costs_what_was_c
             entry = street.entry(purse, house)
             await buy(purse, entry, 8 * MIB, deposit_msat=due)
         stored = await client.put(file)
-        fit, _ = await standings(client.pool, purse.catalog.nodes())
+        fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
         for one in fit:
             took = stored.nodes[one.node.node_id]
             assert (took.fault, took.share_bytes) == (None, one.writing.ingress_bytes)
@@ -87,7 +87,7 @@ async def test_a_node_that_takes_another_sum_gets_no_more_and_is_named(
             return dataclasses.replace(reply, charged_msat=(reply.charged_msat or 0) + 1)
 
         street.cheat(monkeypatch, greedy, PutShare, take_more)
-        fit, _ = await standings(client.pool, purse.catalog.nodes())
+        fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
         (done,) = await repair(purse, fit)
         assert done.to is not None
         assert (done.to.node_id, done.sent) == (greedy.node_id, True)

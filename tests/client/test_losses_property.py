@@ -139,7 +139,7 @@ async def mend(scene: Scene) -> None:
         (file,) = client.catalog.files()
         before = client.catalog.shares_of(file.file_id)
         wanting = {(row.node_id, row.share_id) for row in before if not scene.is_there(row)}
-        fit, _ = await standings(client.pool, client.catalog.nodes())
+        fit, _ = await standings(client.pool, client.catalog, client.catalog.nodes())
         away = [node.node_id for node, _ in checked.silent]
         done = await repair(purse, fit, away=away)
         rows = client.catalog.shares_of(file.file_id)

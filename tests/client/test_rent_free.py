@@ -235,10 +235,10 @@ async def test_a_block_shows_and_keeps_new_files_away(tmp_path: Path) -> None:  
         assert town.pool is not None
         async with operator(town) as books:
             await books.set_quota(account_id, 40_000)
-            (fit,), _ = await standings(town.pool, town.purse.catalog.nodes())
+            (fit,), _ = await standings(town.pool, town.purse.catalog, town.purse.catalog.nodes())
             assert fit.free_bytes == 10_000
             await books.set_blocked(account_id, town.clock.now(), blocked=True)
-        fit_nodes, (unfit,) = await standings(town.pool, town.purse.catalog.nodes())
+        fit_nodes, (unfit,) = await standings(town.pool, town.purse.catalog, town.purse.catalog.nodes())
         assert fit_nodes == []
         assert "blocked" in unfit.reason
         town.clock.at += PERIOD

@@ -32,7 +32,7 @@ def holder(street: Street, purse: Purse, share_id: ShareId) -> House:
 
 
 async def repair_all(purse: Purse, client: Client) -> list[bool]:
-    fit, _ = await standings(client.pool, purse.catalog.nodes())
+    fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
     return [one.sent for one in await repair(purse, fit)]
 
 

@@ -36,7 +36,7 @@ async def test_what_found_no_node_is_stored_once_there_is_one(tmp_path: Path, nu
         purse = purse_of(bed, client)
         before = await check(purse)
         assert (before.sound, before.files[0].missing, before.files[0].spare) == (True, 2, 0)
-        assert await repair(purse, (await standings(client.pool, client.catalog.nodes()))[0]) == []
+        assert await repair(purse, (await standings(client.pool, client.catalog, client.catalog.nodes()))[0]) == []
     bed.nodes[0].down = False
     async with bed.client() as client:
         purse = purse_of(bed, client)
@@ -82,7 +82,7 @@ async def test_a_share_goes_back_where_it_was_lost_if_there_is_no_other_node(
         kept = dict(node.shares)
         node.shares.clear()
         assert not (await check(purse, depth=Depth.ASKED)).sound
-        fit = (await standings(client.pool, client.catalog.nodes()))[0]
+        fit = (await standings(client.pool, client.catalog, client.catalog.nodes()))[0]
 
         def forgets(request: Request) -> None:
             node.shares.clear()

@@ -186,7 +186,7 @@ async def test_puts_that_follow_one_another_ask_once_how_the_account_stands(tmp_
             assert [one.free_bytes for one in after] == [
                 one.free_bytes - count for one, count in zip(before, written, strict=True)
             ]
-            true, _ = await standings(client.pool, known)
+            true, _ = await standings(client.pool, client.catalog, known)
             assert after == true
             await grid.rent(4 * MIB)
             assert (await client.standings.ask(known))[0] == true, "not asked again so soon"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from node_world import GRACE, MIB, PERIOD, START_AT, Client, RunningNode, World, some_bytes
 
 from lnstore_protocol import merkle, proofs
 from lnstore_protocol.errors import ErrorCode
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import AccountState, InvoiceReply, PutTokens, PutTokensReply
+from lnstore_protocol.messages import TOKEN_INDICES, AccountState, InvoiceReply, PutTokens, PutTokensReply
 from lnstore_protocol.proofs import join_token_tables, read_sample
 from lnstore_protocol.replies import read_held
 
@@ -46,7 +48,7 @@ async def test_tokens_are_replaced_for_leased_shares_only_and_the_proof_comes_wi
 
 
 async def test_a_late_copy_of_an_older_request_changes_nothing(world: World) -> None:
-    """MB-R35: tokens that reach further stay; those that reach as far are replaced."""
+    """MB-R35: tokens of the same index that reach further stay; those that reach as far are replaced."""
     data = some_bytes(5000)
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
@@ -57,21 +59,22 @@ async def test_a_late_copy_of_an_older_request_changes_nothing(world: World) -> 
         assert (lease.token_start, lease.tokens) == (0, table(client, node, data, 0, 24))
 
 
-async def test_tokens_that_leave_the_present_index_without_one_are_refused(world: World) -> None:
-    """MB-R34: the proof at the account's own index can be answered throughout."""
+async def test_tokens_of_a_later_index_are_proven_with_and_give_way_to_sooner_ones(world: World) -> None:
+    """MB-R34, MB-R35: the client may have passed over indices; what begins sooner, or reaches further, is kept."""
     data = some_bytes(300)
     async with world.running() as node, world.client(node) as client:
         await client.rent(8 * MIB)
-        share_id = await client.put(data, tokens=client.tokens(node.address, data, count=1))
-        for start, count in ((1, 24), (5, 1)):
-            request = PutTokens(token_start=start, count=count, payload=share_id + bytes(16 * count))
-            assert await client.refused(request) is ErrorCode.PERIOD_REFUSED
-        reply, _ = await sampled(client, node)
+        share_id = await client.put(data, tokens=client.tokens(node.address, data, count=24))
+        for start, count, kept in ((40, 24, 40), (33, 2, 33), (34, 1, 34), (34, 24, 34), (33, 24, 33), (35, 21, 33)):
+            assert await renew(client, node, [data], start, count) == [True]
+            lease = (await node.books.lease_tokens(client.account_id, [share_id]))[share_id]
+            assert lease.token_start == kept
+        status = await client.status()
+        asked = replace(client.rent_request(node.address, status), token_index=33, nonce=client.nonce(node.address, 33))
+        reply = await client.ask(asked, InvoiceReply)
+        assert dict(read_sample(reply.sample, reply.lost)[0]) == {share_id: table(client, node, data, 33, 1)}
         assert world.daemon.pay(reply.bolt11)
-        await client.until(lambda now: now.token_index == 1)
-        assert await renew(client, node, [data], 1, 24) == [True]
-        lease = (await node.books.lease_tokens(client.account_id, [share_id]))[share_id]
-        assert (lease.token_start, len(lease.tokens)) == (1, 24 * 16)
+        await client.until(lambda now: now.token_index == 34)
 
 
 async def test_tokens_are_taken_in_grace_and_not_from_a_lapsed_account(world: World) -> None:
@@ -96,8 +99,17 @@ async def test_what_is_no_table_is_malformed_and_strangers_have_no_account(world
         request = PutTokens(token_start=0, count=1, payload=bytes(48))
         assert await client.refused(request) is ErrorCode.NO_ACCOUNT
         await client.rent(8 * MIB)
-        for count, size in ((0, 32), (25, 432), (1, 0), (1, 47), (1, 1025 * 48)):
-            request = PutTokens(token_start=0, count=count, payload=bytes(size))
+        for start, count, size in (
+            (0, 0, 32),
+            (0, 25, 432),
+            (0, 1, 0),
+            (0, 1, 47),
+            (0, 1, 1025 * 48),
+            (TOKEN_INDICES, 1, 48),
+            (TOKEN_INDICES - 23, 24, 416),
+            ((1 << 63) - 1, 1, 48),
+        ):
+            request = PutTokens(token_start=start, count=count, payload=bytes(size))
             assert await client.refused(request) is ErrorCode.MALFORMED
 
 

@@ -356,7 +356,7 @@ def _proof_settle(case: Case) -> Case:
 def _proof_tables(case: Case) -> Case:
     """The payload of a put_tokens: its shares' tables, first and last, and the same payload from them."""
     payload = _data(case["payload"])
-    tables = proofs.split_token_tables(payload, case["count"])
+    tables = proofs.split_token_tables(payload, case["start"], case["count"])
     assert proofs.join_token_tables(tables) == payload
     first, last = tables[0], tables[-1]
     return {"shares": len(tables), "first": b"".join(first).hex(), "last": b"".join(last).hex()}

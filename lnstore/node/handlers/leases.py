@@ -74,7 +74,7 @@ async def drop_shares(request: RequestContext, message: DropShares) -> DropShare
 async def put_tokens(request: RequestContext, message: PutTokens) -> PutTokensReply:  # MB-R34, MB-R36, MB-R37
     """Other tokens for shares that are here; no byte of a share is read."""
     await request.account()
-    tables = split_token_tables(message.payload, message.count)
+    tables = split_token_tables(message.payload, message.token_start, message.count)
     stored = await request.node.books.replace_tokens(request.account_id, message.token_start, tables)
     return PutTokensReply(stored=pack_bits(stored))
 

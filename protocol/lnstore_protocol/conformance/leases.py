@@ -17,6 +17,7 @@ from lnstore_protocol.messages import (
     LEAF_BYTES,
     MAX_IDS,
     MAX_SHARE_BYTES,
+    TOKEN_INDICES,
     AuditShare,
     AuditShareReply,
     DropShares,
@@ -350,7 +351,7 @@ def renewing_tokens(trial: Trial) -> None:
 
 @CHECKS.on("MB-R34")
 def tokens_refused(trial: Trial) -> None:
-    """Tokens in no form, and such as leave the account's index without one, are refused."""
+    """Tokens in no form, and for indices that there are none of, are refused."""
     tenant, link = the_tenant(trial)
     share = new_share(700)
     stored = put(trial, link, tenant, share)
@@ -365,7 +366,6 @@ def tokens_refused(trial: Trial) -> None:
     ):
         request = PutTokens(token_start=0, count=count, payload=bytes(length))
         trial.refusal("MB-R34", link, request, MALFORMED, what=f"{length} bytes of tokens, {count} for each share")
-    ahead = status(trial, link).token_index + 1
-    for start in (ahead, (1 << 63) - 1):
-        request = PutTokens(token_start=start, count=1, payload=stored + bytes(16))
-        trial.refusal("MB-R34", link, request, ErrorCode.PERIOD_REFUSED, what=f"tokens from index {start} on")
+    for start, count in ((TOKEN_INDICES, 1), (TOKEN_INDICES - 1, 2), ((1 << 63) - 1, 24)):
+        request = PutTokens(token_start=start, count=count, payload=stored + bytes(16 * count))
+        trial.refusal("MB-R34", link, request, MALFORMED, what=f"{count} tokens from index {start} on")

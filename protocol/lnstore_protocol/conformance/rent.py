@@ -20,6 +20,7 @@ from lnstore_protocol.merkle import share_id
 from lnstore_protocol.messages import (
     SAMPLE_SHARES,
     TOKEN_BYTES,
+    TOKENS_PER_SHARE,
     AccountState,
     AccountStatusReply,
     ErrorReply,
@@ -148,6 +149,21 @@ def rent_with_renewed_tokens(trial: Trial) -> None:
     reply = trial.reply(case.link, case.request, InvoiceReply, "MA-R17")
     tokens = judge_proof(trial, case, case.request, reply, bolt11.decode(reply.bolt11).payment_hash)
     trial.require("MB-R35", tokens[bare] != NO_TOKEN, "the proof comes without the token that was put for its index")
+
+
+@CHECKS.on("MB-R34", "MB-R35", "P-W10", "MA-R17")
+def rent_with_tokens_from_a_later_index(trial: Trial) -> None:
+    """A client that passed over indices puts tokens from its next one on, and the proof at that index has them."""
+    case = prepare(trial, 300)
+    tenant, link, t = case.tenant, case.link, case.standing.token_index + TOKENS_PER_SHARE
+    share = next(iter(case.shares.values()))
+    for start in (t + 3, t):  # the latter reach less far, and begin sooner
+        kept = put_tokens(trial, link, [share], [tenant.tokens(share, start, 4)], start=start)
+        trial.require("MB-R34", all(kept), "tokens from a later index on were not taken")
+    later = replace(case.request, token_index=t, nonce=tenant.nonce(t))
+    reply = trial.reply(link, later, InvoiceReply, "MA-R17")
+    tokens = judge_proof(trial, case, later, reply, bolt11.decode(reply.bolt11).payment_hash)
+    trial.require("MB-R35", NO_TOKEN not in tokens.values(), "the proof comes without the token put for its index")
 
 
 @CHECKS.on("P-W11", "P-R13", "P-W7", "P-W8", "MA-W6", "P-R9", "P-R10", "R-W17", "R-R19", "R-W19", "MA-R20", "MA-R21")
