@@ -22,11 +22,12 @@ from lnstore.books import SqlBooks, adding, ingress
 from lnstore.books.schema import leases
 from lnstore.node import proof, session
 from lnstore.node.egress import Egress
+from lnstore.node.errors import Refusal
 from lnstore.node.handlers import HANDLERS, shares
 from lnstore.ports import SMALL_SHARE_BYTES, Account, BooksRefused
 from lnstore.storage import NodeShares
 from lnstore_protocol.connection import Connection
-from lnstore_protocol.errors import RemoteProtocolError
+from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.events import UnknownRequest
 from lnstore_protocol.frames import Frame, FrameReader
 from lnstore_protocol.identity import Identity
@@ -45,6 +46,8 @@ from lnstore_protocol.messages import (
     PutRecordReply,
     PutShare,
     PutShareReply,
+    PutTokens,
+    PutTokensReply,
     RequestInvoice,
     ShrinkCapacity,
     TermsReply,
@@ -422,6 +425,31 @@ def gives_back_other_than_the_terms_say(_world: NodeWorld, patch: pytest.MonkeyP
         return dataclasses.replace(reply, refund_msat=Msat(reply.refund_msat + 1))
 
     around(patch, Leave, wrap)
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@defect("MB-R34")
+def refuses_tokens_past_its_own_index(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    async def wrap(true: Handler, request: Any, message: Any) -> Any:
+        if message.token_start > (await request.account()).token_index:
+            raise Refusal(ErrorCode.PERIOD_REFUSED, "those tokens are of no use yet")
+        return await true(request, message)
+
+    around(patch, PutTokens, wrap)
+
+
+@defect("MB-R35")
+def keeps_tokens_that_begin_too_late(_world: NodeWorld, patch: pytest.MonkeyPatch) -> None:
+    latest: dict[bytes, int] = {}
+
+    async def wrap(true: Handler, request: Any, message: Any) -> Any:
+        if message.token_start < latest.setdefault(request.account_id, message.token_start):
+            return PutTokensReply(stored=b"\x80")
+        return await true(request, message)
+
+    around(patch, PutTokens, wrap)
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
