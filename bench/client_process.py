@@ -138,7 +138,7 @@ async def _check(client: Client, *, name: str, depth: str) -> dict[str, Any]:
     file = _file(client, name)
     with _purse(client) as purse:
         began = time.perf_counter()
-        checked = await check(purse, file_id=file.file_id, depth=Depth(depth))
+        checked = await check(purse, files=[file], depth=Depth(depth))
         return {"seconds": time.perf_counter() - began, "sound": checked.sound and not checked.silent}
 
 
@@ -147,8 +147,8 @@ async def _repair(client: Client, *, name: str) -> dict[str, Any]:
     file = _file(client, name)
     with _purse(client) as purse:
         began = time.perf_counter()
-        await check(purse, file_id=file.file_id, depth=Depth.AUDITED)
-        done = await repair_files(purse, await find_targets(client), file_id=file.file_id)
+        await check(purse, files=[file], depth=Depth.AUDITED)
+        done = await repair_files(purse, await find_targets(client), files=[file])
         seconds = time.perf_counter() - began
     for node in client.catalog.nodes():
         Scores(client.catalog).readmit(node.node_id, client.clock.now())
