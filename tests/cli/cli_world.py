@@ -1,4 +1,8 @@
-"""The command line as processes: how a person and a script meet it."""
+"""The command line as processes: how a person and a script meet it.
+
+`lnstore()` runs forks of one process, as each command's imports would cost more than what it does; COMMAND is the real
+program.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fork_server import ENVIRONMENT, run_forked
+
 COMMAND = [sys.executable, "-m", "lnstore"]
 PATIENCE_SECONDS = 60
 
@@ -17,12 +23,10 @@ def lnstore(
     *words: str, home: Path | None = None, stdin: bytes = b"", **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one command to its end; further variables of its environment may be given."""
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **variables}
+    environment = ENVIRONMENT | variables
     if home is not None:
         environment["LNSTORE_HOME"] = str(home)
-    return subprocess.run(
-        [*COMMAND, *words], input=stdin, capture_output=True, timeout=PATIENCE_SECONDS, env=environment, check=False
-    )
+    return run_forked(list(words), stdin, environment, PATIENCE_SECONDS)
 
 
 def last_json(finished: subprocess.CompletedProcess[bytes]) -> Any:

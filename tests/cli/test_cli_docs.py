@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cli_world import COMMAND, RunningNet, last_json, lnstore
+from fork_server import write_shim
 
 from lnstore.client.agent.unit import NAME
 from lnstore.config import CLIENT_FILE, ClientConfig
@@ -33,9 +34,7 @@ def blocks(document: str) -> list[str]:
 def run_shell(script: str, place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script in `place`, with `lnstore` being this checkout's."""
     (place / "bin").mkdir(exist_ok=True)
-    command = place / "bin" / "lnstore"
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
-    command.chmod(0o755)
+    write_shim(place / "bin" / "lnstore")
     return subprocess.run(
         ["bash", "-euxc", script],
         cwd=place,

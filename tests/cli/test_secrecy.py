@@ -29,6 +29,7 @@ class Watched:
     passphrase_file: Path
     said: list[tuple[tuple[str, ...], bytes]] = field(default_factory=list)
     arguments: set[bytes] = field(default_factory=set)
+    is_sampling: bool = False
 
     async def run(self, *words: str, home: Path | None, code: ExitCode = ExitCode.OK, stdin: bytes = b"") -> bytes:
         done = await trio.to_thread.run_sync(
@@ -36,6 +37,8 @@ class Watched:
         )
         assert done.returncode == code, (words, done.stdout, done.stderr)
         self.said.append((words, done.stdout + done.stderr))
+        if self.is_sampling:  # of a fork's arguments nothing is to be seen
+            self.arguments.add("\0".join(words).encode())
         return done.stdout
 
     @contextmanager
@@ -53,9 +56,11 @@ class Watched:
 
         thread = threading.Thread(target=look)
         thread.start()
+        self.is_sampling = True
         try:
             yield
         finally:
+            self.is_sampling = False
             over.set()
             thread.join()
 
