@@ -57,7 +57,7 @@ class ErasureCode:
 
     # F-R4
     def decode(self, shares: Mapping[int, memoryview], wanted: Sequence[int], out: Sequence[memoryview]) -> None:
-        """Fill `out` with the data shares of the numbers `wanted`, from any k shares by number.
+        """Fill `out` with the shares of the numbers `wanted`, from any k shares by number.
 
         All have the same size, maybe only a range of each share, the same of all. ValueError for too few of them.
         """
@@ -71,8 +71,8 @@ class ErasureCode:
         for at in range(0, size, STRIPE_BYTES):
             end = min(at + STRIPE_BYTES, size)
             blocks = self._decoder.decode(tuple(shares[n][at:end] for n in numbers), numbers)
-            for number, share in zip(wanted, out, strict=True):
-                share[at:end] = blocks[number]
+            for share, block in zip(out, self._encoder.encode(tuple(blocks), tuple(wanted)), strict=True):
+                share[at:end] = block
 
     def _multiply_back(
         self,
@@ -82,8 +82,8 @@ class ErasureCode:
         out: Sequence[memoryview],
     ) -> bool:
         """`decode` with ISA-L; whether there is any. What zfec makes of unit vectors is the matrix to multiply with."""
-        rows = self._decoder.decode(_unit_vectors(self.needed), numbers)
-        back = isal.matrix(b"".join(rows[number] for number in wanted), columns=self.needed)
+        rows = self._encoder.encode(tuple(self._decoder.decode(_unit_vectors(self.needed), numbers)), tuple(wanted))
+        back = isal.matrix(b"".join(rows), columns=self.needed)
         if back is not None and wanted:
             back.multiply([shares[n] for n in numbers], out)
         return back is not None

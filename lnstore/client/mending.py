@@ -22,7 +22,7 @@ from lnstore.client.losses import Losses
 from lnstore.client.node_errors import NodeError, NodeTimeout, NodeUnreachable
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
 from lnstore.client.purse import Purse
-from lnstore.client.renewal import read_whole
+from lnstore.client.renewal import READS_AT_ONCE, read_whole
 from lnstore.client.standing import Fit
 from lnstore.client.tasks import each
 from lnstore_protocol import merkle
@@ -31,6 +31,7 @@ from lnstore_protocol.ids import NodeId, ShareId
 from lnstore_protocol.messages import (
     MAX_IDS,
     TOKENS_PER_SHARE,
+    Buffer,
     HaveShares,
     HaveSharesReply,
     PutShare,
@@ -126,18 +127,20 @@ class Mender:
 
     async def rebuild(
         self, needed: int, total: int, others: Sequence[ShareEntry], wanted: Sequence[Wanted]
-    ) -> Mapping[int, bytes]:
+    ) -> Mapping[int, Buffer]:
         """The wanted shares of a segment by number, from `needed` of the others; Unreadable.
 
         A manifest is `1` of any: each copy gives all others back.
         """
-        got: dict[int, bytes] = {}
+        got: dict[int, Buffer] = {}
         reasons: list[str] = []
-        for row in sorted(others, key=lambda row: row.node_id in self._avoided):
-            if len(got) == needed:
-                break
-            if row.number not in got:
-                data, reason = await self.read(row)
+        left = list(others)
+        while len(got) < needed and left:
+            left.sort(key=lambda row: row.node_id in self._avoided)
+            first = {row.number: row for row in reversed(left) if row.number not in got}
+            asked = [row for row in left if row is first.get(row.number)][: needed - len(got)]
+            left = [row for row in left if row not in asked and row.number not in got]
+            for row, (data, reason) in zip(asked, await each(self.read, asked, at_once=READS_AT_ONCE), strict=True):
                 if data is None:
                     reasons.append(reason)
                 else:
@@ -151,7 +154,7 @@ class Mender:
         numbers = [want.number for want in wanted]
         return await trio.to_thread.run_sync(_code_again, needed, total, got, numbers, limiter=self._purse.disk)
 
-    async def read(self, row: ShareEntry) -> tuple[bytes | None, str]:
+    async def read(self, row: ShareEntry) -> tuple[Buffer | None, str]:
         """A share's bytes, verified; else None and why not."""
         node = self._nodes[row.node_id]
         try:
@@ -167,17 +170,17 @@ class Mender:
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
-    async def store(self, file: FileEntry, want: Wanted, data: bytes, holding: set[NodeId]) -> Repaired:
+    async def store(self, file: FileEntry, want: Wanted, data: Buffer, holding: set[NodeId]) -> Repaired:
         """Store a share at a node that is not `holding` anything of its segment, and have it count there.
 
         Where there is no such node and its own one lost it and may still be written to, that one gets it again.
         """
-        if merkle.share_id(data) != want.share_id:
+        if await self._purse.write(merkle.share_id, data) != want.share_id:
             return Repaired(file, want, None, "the other shares do not give it back", sent=False)
+        there = await self._already_at(want, holding)
         free = {node_id: left for node_id, left in self._free.items() if node_id not in self._avoided}
         placement = Placement(placement_seed(file.file_key), free, doubtful=self._doubtful)
         rank = MANIFEST_RANK if want.segment == MANIFEST_SEGMENT else want.segment
-        there = await self._already_at(want, holding)
         reason = NO_ROOM
         while True:
             held = bool(there)
@@ -232,7 +235,7 @@ class Mender:
         )
         self._purse.catalog.add_shares([row])
 
-    async def _put(self, to: Fit, share_id: ShareId, data: bytes, *, held: bool) -> str:
+    async def _put(self, to: Fit, share_id: ShareId, data: Buffer, *, held: bool) -> str:
         """Store it, or the tokens of what is `held`; what is wrong with what the node took, which then gets no more."""
         tokens = b""
         if not to.delegated:  # D-R10
@@ -253,7 +256,7 @@ class Mender:
             self._avoided.add(to.node.node_id)
         return fault
 
-    async def _restore(self, file: FileEntry, want: Wanted, data: bytes, reason: str) -> Repaired:
+    async def _restore(self, file: FileEntry, want: Wanted, data: Buffer, reason: str) -> Repaired:
         """Bring a lost share back to the node that lost it, which writes it anew and has to show it then."""
         failed = Repaired(file, want, None, reason, sent=False)
         one = None if want.at is None else self._fit.get(want.at)
@@ -277,18 +280,10 @@ def _token_end(one: Fit) -> int:
     return one.token_index + (0 if one.delegated else TOKENS_PER_SHARE)
 
 
-def _code_again(needed: int, total: int, got: Mapping[int, bytes], wanted: Sequence[int]) -> dict[int, bytes]:
-    """The wanted shares of a segment from k of its shares. Blocking; holds the segment and its parity."""
+def _code_again(needed: int, total: int, got: Mapping[int, Buffer], wanted: Sequence[int]) -> dict[int, Buffer]:
+    """The wanted shares of a segment from k of its shares. Blocking."""
     size = len(next(iter(got.values())))
-    code = ErasureCode(needed, total)
-    data = [bytearray(size) for _ in range(needed)]
-    parity = [bytearray(size) for _ in range(total - needed)]
-    code.decode(
-        {number: memoryview(share) for number, share in got.items()},
-        range(needed),
-        [memoryview(share) for share in data],
-    )
-    if any(number >= needed for number in wanted):
-        code.encode([memoryview(share) for share in data], [memoryview(share) for share in parity])
-    shares = [*data, *parity]
-    return {number: bytes(shares[number]) for number in wanted}
+    made = {number: memoryview(bytearray(size)) for number in wanted}
+    shares = {number: memoryview(share) for number, share in got.items()}
+    ErasureCode(needed, total).decode(shares, list(made), list(made.values()))
+    return dict(made)

@@ -26,7 +26,7 @@ from lnstore.errors import ExitCode, LnstoreError
 from lnstore.sizes import human_bytes
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import Msat, ShareId
-from lnstore_protocol.messages import TOKENS_PER_SHARE, GetShare, GetShareReply, PutTokens, PutTokensReply
+from lnstore_protocol.messages import TOKENS_PER_SHARE, Buffer, GetShare, GetShareReply, PutTokens, PutTokensReply
 from lnstore_protocol.proofs import join_token_tables
 from lnstore_protocol.replies import check_range, read_held
 from lnstore_protocol.terms import traffic_msat
@@ -173,7 +173,7 @@ async def _tables(
     return tables
 
 
-async def read_whole(purse: Purse, node: NodeEntry, share: ShareEntry) -> bytes | None:  # P-W6
+async def read_whole(purse: Purse, node: NodeEntry, share: ShareEntry) -> Buffer | None:  # P-W6
     """A share's bytes, verified; None when the node does not hold it or shows something else."""
     try:
         reply = await purse.ask(node, GetShare(share_id=share.share_id, offset=0, length=0), GetShareReply)
@@ -184,7 +184,7 @@ async def read_whole(purse: Purse, node: NodeEntry, share: ShareEntry) -> bytes 
         raise
     except RemoteProtocolError:
         return None
-    return bytes(reply.payload)
+    return reply.payload
 
 
 async def _put(purse: Purse, plan: RenewalPlan, tables: dict[ShareId, bytes]) -> set[ShareId]:  # MB-R38, MB-R39

@@ -7,8 +7,12 @@ verify capability are repaired by what their nodes serve instead (caring.py).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import groupby
+from contextlib import nullcontext
+from itertools import chain, groupby
+
+import trio
 
 from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, ShareEntry
 from lnstore.client.losses import Losses
@@ -16,11 +20,16 @@ from lnstore.client.mending import Mender, Repaired, Unreadable, Wanted
 from lnstore.client.purse import Purse
 from lnstore.client.scores import Happening, Scores
 from lnstore.client.standing import Fit
+from lnstore.client.tasks import ByteBudget, each
 from lnstore.client.wallet_entries import Verdict
 from lnstore_protocol import manifest as manifests
 from lnstore_protocol.caps import verify_key
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import NodeId
+
+SEGMENTS_AT_ONCE = 8
+HELD_BYTES = 48 * 1024 * 1024
+"""Of shares that are read and made; of one segment, if that takes more."""
 
 Progress = Callable[[str], None]
 
@@ -55,17 +64,46 @@ async def repair(
             wanted += await _missing(mender, file, rows, there)
         if wanted:
             work.append((file, wanted))
-    done: list[Repaired] = []
     await mender.find([want.share_id for _, wanted in work for want in wanted])
-    count = sum(len(wanted) for _, wanted in work)
-    for file, wanted in work:
-        wanted.sort(key=lambda want: (want.segment, want.number))
-        for segment, group in groupby(wanted, key=lambda want: want.segment):
-            done += await _segment(purse, mender, file, segment, list(group))
-            if progress is not None:
-                progress(f"{sum(one.to is not None for one in done)} of {count} shares are stored again")
+    done = await _all_segments(purse, mender, work, progress)
     await purse.write(_settle, purse, {node_id for node_id, _ in losses})
     return done
+
+
+async def _all_segments(
+    purse: Purse, mender: Mender, work: Sequence[tuple[FileEntry, Sequence[Wanted]]], progress: Progress | None
+) -> list[Repaired]:
+    """Repair several segments at once; such as are part of several files one by one, so that none is sent twice."""
+    segments = [
+        (file, segment, list(group))
+        for file, wanted in work
+        for segment, group in groupby(sorted(wanted, key=_in_order), key=lambda want: want.segment)
+    ]
+    files = Counter(share_id for _, _, wanted in segments for share_id in {want.share_id for want in wanted})
+    one_by_one, memory = trio.Lock(), ByteBudget(HELD_BYTES)
+    stored, count = 0, sum(len(wanted) for _, _, wanted in segments)
+
+    async def carry_out(one: tuple[FileEntry, int, list[Wanted]]) -> list[Repaired]:
+        nonlocal stored
+        file, segment, wanted = one
+        several = any(files[want.share_id] > 1 for want in wanted)
+        async with one_by_one if several else nullcontext():
+            shares = (1 if segment == MANIFEST_SEGMENT else file.needed) + len(wanted)
+            taken = await memory.take(shares * wanted[0].size_bytes)
+            try:
+                done = await _segment(purse, mender, file, segment, wanted)
+            finally:
+                memory.give(taken)
+        stored += sum(one.to is not None for one in done)
+        if progress is not None:
+            progress(f"{stored} of {count} shares are stored again")
+        return done
+
+    return list(chain.from_iterable(await each(carry_out, segments, at_once=SEGMENTS_AT_ONCE)))
+
+
+def _in_order(want: Wanted) -> tuple[int, int]:
+    return want.segment, want.number
 
 
 async def _missing(

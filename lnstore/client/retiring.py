@@ -27,7 +27,7 @@ from lnstore.client.tasks import each
 from lnstore.errors import LnstoreError
 from lnstore.sizes import human_bytes
 from lnstore_protocol.ids import NodeId, ShareId
-from lnstore_protocol.messages import AccountState
+from lnstore_protocol.messages import AccountState, Buffer
 
 MOVES_AT_ONCE = 4
 NO_ACCOUNT = "there is no account"
@@ -129,7 +129,7 @@ async def retire(purse: Purse, node: NodeEntry, targets: Targets, *, progress: P
 async def _move(mender: Mender, one: Held, holding: set[NodeId], *, read_there: bool) -> Repaired:
     """Store a share elsewhere, from the node itself or put together from the others."""
     file, row, want = one.file, one.row, Wanted.of(one.row)
-    data: bytes | None = None
+    data: Buffer | None = None
     if read_there and not mender.is_avoided(row.node_id):
         data, _ = await mender.read(row)
     if data is None:

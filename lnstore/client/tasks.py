@@ -33,15 +33,15 @@ async def open_tasks() -> AsyncIterator[trio.Nursery]:
 async def each(function: Callable[[Item], Awaitable[T]], items: Sequence[Item], *, at_once: int) -> list[T]:
     """The function's result for each item, in their order, several at once."""
     results: dict[int, T] = {}
-    limiter = trio.CapacityLimiter(at_once)
+    todo = iter(enumerate(items))
 
-    async def one(number: int, item: Item) -> None:
-        async with limiter:
+    async def work() -> None:
+        for number, item in todo:
             results[number] = await function(item)
 
     async with open_tasks() as nursery:
-        for number, item in enumerate(items):
-            nursery.start_soon(one, number, item)
+        for _ in range(min(at_once, len(items))):
+            nursery.start_soon(work)
     return [results[number] for number in range(len(items))]
 
 
