@@ -55,7 +55,7 @@ def _purse(client: Client) -> Iterator[Purse]:
     profile = client.profile
     with profile.writing():
         lightning = CoreLightning(profile.config.lightning_rpc)
-        yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock)
+        yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock, buffers=client.pool.buffers)
 
 
 async def _join(client: Client, *, nodes: dict[str, str], capacity_bytes: int, read_bytes: int) -> dict[str, Any]:

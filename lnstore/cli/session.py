@@ -54,7 +54,10 @@ async def open_unheld(profile: Profile) -> AsyncIterator[tuple[Purse, Client]]:
 
     async with open_client(profile) as client:
         lightning = CoreLightning(profile.config.lightning_rpc)
-        yield Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock), client
+        yield (
+            Purse.of(profile, client.catalog, lightning, client.pool.dial, client.clock, buffers=client.pool.buffers),
+            client,
+        )
 
 
 @asynccontextmanager

@@ -11,12 +11,14 @@ from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.diagnosis import Diagnosis, diagnose, remember
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
-from lnstore.client.renewal import READS_AT_ONCE
 from lnstore.client.tasks import each
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import MAX_IDS, GetShare, GetShareReply, HaveShares, HaveSharesReply
 from lnstore_protocol.replies import check_range, read_held
+
+SHARES_AT_ONCE = 2
+"""Read whole at each node: so many are held of each of the nodes that are looked at at once."""
 
 ACCOUNT_GONE = frozenset({ErrorCode.NO_ACCOUNT, ErrorCode.LAPSED})
 """Where there is no account there are no shares of it."""
@@ -82,7 +84,10 @@ async def _read(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> 
     async def read(share: ShareEntry) -> None:
         try:
             reply = await purse.ask(node, GetShare(share_id=share.share_id, offset=0, length=0), GetShareReply)
-            await purse.write(check_range, reply, share.share_id, 0, 0)
+            try:
+                await purse.write(check_range, reply, share.share_id, 0, 0)
+            finally:
+                purse.buffers.give(reply.payload)
         except NodeRefused as refused:
             if refused.code is not ErrorCode.SHARE_UNKNOWN:
                 raise
@@ -92,6 +97,6 @@ async def _read(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> 
         else:
             found.whole.append(share.share_id)
 
-    await each(read, shares, at_once=READS_AT_ONCE)
+    await each(read, shares, at_once=SHARES_AT_ONCE)
     found.lost.sort(key=lambda lost: lost.share_id)
     return found

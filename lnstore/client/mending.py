@@ -152,7 +152,10 @@ class Mender:
             whole = next(iter(got.values()))
             return {want.number: whole for want in wanted}
         numbers = [want.number for want in wanted]
-        return await trio.to_thread.run_sync(_code_again, needed, total, got, numbers, limiter=self._purse.disk)
+        made = await trio.to_thread.run_sync(_code_again, needed, total, got, numbers, limiter=self._purse.disk)
+        for share in got.values():
+            self._purse.buffers.give(share)
+        return made
 
     async def read(self, row: ShareEntry) -> tuple[Buffer | None, str]:
         """A share's bytes, verified; else None and why not."""
@@ -284,6 +287,6 @@ def _code_again(needed: int, total: int, got: Mapping[int, Buffer], wanted: Sequ
     """The wanted shares of a segment from k of its shares. Blocking."""
     size = len(next(iter(got.values())))
     made = {number: memoryview(bytearray(size)) for number in wanted}
-    shares = {number: memoryview(share) for number, share in got.items()}
+    shares = {number: memoryview(share) for number, share in got.items()}  # views that end with this call
     ErasureCode(needed, total).decode(shares, list(made), list(made.values()))
     return dict(made)

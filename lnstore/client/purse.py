@@ -18,9 +18,10 @@ from lnstore.clock import SystemClock
 from lnstore.config import ClientConfig
 from lnstore.lightning.health import check_daemon
 from lnstore.ports import Clock, Lightning, LightningInfo
+from lnstore_protocol.frames import BufferPool
 from lnstore_protocol.identity import Identity
 from lnstore_protocol.ids import AccountId, NodeAddress
-from lnstore_protocol.messages import HelloReply, Request
+from lnstore_protocol.messages import MAX_SHARE_BYTES, HelloReply, Request
 
 REQUEST_SECONDS = 30.0
 """How long a node may take for an answer; an invoice with a proof reads up to 512 shares first."""
@@ -61,12 +62,24 @@ class Purse:
     clock: Clock
     invoice_clock: Clock = field(default_factory=SystemClock)
     """Lightning daemons live by the system's clock even where a development network steers everybody else's."""
+    buffers: BufferPool = field(default_factory=lambda: BufferPool(size=MAX_SHARE_BYTES, keep=0), repr=False)
+    """Of the connections: who has used up a reply's payload gives it back here, for the next one."""
     disk: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(DISK_THREADS), repr=False)
 
     @classmethod
-    def of(cls, profile: Profile, catalog: Catalog, lightning: Lightning, dial: Dial, clock: Clock) -> Self:
-        """The purse of a profile."""
+    def of(
+        cls,
+        profile: Profile,
+        catalog: Catalog,
+        lightning: Lightning,
+        dial: Dial,
+        clock: Clock,
+        *,
+        buffers: BufferPool | None = None,
+    ) -> Self:
+        """The purse of a profile; `buffers` are those of the connections that `dial` gives."""
         return cls(
+            buffers=buffers or BufferPool(size=MAX_SHARE_BYTES, keep=0),
             config=profile.config,
             identity=profile.identity,
             account_secret=profile.account_secret,

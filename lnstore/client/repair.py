@@ -124,7 +124,7 @@ async def _missing(
         if row.segment == MANIFEST_SEGMENT:
             data, _ = await mender.read(row)
             if data is not None:
-                absent = _absent(file, data, holders)
+                absent = _absent(file, bytes(data), holders)
                 return [want for known in absent for want in known[: places[known[0].segment]]]
     return []
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from cheats import CHEATS, Cheat, Scene
 from money_world import Killed
 from node_street import PERIOD, Street, open_street
 from transfer_fixtures import content, read_back
 
+from lnstore.client import repair as repairing
+from lnstore.client.catalog import ShareEntry
 from lnstore.client.checking import check
 from lnstore.client.diagnosis import diagnose
 from lnstore.client.faults import Fault
@@ -37,6 +41,10 @@ async def stored(street: Street) -> dict[ReadCap, bytes]:
             result = await client.put(BytesIO(data), name=f"file{number}")
             files[result.cap] = data
     return files
+
+
+def rows_of(purse: Purse) -> list[ShareEntry]:
+    return [row for file in purse.catalog.files() for row in purse.catalog.shares_of(file.file_id)]
 
 
 async def next_period(street: Street, purse: Purse) -> dict[str, RentOutcome]:
@@ -138,16 +146,15 @@ async def test_a_repair_that_is_killed_goes_on_and_sends_no_share_twice(
                 Losses(purse.catalog).note(share.node_id, [share.share_id], Fault.SHARE_GONE, street.clock.now())
             for house in street.houses:
                 street.cheat(monkeypatch, house, PutShare, count)
-            moves = 0
+            moves = itertools.count(1)
             moved = Losses.moved
 
             def dies(self: Losses, *args: Any) -> None:
-                nonlocal moves
-                moves += 1
-                if moves == 2 and where == "before the catalog knows":
+                move = next(moves)
+                if move == 2 and where == "before the catalog knows":
                     raise Killed
                 moved(self, *args)
-                if moves == 2 and where == "after the catalog knows":
+                if move == 2 and where == "after the catalog knows":
                     raise Killed
                 if where == "before the share is sent":
                     raise Killed
@@ -155,6 +162,8 @@ async def test_a_repair_that_is_killed_goes_on_and_sends_no_share_twice(
             fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
             with monkeypatch.context() as patch:
                 patch.setattr(Losses, "moved", dies)
+                if where == "before the share is sent":
+                    patch.setattr(repairing, "SEGMENTS_AT_ONCE", 1)
                 with pytest.raises(Killed):
                     await repair(purse, fit)
         async with street.client() as (purse, client):
@@ -166,6 +175,61 @@ async def test_a_repair_that_is_killed_goes_on_and_sends_no_share_twice(
             assert Losses(purse.catalog).all() == []
             assert all(health.sound for health in (await check(purse)).files)
             assert all(one.error is None for one in (await next_period(street, purse)).values())
+            for cap, data in files.items():
+                assert await read_back(client, cap) == data
+
+
+async def test_several_segments_are_repaired_at_once_and_one_of_two_files_but_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the bound of memory allows; what two files have in common is one share and goes to one node."""
+    async with open_street(tmp_path, 4, needed=2, total=3) as street:
+        files = await stored(street)
+        sent: list[ShareId] = []
+        under_way = most = 0
+        several = trio.Event()
+
+        async def count(true: Any, request: Any, message: PutShare) -> Any:
+            nonlocal under_way, most
+            sent.append(message.share_id)
+            under_way += 1
+            most = max(most, under_way)
+            if under_way > 1:
+                several.set()
+            with trio.move_on_after(5):
+                await several.wait()
+            reply = await true(request, message)
+            under_way -= 1
+            return reply
+
+        async with street.client() as (purse, client):
+            same = tmp_path / "same"
+            same.write_bytes(files[next(iter(files))])
+            await client.put(same, name="again", dedupe=True)
+            lost = {
+                share.share_id: share
+                for file in purse.catalog.files()
+                for share in purse.catalog.shares_of(file.file_id)
+                if (share.segment, share.number) == (0, 0)
+            }
+            assert len(purse.catalog.files()) == len(lost) + 1
+            for share in lost.values():
+                Losses(purse.catalog).note(share.node_id, [share.share_id], Fault.SHARE_GONE, street.clock.now())
+            for house in street.houses:
+                street.cheat(monkeypatch, house, PutShare, count)
+            fit, _ = await standings(client.pool, purse.catalog, purse.catalog.nodes())
+            done = await repair(purse, fit)
+            assert all(one.to is not None for one in done)
+            assert sorted(sent) == sorted(lost)
+            assert most > 1
+            sent.clear()
+            monkeypatch.setattr(repairing, "HELD_BYTES", 1)
+            most = 0
+            for share_id in lost:
+                (row,) = {row.node_id for row in rows_of(purse) if row.share_id == share_id}
+                Losses(purse.catalog).note(row, [share_id], Fault.SHARE_GONE, street.clock.now())
+            assert all(one.to is not None for one in await repair(purse, fit))
+            assert (sorted(sent), most) == (sorted(lost), 1)
             for cap, data in files.items():
                 assert await read_back(client, cap) == data
 
