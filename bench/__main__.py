@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from bench import report
 from bench.machine import describe
 from bench.plan import FULL, PARTS, QUICK, Plan, parse_coding, parse_size
 from bench.processes import two_cores
-from bench.suite import Results, run
+from bench.repetitions import Results
+from bench.suite import run
 from bench.system import BenchError
 from bench.tables import comparison, missed, node_table, other_lines, speed_table
 from bench.tahoe_install import tahoe_version
@@ -40,7 +42,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Measure lnstore on this machine, all processes on the same two cores, and what limits it.",
         epilog="Example: just bench --quick --peer tahoe --compare",
     )
-    parser.add_argument("--quick", action="store_true", help="two to three minutes instead of half an hour")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few minutes; without the parts that take minutes each: folder, crowd"
+    )
     parser.add_argument("--peer", choices=PEERS, help="measure Tahoe-LAFS side by side (tahoe: over Foolscap)")
     parser.add_argument("--sizes", type=_list(parse_size), metavar="1MiB,…", help="file sizes to transfer")
     parser.add_argument("--codings", type=_list(parse_coding), metavar="3-of-5,…", help="erasure codes")
@@ -90,6 +94,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     plan = _plan(arguments)
     peers = PEERS[arguments.peer] if arguments.peer else ()
     cores = two_cores()
+    # Installers leave bytecode behind; what is started here finds it too, instead of compiling at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     place = short_directory("lnstore-bench-")
     machine = describe(place, cores)
     measured = Results()

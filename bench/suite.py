@@ -6,11 +6,10 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from bench.data import are_equal, random_file, random_files
 from bench.limit import limits, unit_costs
 from bench.lnstore_side import STORED_NAME, LnstoreSystem, lnstore_system
 from bench.measure import Series, Work
-from bench.plan import AT_ONCE, KIB, SMALL_FILE_BYTES, Plan, size_text
-from bench.processes import Meter, memory_bytes
+from bench.plan import AT_ONCE, KIB, SMALL_FILE_BYTES, Plan
+from bench.processes import memory_bytes
+from bench.repetitions import Repetitions, Results, metered, say
 from bench.system import BenchError, Coding, System
-from bench.tables import figure, title
 from bench.tahoe_side import Transport, tahoe_system
 
 CAPACITY_FACTOR = 3
@@ -34,17 +33,6 @@ CAPACITY_MARGIN_BYTES = 64 << 20
 COMMAND_SECONDS = 120
 
 
-@dataclass(slots=True)
-class Results:
-    """What was measured so far, ready for JSON."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    limits: dict[str, Any] = field(default_factory=dict)
-    idle_bytes: dict[str, Any] = field(default_factory=dict)
-    lightning: dict[str, Any] = field(default_factory=dict)
-    node: dict[str, Any] = field(default_factory=dict)
-
-
 async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int, results: Results) -> None:
     """Measure everything planned in the directory `place`; `results` have what was measured so far. BenchError."""
     for coding in plan.codings:
@@ -52,7 +40,7 @@ async def run(plan: Plan, place: Path, peers: Sequence[Transport], cores: int, r
             coded = _Coded(plan, coding, folder=place / "files", systems=systems, results=results, cores=cores)
             await coded.run()
     if "crowd" in plan.parts:
-        _say("a node's accounts, leases and connections")
+        say("a node's accounts, leases and connections")
         results.node = await crowd.measure(place / "crowd")
 
 
@@ -64,7 +52,7 @@ async def _systems(
     capacity = CAPACITY_FACTOR * (plan.largest // coding.needed) + CAPACITY_MARGIN_BYTES
     try:
         async with AsyncExitStack() as stack:
-            _say(f"{coding}: starting lnstore")
+            say(f"{coding}: starting lnstore")
             ours, joining = await stack.enter_async_context(
                 lnstore_system(place / "lnstore", coding, capacity_bytes=capacity)
             )
@@ -74,7 +62,7 @@ async def _systems(
             }
             systems: list[System] = [ours]
             for transport in peers:
-                _say(f"{coding}: starting Tahoe-LAFS ({transport.value})")
+                say(f"{coding}: starting Tahoe-LAFS ({transport.value})")
                 there = place / transport.name.lower()
                 there.mkdir()
                 systems.append(await stack.enter_async_context(tahoe_system(there, coding, transport)))
@@ -95,6 +83,7 @@ class _Coded:
         self._systems = systems
         self._results = results
         self._cores = cores
+        self._steps = Repetitions(folder, systems, results)
         self._costs: list[dict[str, float]] = []
 
     async def run(self) -> None:
@@ -141,32 +130,32 @@ class _Coded:
 
     async def _transfers(self) -> None:
         for size in self._plan.sizes:
-            puts = self._series(Work("put", str(self._coding), size))
-            gets = self._series(Work("get", str(self._coding), size))
+            puts = self._steps.series(Work("put", str(self._coding), size))
+            gets = self._steps.series(Work("get", str(self._coding), size))
             for repetition in range(self._plan.repetitions_of(size)):
-                source = await self._make(size)
-                for at in self._turns(repetition):
-                    keys = await self._put(puts[at], self._systems[at], [source], 1)
-                    await self._get(gets[at], self._systems[at], keys, [source], 1)
+                source = await self._steps.make(size)
+                for at in self._steps.turns(repetition):
+                    keys = await self._steps.put(puts[at], self._systems[at], [source], 1)
+                    await self._steps.get(gets[at], self._systems[at], keys, [source], 1)
                     await self._systems[at].forget(keys)
             await self._note_costs()
-            self._record(puts, gets)
+            self._steps.record(puts, gets)
 
     async def _small_files(self) -> None:
         count = self._plan.small_files
         for at_once in AT_ONCE:
             work = Work("put", str(self._coding), SMALL_FILE_BYTES, count, at_once)
-            puts = self._series(work)
-            gets = self._series(Work("get", str(self._coding), SMALL_FILE_BYTES, count, at_once))
+            puts = self._steps.series(work)
+            gets = self._steps.series(Work("get", str(self._coding), SMALL_FILE_BYTES, count, at_once))
             for repetition in range(self._plan.repetitions_of(SMALL_FILE_BYTES)):
                 folder = self._folder / "small"
                 sources = await trio.to_thread.run_sync(random_files, folder, count, SMALL_FILE_BYTES)
-                for at in self._turns(repetition):
-                    keys = await self._put(puts[at], self._systems[at], sources, at_once)
-                    await self._get(gets[at], self._systems[at], keys, sources, at_once)
+                for at in self._steps.turns(repetition):
+                    keys = await self._steps.put(puts[at], self._systems[at], sources, at_once)
+                    await self._steps.get(gets[at], self._systems[at], keys, sources, at_once)
                     await self._systems[at].forget(keys)
                 shutil.rmtree(folder)
-            self._record(puts, gets)
+            self._steps.record(puts, gets)
 
     async def _folder_of_files(self) -> None:
         """Many small files in one put; lnstore alone, held against the peer's rate for files each on its own."""
@@ -177,10 +166,10 @@ class _Coded:
         for repetition in range(self._plan.repetitions_of(SMALL_FILE_BYTES)):
             folder, back, name = self._folder / "many", self._folder / "many-back", f"folder{repetition}"
             sources = await trio.to_thread.run_sync(random_files, folder, count, SMALL_FILE_BYTES)
-            with await _meter(ours) as meter:
+            with await metered(ours) as meter:
                 seconds = await ours.put_folder(folder, name)
             puts.add(seconds, meter)
-            with await _meter(ours) as meter:
+            with await metered(ours) as meter:
                 seconds = await ours.get_folder(name, back)
             gets.add(seconds, meter)
             gets.compared_equal = all(are_equal(source, back / source.name) for source in sources)
@@ -188,32 +177,32 @@ class _Coded:
                 raise BenchError("a folder came back different")
             for used in (folder, back):
                 await trio.to_thread.run_sync(shutil.rmtree, used)
-        self._record([puts, gets])
+        self._steps.record([puts, gets])
 
     async def _first_byte(self) -> None:
         size = self._plan.first_byte_size
-        series = self._series(Work("first byte", str(self._coding), size))
-        source = await self._make(size)
+        series = self._steps.series(Work("first byte", str(self._coding), size))
+        source = await self._steps.make(size)
         stored = [await system.put([source], at_once=1) for system in self._systems]
         for repetition in range(self._plan.repetitions_of(1 << 20)):
-            for at in self._turns(repetition):
-                with await _meter(self._systems[at]) as meter:
+            for at in self._steps.turns(repetition):
+                with await metered(self._systems[at]) as meter:
                     seconds = await self._systems[at].first_byte(stored[at].keys[0])
                 series[at].add(seconds, meter)
         for at, system in enumerate(self._systems):
             await system.forget(stored[at].keys)
-        self._record(series)
+        self._steps.record(series)
 
     async def _commands(self) -> None:
         """Whole processes: from their start to their end."""
         small = await trio.to_thread.run_sync(random_file, self._folder / "one-kib", KIB)
         series: dict[tuple[int, str], Series] = {}
         for repetition in range(self._plan.command_repetitions):
-            for at in self._turns(repetition):
+            for at in self._steps.turns(repetition):
                 system = self._systems[at]
                 for name, command in system.commands(small).items():
                     began = time.perf_counter()
-                    with await _meter(system) as meter:
+                    with await metered(system) as meter:
                         began = time.perf_counter()
                         await trio.to_thread.run_sync(_run_command, command)
                         seconds = time.perf_counter() - began
@@ -223,14 +212,14 @@ class _Coded:
                     await system.forget([STORED_NAME])
                 small.write_bytes(os.urandom(KIB))
         small.unlink()
-        self._record(list(series.values()))
+        self._steps.record(list(series.values()))
 
     async def _rent(self) -> None:
         """A month's rent at every node, while a file lies there; lnstore alone."""
         ours = self._systems[0]
         assert isinstance(ours, LnstoreSystem)
-        stored = await ours.put([await self._make(self._plan.dead_size)], at_once=1)
-        with await _meter(ours) as meter:
+        stored = await ours.put([await self._steps.make(self._plan.dead_size)], at_once=1)
+        with await metered(ours) as meter:
             answer = await ours.pay_rent()
         self._results.lightning[str(self._coding)] |= {
             "rent_seconds": round(answer["seconds"], 4),
@@ -245,89 +234,36 @@ class _Coded:
         size, ours = self._plan.dead_size, self._systems[0]
         assert isinstance(ours, LnstoreSystem)
         verifies, repairs = (
-            self._series(Work(name, str(self._coding), size)) for name in ("verify by download", "repair")
+            self._steps.series(Work(name, str(self._coding), size)) for name in ("verify by download", "repair")
         )
         audits = Series(Work("verify by audit", str(self._coding), size), ours.name)
         for repetition in range(self._plan.repetitions_of(size)):
-            source = await self._make(size)
-            for at in self._turns(repetition):
+            source = await self._steps.make(size)
+            for at in self._steps.turns(repetition):
                 system = self._systems[at]
                 (key,) = (await system.put([source], at_once=1)).keys
-                await self._timed(verifies[at], system, system.verify, key)
+                await self._steps.timed(verifies[at], system, system.verify, key)
                 if system is ours:
-                    await self._timed(audits, ours, ours.audit, key)
+                    await self._steps.timed(audits, ours, ours.audit, key)
                 await system.lose(key, repetition % self._coding.total)
-                await self._timed(repairs[at], system, system.repair, key)
+                await self._steps.timed(repairs[at], system, system.repair, key)
                 await system.verify(key)
                 await system.forget([key])
-        self._record(verifies, [audits], repairs)
+        self._steps.record(verifies, [audits], repairs)
 
     async def _dead(self) -> None:
         """Reading with as few nodes as suffice; the first repetition finds out that the others are gone."""
         size = self._plan.dead_size
         dead = self._coding.total - self._coding.needed
-        source = await self._make(size)
+        source = await self._steps.make(size)
         stored = [await system.put([source], at_once=1) for system in self._systems]
-        gets = self._series(Work("get", str(self._coding), size, dead=dead))
+        gets = self._steps.series(Work("get", str(self._coding), size, dead=dead))
         for system in self._systems:
             await system.kill_nodes(dead)
         for repetition in range(self._plan.repetitions_of(size)):
-            for at in self._turns(repetition):
-                await self._get(gets[at], self._systems[at], stored[at].keys, [source], 1)
-        self._record(gets)
-
-    # --- steps ------------------------------------------------------------------------------------------------------
-
-    def _series(self, work: Work) -> list[Series]:
-        return [Series(work, system.name) for system in self._systems]
-
-    def _turns(self, repetition: int) -> list[int]:
-        """Which system comes when: the order is turned round every time."""
-        turns = list(range(len(self._systems)))
-        return turns[::-1] if repetition % 2 else turns
-
-    async def _make(self, size: int) -> Path:
-        return await trio.to_thread.run_sync(random_file, self._folder / "source", size)
-
-    async def _timed(self, series: Series, system: System, work: Callable[[str], Awaitable[float]], key: str) -> None:
-        with await _meter(system) as meter:
-            seconds = await work(key)
-        series.add(seconds, meter)
-
-    async def _put(self, series: Series, system: System, sources: Sequence[Path], at_once: int) -> tuple[str, ...]:
-        with await _meter(system) as meter:
-            stored = await system.put(sources, at_once=at_once)
-        series.add(stored.seconds, meter)
-        return stored.keys
-
-    async def _get(
-        self, series: Series, system: System, keys: Sequence[str], sources: Sequence[Path], at_once: int
-    ) -> None:
-        """Read back, and compare with what was stored; BenchError when it differs."""
-        folder = self._folder / "back"
-        folder.mkdir()
-        copies = [folder / source.name for source in sources]
-        with await _meter(system) as meter:
-            seconds = await system.get(keys, copies, at_once=at_once)
-        series.add(seconds, meter)
-        equal = [await trio.to_thread.run_sync(are_equal, *pair) for pair in zip(sources, copies, strict=True)]
-        shutil.rmtree(folder)
-        series.compared_equal = all(equal) and series.compared_equal is not False
-        if not series.compared_equal:
-            raise BenchError(f"{system.name}: a file of {size_text(series.work.file_bytes)} came back different")
-
-    def _record(self, *groups: Sequence[Series]) -> None:
-        for group in groups:
-            for series in group:
-                row = series.row()
-                self._results.rows.append(row)
-                _say(f"{row['coding']} {title(row)}: {series.system} {figure(row)}")
-
-
-async def _meter(system: System) -> Meter:
-    """To be entered right away: what others left to be written is on the disk now."""
-    await trio.to_thread.run_sync(os.sync)
-    return Meter(system.roles())
+            for at in self._steps.turns(repetition):
+                await self._steps.get(gets[at], self._systems[at], stored[at].keys, [source], 1)
+        self._steps.record(gets)
 
 
 def _run_command(command: list[str]) -> None:
@@ -340,7 +276,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     return round(value, 4) if isinstance(value, float) else value
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

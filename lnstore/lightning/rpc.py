@@ -8,10 +8,12 @@ that waits on it ends at once: no thread and no socket outlives its caller by mo
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import socket
 import threading
 import time
+from importlib.machinery import PathFinder
 from typing import Any
 
 import trio
@@ -26,14 +28,23 @@ _importing = threading.Lock()
 
 @functools.cache
 def rpc_class() -> Any:
-    """The LightningRpc of pyln, imported on first use: it costs a tenth of a second, which `--help` need not pay."""
-    with _importing:
-        default = json.JSONEncoder.default
-        from pyln.client import LightningRpc  # noqa: PLC0415
+    """The LightningRpc of pyln, imported on first use: `--help` need not pay for it.
 
+    Of pyln.client only the module that it is in: the package itself also brings the gossip map, and with it parsers of
+    BOLT messages and bitstring, which are 4 MiB in every node and a tenth of a second.
+    """
+    with _importing:
+        package = importlib.util.find_spec("pyln.client")
+        assert package  # noqa: S101 - for the type checker, as below; pyln-client is a dependency
+        spec = PathFinder.find_spec("pyln.client.lightning", package.submodule_search_locations)
+        assert spec  # noqa: S101
+        assert spec.loader  # noqa: S101
+        default = json.JSONEncoder.default
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         # pyln replaces the default of every JSON encoder of the process; nothing here needs that.
         json.JSONEncoder.default = default  # type: ignore[method-assign]
-        return LightningRpc
+        return module.LightningRpc
 
 
 class _Socket:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -236,6 +238,16 @@ async def test_outcome_is_unknown_when_nothing_is_known(home: Path) -> None:
         await serve(nursery, home / "s", answering(odd))
         assert (await CoreLightning(home / "s").payment("lnbcrt1")).outcome is Outcome.UNKNOWN
         nursery.cancel_scope.cancel()
+
+
+def test_of_pyln_only_the_client_of_the_socket_is_imported() -> None:
+    """A node does without the gossip map and the parsers that pyln's package brings: they are 4 MiB."""
+    code = (
+        "import json, sys; from lnstore.lightning.rpc import rpc_class; rpc_class(); print(json.dumps([*sys.modules]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    loaded = json.loads(result.stdout)
+    assert not {"pyln.client", "pyln.proto", "pyln.spec", "bitstring", "coincurve", "cryptography"} & set(loaded)
 
 
 async def test_pyln_leaves_json_alone(home: Path) -> None:
