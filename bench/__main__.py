@@ -43,7 +43,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="Example: just bench --quick --peer tahoe --compare",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a few minutes; without the parts that take minutes each: folder, crowd"
+        "--quick", action="store_true", help="a few minutes instead of half an hour, without folder and crowd"
     )
     parser.add_argument("--peer", choices=PEERS, help="measure Tahoe-LAFS side by side (tahoe: over Foolscap)")
     parser.add_argument("--sizes", type=_list(parse_size), metavar="1MiB,…", help="file sizes to transfer")
