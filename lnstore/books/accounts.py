@@ -67,9 +67,8 @@ class SqlAccounts:
     async def accounts(self) -> list[Account]:
         """All of them, oldest first."""
         query = ACCOUNTS.where(accounts.c.superseded == 0).order_by(accounts.c.account)
-        return [
-            account_of(row) for row in await self._database.read(lambda connection: connection.execute(query).all())
-        ]
+        # Put together in the thread that reads: of 100,000 that takes a second, in which the node goes on.
+        return await self._database.read(lambda connection: [account_of(row) for row in connection.execute(query)])
 
     async def advance(self, now: int) -> list[Look]:
         """Move every account that is due to the stage its table says for `now`; what is new about them.
