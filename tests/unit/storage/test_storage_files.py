@@ -308,7 +308,7 @@ shares = NodeShares(Path(sys.argv[1]))
 def put(seed):
     chance = random.Random(seed)
     while True:
-        data = chance.randbytes(chance.choice([1, 5_000, 300_000]))
+        data = chance.randbytes(chance.choice([1, 5_000, 300_000, 600_000]))
         which = share_id(data)
         shares.put(which, data)
         os.write(1, f"{which}\\n".encode())
