@@ -156,6 +156,18 @@ async def test_a_node_that_lies_about_the_manifest_is_passed_over(tmp_path: Path
             await read_back(client, cap)
 
 
+async def test_the_manifest_of_a_small_file_comes_right_behind_the_share_of_each_node(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """So the node stores both in one commit."""
+    bed = bed_of(tmp_path, nursery, nodes=5, needed=3)
+    async with bed.client() as client:
+        cap = (await client.put(bed.file(content(1_048_576)))).cap
+    for node in bed.nodes:
+        share, manifest = [request for request in node.requests if isinstance(request, PutShare)]
+        assert share.share_id != cap.manifest_id == manifest.share_id
+
+
 async def test_the_catalog_of_who_stored_a_file_reads_it_without_its_manifest(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:

@@ -297,7 +297,7 @@ def put_on_a_connection_that_ends(trial: Trial) -> None:
     """What was acknowledged is there on the next connection; a put that was cut off can be repeated."""
     tenant, link = the_tenant(trial)
     stored = put(trial, link, tenant, new_share(9_000))
-    share = new_share(100_000)
+    share = new_share(700_000)
     request = PutShare(share_id=share_id(share), token_start=0, tokens=b"", payload=share)
     link.send_requests(request)
     link.close()

@@ -57,7 +57,7 @@ def restart(trial: Trial) -> None:
     again = trial.bench.tools.restart
     if again is None:
         raise Skipped("needs a way to restart the node: give --restart-command")
-    case = prepare(trial, 100, 100_000)
+    case = prepare(trial, 100, 100_000, 700_000)
     tenant = case.tenant
     record = put_record(trial, case.link, tenant)
     offer, _ = rent(trial, case)

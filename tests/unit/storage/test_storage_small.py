@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lnstore.ports import SMALL_SHARE_BYTES, StorageFull
 from lnstore.storage.shares import SMALL_FILE, NodeShares
-from lnstore.storage.small import DELETIONS_PER_SHRINK, SmallShares
+from lnstore.storage.small import DELETIONS_PER_SHRINK, PAGE_BYTES, SmallShares
 from lnstore_protocol.ids import ShareId
 from lnstore_protocol.merkle import share_id
 
@@ -117,7 +117,9 @@ def test_flipped_bits_in_the_file_give_other_bytes_or_an_error_of_the_disk(
     small.close()
     data = bytearray(path.read_bytes())
     for _ in range(flips):
-        data[random.randrange(4096, len(data))] ^= 1 << random.randrange(8)  # behind the page that describes the file
+        data[random.randrange(PAGE_BYTES, len(data))] ^= 1 << random.randrange(
+            8
+        )  # behind the page that describes the file
     path.write_bytes(data)
     small = SmallShares(str(path))
     for which, wanted in shares:
