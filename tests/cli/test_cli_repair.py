@@ -18,7 +18,7 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
         lnstore("nodes", "add", address, "--petname", f"r{number}", home=home)
     last_json(lnstore("channel", "open", "--all", "--json", home=home))
     last_json(lnstore("rent", "buy", "--all", "64MiB", "--deposit", "20000", "--json", home=home))
-    (tmp_path / "file").write_bytes(os.urandom(123_457))
+    (tmp_path / "file").write_bytes(os.urandom(700_001))
     last_json(lnstore("put", str(tmp_path / "file"), "--json", home=home))
 
     def run(*words: str) -> tuple[int, list[Any], str]:
@@ -29,7 +29,7 @@ def test_a_lost_share_is_found_and_repaired(net: RunningNet, tmp_path: Path) -> 
     share = next(
         path
         for path in (net.directory / "nodes").rglob("*")
-        if len(path.name) == 64 and 123_457 < path.stat().st_size < 124_000
+        if len(path.name) == 64 and 700_001 < path.stat().st_size < 710_000
     )
     share.write_bytes(bytes(share.stat().st_size))
     code, outcomes, _ = run("rent", "pay", "--ahead")
