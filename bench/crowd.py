@@ -59,7 +59,7 @@ class Size:
 
 
 FULL = Size()
-TINY = Size(scales=((2, 10), (20, 100)), puts=3, starts=1, connections=4, sending_seconds=1.0)
+TINY = Size(scales=((2, 10), (20, 100)), puts=3, starts=1, connections=4, sending_seconds=0.3)
 
 
 def _put(data: bytes) -> PutShare:
