@@ -51,7 +51,7 @@ live-kills KILLS="120" *ARGS:
 
 # The machines that kill everybody on the simulated network and at any write to the books, for so many sequences each.
 soak SEQUENCES="300" *ARGS:
-    LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful --hypothesis-show-statistics {{ARGS}}
+    LNSTORE_SOAK={{SEQUENCES}} uv run pytest tests/stateful tests/client/test_budgets.py tests/node/test_node_rent_again.py --hypothesis-show-statistics {{ARGS}}
 
 # Ten node processes that break in every phase of a client's life, for so many rounds; a seed repeats a run.
 grid ROUNDS="20" SEED="":

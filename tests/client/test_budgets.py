@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from money_world import GIB, PERIOD, START, FragileCatalog, Killed, World, make_world
+from soak_length import sequences
 
 from lnstore.cli.budget_lines import budgets_json, print_budgets
 from lnstore.client.budgets import Budgets, all_budgets, budgets_used, month_around
@@ -184,7 +185,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 TestBudgetMachine = BudgetMachine.TestCase
-TestBudgetMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestBudgetMachine.settings = settings(max_examples=sequences(short=10), stateful_step_count=25, deadline=None)
 
 
 def test_processes_that_pay_at_once_share_one_budget(tmp_path: Path) -> None:  # R-R15

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from node_world import MIB, PERIOD, START_AT, Client, RunningNode, World, some_bytes
+from soak_length import sequences
 
 from lnstore.node.limits import MAXIMUM_RENT_ATTEMPTS
 from lnstore_protocol import merkle, proofs
@@ -143,7 +144,9 @@ async def test_a_crash_while_an_invoice_is_withdrawn_leaves_one_that_can_be_paid
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=sequences(short=7),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(indices=st.lists(st.integers(0, 6), min_size=1, max_size=8), late=st.integers(0, 8))
 async def test_whatever_is_asked_in_whatever_order_one_payment_pays_the_period(

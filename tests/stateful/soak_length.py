@@ -1,4 +1,4 @@
-"""How many sequences the machines here run: few in the suite, as many as `just soak` says for long."""
+"""How many sequences the machines and the longest properties run: few in the suite, as many as `just soak` says."""
 
 from __future__ import annotations
 
