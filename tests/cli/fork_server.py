@@ -1,8 +1,8 @@
 """Runs commands in forks of one process that has lnstore imported, so that not each pays for its imports.
 
-Such a fork is a process of its own, with the arguments, environment, directory and streams of its caller, and ends as
-any interpreter does; only a list of processes shows the server's arguments. What is about signals, another locale or
-the start of the program itself runs real processes: COMMAND of cli_world.
+Such a fork is a process of its own, with the arguments, environment, directory and streams of its caller; only a
+list of processes shows the server's arguments. What is about signals, another locale or the start of the program itself
+runs real processes: COMMAND of cli_world.
 
 As a program it serves at the socket that its argument names, until its standard input ends.
 """
@@ -191,8 +191,28 @@ def _become(request: list[str], streams: list[int]) -> None:
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
+def _end(code: object) -> None:
+    """End like the interpreter, but do not take all modules apart, which would copy the memory that forks share."""
+    if not isinstance(code, int):
+        return
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # the interpreter says what it always does
+    os._exit(code)
+
+
 if __name__ == "__main__":
     _serve(sys.argv[1])
     from lnstore.cli import main
 
-    main()
+    try:
+        main()
+    except SystemExit as ended:
+        _end(ended.code)
+        raise
