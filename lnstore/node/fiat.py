@@ -8,11 +8,8 @@ wrong ones. What was agreed stays as it is, whatever the rate does.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +20,7 @@ import trio
 from lnstore.config import NodeConfig
 from lnstore.logs import get_logger
 from lnstore.ports import Clock
+from lnstore.user_command import user_command
 from lnstore_protocol.ids import Msat
 
 RATE_FILE = "rate.json"
@@ -124,22 +122,16 @@ class FiatRate:
 
 async def _output(command: tuple[str, ...]) -> str:
     """What the command prints on its standard output. ValueError when it fails or prints too much; TooSlowError."""
-    process = await trio.lowlevel.open_process(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
     printed = bytearray()
-    try:
+    async with user_command(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         with trio.fail_after(COMMAND_SECONDS):
             async for chunk in cast("trio.abc.ReceiveStream", process.stdout):
                 printed += chunk
                 if len(printed) > MAXIMUM_OUTPUT_BYTES:
                     raise ValueError(f"it printed more than {MAXIMUM_OUTPUT_BYTES} bytes")
             code = await process.wait()
-    finally:
-        with suppress(ProcessLookupError):  # its children too, if any are left
-            os.killpg(process.pid, signal.SIGKILL)
-        with trio.CancelScope(shield=True):
-            await process.wait()
     if code != 0:
         raise ValueError(f"it ended with exit status {code}")
     return printed.decode("ascii")

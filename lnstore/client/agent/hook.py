@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ import trio
 
 from lnstore.client.agent.store import Alert
 from lnstore.client.keyfile import PASSPHRASE_FILE_VARIABLE
+from lnstore.user_command import user_command
 
 HOOK_SECONDS = 30.0
 
@@ -53,29 +53,22 @@ async def run_hook(command: Sequence[str], alert: Alert, *, petname: str | None,
         "LNSTORE_ALERT_OPENED_AT": opened,
     }
     try:
-        process = await trio.lowlevel.open_process(
-            list(command),
+        async with user_command(
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
             env=environment,
-        )
+        ) as process:
+            with trio.fail_after(HOOK_SECONDS):
+                assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+                with suppress(trio.BrokenResourceError):  # it need not read
+                    await process.stdin.send_all(json.dumps(said).encode() + b"\n")
+                await process.stdin.aclose()
+                code = await process.wait()
     except (OSError, ValueError) as exc:
         raise HookFailed(f"the hook command cannot be run: {exc}") from exc
-    try:
-        with trio.fail_after(HOOK_SECONDS):
-            assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-            with suppress(trio.BrokenResourceError):  # it need not read
-                await process.stdin.send_all(json.dumps(said).encode() + b"\n")
-            await process.stdin.aclose()
-            code = await process.wait()
     except trio.TooSlowError:
         raise HookFailed(f"the hook command took longer than {HOOK_SECONDS:.0f} seconds and was ended") from None
-    finally:
-        with suppress(ProcessLookupError):  # its children too, if any are left
-            os.killpg(process.pid, signal.SIGKILL)
-        with trio.CancelScope(shield=True):
-            await process.wait()
     if code != 0:
         raise HookFailed(f"the hook command ended with exit status {code}")
