@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Self
 
+from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, check_agreement
 from lnstore.client.catalog import NodeEntry
-from lnstore_protocol.errors import RemoteProtocolError
+from lnstore.client.money_errors import NodeUntrusted
 from lnstore_protocol.ids import AccountId, Msat
 from lnstore_protocol.messages import AccountStatusReply, PutShareReply
 from lnstore_protocol.prices import Prices
 from lnstore_protocol.terms import GIB, Agreement, ingress_msat, traffic_msat
-
-CLOCK_TOLERANCE_SECONDS = 600
-"""How far our clock and a node's may be apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +31,8 @@ class Writing:
         told = {encoded for encoded in (node.agreement, status.agreement, status.renewed_agreement) if encoded}
         ours = [
             agreement
-            for agreement in map(_agreement, told)
-            if agreement is not None
-            and agreement.account_id == account_id
-            and agreement.terms.terms.node_id == node.node_id
-            and agreement.anchor_at == status.anchor_at
+            for agreement in (_ours(node, encoded, account_id) for encoded in told)
+            if agreement is not None and agreement.anchor_at == status.anchor_at
         ]
         free = bool(status.free) or not any(one.terms.terms.ingress_msat_per_gib for one in ours)
         return cls(None if free else Prices.of(ours), status.deposit_msat, status.ingress_bytes)
@@ -83,11 +77,9 @@ class Writing:
 NO_PRICE = Writing()
 
 
-@lru_cache(maxsize=256)
-def _agreement(encoded: bytes) -> Agreement | None:
-    """The agreement, its signatures verified once; None when it cannot be used."""
+def _ours(node: NodeEntry, encoded: bytes, account_id: AccountId) -> Agreement | None:
+    """The agreement, if it is one between us and this node."""
     try:
-        agreement = Agreement.decode(encoded)
-    except RemoteProtocolError:
+        return check_agreement(encoded, node_id=node.node_id, account_id=account_id, petname=node.petname)
+    except NodeUntrusted:
         return None
-    return agreement if agreement.countersigned else None
