@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-import trio
-
 from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.faults import Fault
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
-from lnstore.client.tasks import open_tasks
+from lnstore.client.tasks import each
 from lnstore.client.wallet_entries import Verdict
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
@@ -100,17 +98,13 @@ async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]
     nonce = None if failed is None else audit_nonce(audit_key(purse.account_secret), node.node_id, failed.token_index)
     sampled = set(failed.expected) if failed is not None else set()
     found = Audit()
-    limiter = trio.CapacityLimiter(AUDITS_AT_ONCE)
 
     async def audit(share: ShareEntry) -> None:
-        try:
-            leaves = {secrets.randbelow(leaf_count(share.size_bytes))}
-            challenged = nonce if share.share_id in sampled else None
-            if challenged is not None:
-                leaves |= challenged_leaves(challenged, share)
-            shown, why = await _audit(purse, node, share, leaves)
-        finally:
-            limiter.release_on_behalf_of(share)
+        leaves = {secrets.randbelow(leaf_count(share.size_bytes))}
+        challenged = nonce if share.share_id in sampled else None
+        if challenged is not None:
+            leaves |= challenged_leaves(challenged, share)
+        shown, why = await _audit(purse, node, share, leaves)
         if why is not None:
             found.lost.append(LostShare(share.share_id, share.file_id, why))
             return
@@ -118,10 +112,7 @@ async def audit_node(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]
         if challenged is not None:
             found.answers[share.share_id] = _answer(challenged, share, shown)
 
-    async with open_tasks() as nursery:
-        for share in shares.values():
-            await limiter.acquire_on_behalf_of(share)
-            nursery.start_soon(audit, share)
+    await each(audit, list(shares.values()), at_once=AUDITS_AT_ONCE)
     found.lost.sort(key=lambda lost: lost.share_id)
     return found
 

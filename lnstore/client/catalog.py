@@ -409,7 +409,7 @@ class Catalog:
 
     def shares_of(self, file_id: int) -> list[ShareEntry]:
         """The shares of a file, manifest first, by segment and number."""
-        return [_share(r) for r in self.rows(f"{_SHARES} WHERE file_id = ? ORDER BY segment, number", (file_id,))]
+        return [share_entry(r) for r in self.rows(f"{_SHARES} WHERE file_id = ? ORDER BY segment, number", (file_id,))]
 
     def held_bytes(self) -> int:
         """What all nodes hold for all files, each share at a node once."""
@@ -423,7 +423,7 @@ class Catalog:
 
     def shares_at(self, node_id: NodeId) -> list[ShareEntry]:
         """Every share at a node, ascending by id; one that several files need is there once for each."""
-        return [_share(r) for r in self.rows(f"{_SHARES} WHERE node_id = ? ORDER BY share_id", (bytes(node_id),))]
+        return [share_entry(r) for r in self.rows(f"{_SHARES} WHERE node_id = ? ORDER BY share_id", (bytes(node_id),))]
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -433,7 +433,8 @@ _FILES = (
     "SELECT file_id, name, file_key, manifest_id, file_bytes, needed, total, happy, created_at, complete, folder, "
     "verify_only FROM files"
 )
-_SHARES = "SELECT node_id, share_id, file_id, segment, number, size_bytes, token_end FROM shares"
+SHARE_COLUMNS = "node_id, share_id, file_id, segment, number, size_bytes, token_end"
+_SHARES = f"SELECT {SHARE_COLUMNS} FROM shares"  # noqa: S608 -- our own names
 
 
 def _node(row: tuple[Any, ...]) -> NodeEntry:
@@ -469,7 +470,8 @@ def _file(row: tuple[Any, ...]) -> FileEntry:
     )
 
 
-def _share(row: tuple[Any, ...]) -> ShareEntry:
+def share_entry(row: tuple[Any, ...]) -> ShareEntry:
+    """A row of SHARE_COLUMNS."""
     node_id, share_id, file_id, segment, number, size_bytes, token_end = row
     return ShareEntry(
         node_id=NodeId(node_id),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lnstore.client.catalog import Catalog, ShareEntry
+from lnstore.client.catalog import SHARE_COLUMNS, Catalog, ShareEntry, share_entry
 from lnstore.client.faults import Fault
 from lnstore_protocol.ids import NodeId, ShareId
 
@@ -49,20 +49,7 @@ class Losses:
 
     def all(self, file_id: int | None = None) -> list[Loss]:
         """What is lost and needed by a file (None: by any), by file and segment."""
-        found = {
-            (node_id, share_id): (fault, found_at)
-            for node_id, share_id, fault, found_at in self._catalog.rows(
-                "SELECT node_id, share_id, fault, found_at FROM lost_shares"
-            )
-        }
-        files = self._catalog.files() if found else []
-        return [
-            Loss(share, Fault(found[share.node_id, share.share_id][0]), found[share.node_id, share.share_id][1])
-            for file in files
-            if file_id in (None, file.file_id)
-            for share in self._catalog.shares_of(file.file_id)
-            if (share.node_id, share.share_id) in found
-        ]
+        return self._lost("file_id = ?", file_id) if file_id is not None else self._lost("1")
 
     def last_found_at(self) -> int | None:
         """When something was found to be lost for the last time, of what is lost still."""
@@ -72,7 +59,15 @@ class Losses:
 
     def at(self, node_id: NodeId) -> list[Loss]:
         """What this node lost."""
-        return [loss for loss in self.all() if loss.share.node_id == node_id]
+        return self._lost("node_id = ?", bytes(node_id))
+
+    def _lost(self, where: str, *of: int | bytes) -> list[Loss]:
+        rows = self._catalog.rows(
+            f"SELECT {SHARE_COLUMNS}, fault, found_at FROM lost_shares JOIN shares USING (node_id, share_id) "  # noqa: S608 -- our own
+            f"JOIN files USING (file_id) WHERE {where} ORDER BY name, segment, number, node_id",
+            of,
+        )
+        return [Loss(share_entry(row[:-2]), Fault(row[-2]), row[-1]) for row in rows]
 
     def moved(self, share_id: ShareId, from_node: NodeId, to: NodeId, token_end: int) -> None:  # R-R21, MB-W4
         """Another node has acknowledged the share: it counts there now, for all files, and is given up at the first."""

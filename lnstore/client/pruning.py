@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO, FileIO
 
 import trio
@@ -94,13 +94,7 @@ async def prune(
         moved = await run.move(packs, ProgressSum(progress or NoProgress(), moved_bytes))
         unneeded = await run.rewrite(affected, moved)
         names = list(dict.fromkeys(snapshot.folder for snapshot in affected))
-        return Pruned(
-            packs=done.packs,
-            pack_bytes=done.pack_bytes,
-            moved_bytes=moved_bytes,
-            snapshots=affected,
-            removed=await given_up(client, names, unneeded, before),
-        )
+        return replace(done, removed=await given_up(client, names, unneeded, before))
 
 
 def _unused_percent(file: FileEntry, needed: Iterable[_Piece]) -> float:

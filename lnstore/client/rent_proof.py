@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from lnstore.client.accounts import (
-    check_prices,
-)
+from lnstore.client.accounts import check_prices
 from lnstore.client.agreements import CLOCK_TOLERANCE_SECONDS, agreements_of, held_from, price_for, prices_of
 from lnstore.client.catalog import NodeEntry
 from lnstore.client.given import accept, check_given

@@ -38,24 +38,27 @@ async def repair(
     purse: Purse,
     fit: Sequence[Fit],
     *,
-    file_id: int | None = None,
+    files: Collection[FileEntry] | None = None,
     away: Collection[NodeId] = frozenset(),
     doubtful: Collection[NodeId] = frozenset(),
     progress: Progress | None = None,
 ) -> list[Repaired]:
-    """Store what the catalog knows to be lost or missing (of one file, or of all) at the `fit` nodes, by file.
+    """Store what the catalog knows to be lost or missing (of these files, or of all) at the `fit` nodes, by file.
 
     What lies at a node that is `away` for good is taken for lost, too. What cannot be repaired is in the result with
     its reason, and stays what it was. Files that are only looked after are left out.
     """
     gone = frozenset(away)
-    files = {
-        file.file_id: file for file in purse.catalog.files() if file_id in (None, file.file_id) and not file.verify_only
+    asked = purse.catalog.files() if files is None else files
+    own = {file.file_id: file for file in asked if not file.verify_only}
+    losses = {
+        (loss.share.node_id, loss.share.share_id)
+        for loss in Losses(purse.catalog).all()
+        if files is None or loss.share.file_id in own
     }
-    losses = {(loss.share.node_id, loss.share.share_id) for loss in Losses(purse.catalog).all(file_id)}
     work: list[tuple[FileEntry, list[Wanted]]] = []
     mender = Mender(purse, [one for one in fit if one.node.node_id not in gone], doubtful)
-    for file in files.values():
+    for file in own.values():
         rows = purse.catalog.shares_of(file.file_id)
         lost = [row for row in rows if (row.node_id, row.share_id) in losses or row.node_id in gone]
         wanted = [Wanted.of(row) for row in lost]

@@ -31,11 +31,7 @@ async def repair_files(
     silent: Silent | None = None,
 ) -> list[Repaired]:
     """What files of the catalog lack (these, or all), stored again as `repair.repair` and `caring.care` do it."""
-    done = []
-    for file_id in [None] if files is None else [file.file_id for file in files if not file.verify_only]:
-        done += await repair(
-            purse, targets.fit, file_id=file_id, away=away, doubtful=targets.doubtful, progress=progress
-        )
+    done = await repair(purse, targets.fit, files=files, away=away, doubtful=targets.doubtful, progress=progress)
     for file in purse.catalog.files() if files is None else files:
         if file.verify_only:
             cap = cap_in_care(file)

@@ -8,7 +8,6 @@ from lnstore.client.accounts import account_status
 from lnstore.client.budgets import BudgetVerdict, all_budgets, verdicts
 from lnstore.client.catalog import MANIFEST_SEGMENT, NodeEntry
 from lnstore.client.ending import Parting, plan_leave
-from lnstore.client.losses import Losses
 from lnstore.client.money_errors import AccountMissing
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
 from lnstore.client.purse import Purse
@@ -74,8 +73,7 @@ async def plan_retire(purse: Purse, node: NodeEntry, targets: Targets) -> Retire
     except LnstoreError as exc:
         problem = str(exc)
     held = list(held_at(purse.catalog, node.node_id))
-    gone = {loss.share.share_id for loss in Losses(purse.catalog).at(node.node_id)}
-    rebuilt = [one for one in held if problem or one.row.share_id in gone]
+    rebuilt = [one for one in held if problem or one.is_lost]
     work = _Work(purse, [one for one in targets.fit if one.node.node_id != node.node_id], targets.doubtful)
     for one in held:
         work.place(one)

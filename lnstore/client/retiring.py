@@ -61,12 +61,16 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A share at the node that retires, with what else there is of its segment: `others` are healthy by the catalog."""
+    """A share at the node that retires, with what else there is of its segment: `others` are healthy by the catalog.
+
+    `is_lost`: the node does not hold it any more, as far as is known.
+    """
 
     file: FileEntry
     row: ShareEntry
     others: tuple[ShareEntry, ...]
     holding: frozenset[NodeId]
+    is_lost: bool
 
     @property
     def is_superfluous(self) -> bool:
@@ -85,13 +89,14 @@ def held_at(catalog: Catalog, node_id: NodeId) -> Iterator[Held]:
     seen: set[ShareId] = set()
     lost = {(loss.share.node_id, loss.share.share_id) for loss in Losses(catalog).all()}
     for file in catalog.files():
-        rows = catalog.shares_of(file.file_id)
-        for row in rows:
-            if row.node_id == node_id and row.share_id not in seen:
-                seen.add(row.share_id)
-                segment = [one for one in rows if one.segment == row.segment]
-                others = [one for one in segment if one.node_id != node_id and (one.node_id, one.share_id) not in lost]
-                yield Held(file, row, tuple(others), frozenset(one.node_id for one in segment))
+        for _, group in groupby(catalog.shares_of(file.file_id), key=lambda row: row.segment):
+            segment = list(group)
+            holding = frozenset(row.node_id for row in segment)
+            others = tuple(row for row in segment if row.node_id != node_id and (row.node_id, row.share_id) not in lost)
+            for row in segment:
+                if row.node_id == node_id and row.share_id not in seen:
+                    seen.add(row.share_id)
+                    yield Held(file, row, others, holding, (node_id, row.share_id) in lost)
 
 
 async def retire(purse: Purse, node: NodeEntry, targets: Targets, *, progress: Progress | None = None) -> Retired:
@@ -102,14 +107,13 @@ async def retire(purse: Purse, node: NodeEntry, targets: Targets, *, progress: P
     held = list(held_at(purse.catalog, node.node_id))
     mender = Mender(purse, targets.fit, targets.doubtful)
     await mender.find([one.row.share_id for one in held])
-    lost = {loss.share.share_id for loss in Losses(purse.catalog).at(node.node_id)}
     moves: list[Repaired] = []
     superfluous: list[ShareId] = []
 
     async def move(segment: list[Held]) -> None:
         holding = set(segment[0].holding)
         for one in segment:
-            done = await _move(mender, one, holding, read_there=one.row.share_id not in lost)
+            done = await _move(mender, one, holding)
             if done.to is None and one.is_superfluous:
                 superfluous.append(one.row.share_id)
                 continue
@@ -126,11 +130,11 @@ async def retire(purse: Purse, node: NodeEntry, targets: Targets, *, progress: P
     return Retired(node, tuple(moves), len(superfluous), left, why)
 
 
-async def _move(mender: Mender, one: Held, holding: set[NodeId], *, read_there: bool) -> Repaired:
+async def _move(mender: Mender, one: Held, holding: set[NodeId]) -> Repaired:
     """Store a share elsewhere, from the node itself or put together from the others."""
     file, row, want = one.file, one.row, Wanted.of(one.row)
     data: Buffer | None = None
-    if read_there and not mender.is_avoided(row.node_id):
+    if not one.is_lost and not mender.is_avoided(row.node_id):
         data, _ = await mender.read(row)
     if data is None:
         needed = 1 if row.segment == MANIFEST_SEGMENT else file.needed

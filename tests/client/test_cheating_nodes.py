@@ -244,11 +244,11 @@ async def test_what_cannot_be_repaired_stays_a_loss_with_its_reason(tmp_path: Pa
             losses = Losses(purse.catalog)
             losses.note(segment[0].node_id, [segment[0].share_id], Fault.SHARE_GONE, street.clock.now())
             others = [one for one in fit if one.node.node_id != segment[0].node_id]
-            (one,) = await repair(purse, others, file_id=1)
+            (one,) = await repair(purse, others, files=[purse.catalog.by_id(1)])
             assert one.to is None
             assert "rent more, or add a node" in one.reason
             losses.note(segment[1].node_id, [segment[1].share_id], Fault.SHARE_GONE, street.clock.now())
-            done = await repair(purse, fit, file_id=1)
+            done = await repair(purse, fit, files=[purse.catalog.by_id(1)])
             assert [one.to for one in done] == [None, None]
             assert "2 other shares are needed, 1 can be read" in done[0].reason
             assert len(losses.all()) == 2
