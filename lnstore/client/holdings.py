@@ -9,6 +9,7 @@ catalog never knew are left alone: they may belong to files stored after the cop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from lnstore.client.catalog import Catalog, NodeEntry
@@ -18,14 +19,28 @@ from lnstore.client.proof import ADVICE, named
 from lnstore.client.purse import Purse
 from lnstore_protocol.errors import RemoteProtocolError
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import MAX_IDS, DropShares, DropSharesReply, ListShares, ListSharesReply
-from lnstore_protocol.replies import read_share_list
+from lnstore_protocol.messages import (
+    MAX_IDS,
+    DropShares,
+    DropSharesReply,
+    HaveShares,
+    HaveSharesReply,
+    ListShares,
+    ListSharesReply,
+)
+from lnstore_protocol.replies import read_held, read_share_list
 
 
 def is_kept(catalog: Catalog, node: NodeEntry) -> bool:
     """Whether there is an account to pay for: not one that everything was moved away from (retiring.py)."""
     emptied = node.retiring and catalog.least_token_end(node.node_id) is None
     return node.agreement is not None and not emptied
+
+
+async def said_to_hold(purse: Purse, node: NodeEntry, share_ids: Sequence[ShareId]) -> list[bool]:  # MB-R14
+    """Which of these, MAX_IDS at most, the node says to hold for us; RemoteProtocolError when that is no answer."""
+    reply = await purse.ask(node, HaveShares(payload=b"".join(share_ids)), HaveSharesReply)
+    return list(read_held(reply.held, len(share_ids)))
 
 
 async def drop_given_up(purse: Purse, node: NodeEntry) -> frozenset[ShareId]:  # P-R12

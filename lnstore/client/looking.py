@@ -9,13 +9,14 @@ from itertools import islice
 from lnstore.client.audit import Audit, HowLost, LostShare
 from lnstore.client.catalog import NodeEntry, ShareEntry
 from lnstore.client.diagnosis import Diagnosis, diagnose, remember
+from lnstore.client.holdings import said_to_hold
 from lnstore.client.node_errors import NodeRefused
 from lnstore.client.purse import Purse
 from lnstore.client.tasks import each
 from lnstore_protocol.errors import ErrorCode, RemoteProtocolError
 from lnstore_protocol.ids import ShareId
-from lnstore_protocol.messages import MAX_IDS, GetShare, GetShareReply, HaveShares, HaveSharesReply
-from lnstore_protocol.replies import check_range, read_held
+from lnstore_protocol.messages import MAX_IDS, GetShare, GetShareReply
+from lnstore_protocol.replies import check_range
 
 SHARES_AT_ONCE = 2
 """Read whole at each node: so many are held of each of the nodes that are looked at at once."""
@@ -63,10 +64,8 @@ async def _ask(purse: Purse, node: NodeEntry, shares: Sequence[ShareEntry]) -> A
     """What the node says that it does not hold. What it says to hold may be lost all the same: `whole` stays empty."""
     found, left = Audit(), iter(shares)
     while batch := list(islice(left, MAX_IDS)):
-        payload = b"".join(share.share_id for share in batch)
-        reply = await purse.ask(node, HaveShares(payload=payload), HaveSharesReply)
         try:
-            held = read_held(reply.held, len(batch))  # MB-R14
+            held = await said_to_hold(purse, node, [share.share_id for share in batch])
         except RemoteProtocolError:
             held = [False] * len(batch)
         found.lost += [

@@ -18,6 +18,7 @@ from lnstore.client.audit import audit_node, shows
 from lnstore.client.catalog import MANIFEST_SEGMENT, FileEntry, NodeEntry, ShareEntry
 from lnstore.client.encode import TokenKeys
 from lnstore.client.erasure import ErasureCode
+from lnstore.client.holdings import said_to_hold
 from lnstore.client.losses import Losses
 from lnstore.client.node_errors import NodeError, NodeTimeout, NodeUnreachable
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
@@ -32,8 +33,6 @@ from lnstore_protocol.messages import (
     MAX_IDS,
     TOKENS_PER_SHARE,
     Buffer,
-    HaveShares,
-    HaveSharesReply,
     PutShare,
     PutShareReply,
     PutTokens,
@@ -102,8 +101,7 @@ class Mender:
             left, there = iter(ids), set()
             try:
                 while batch := list(islice(left, MAX_IDS)):
-                    reply = await self._purse.ask(one.node, HaveShares(payload=b"".join(batch)), HaveSharesReply)
-                    held = read_held(reply.held, len(batch))
+                    held = await said_to_hold(self._purse, one.node, batch)
                     there |= {bytes(share_id) for share_id, is_held in zip(batch, held, strict=True) if is_held}
             except (NodeError, RemoteProtocolError) as exc:
                 self._note(one.node.node_id, exc)

@@ -100,21 +100,29 @@ def _to_rent(purse: Purse, fit: Sequence[Fit], each_bytes: int, total: int) -> l
 
 
 def _cost(purse: Purse, one: Fit, each_bytes: int, *, lacking: bool) -> NodeCost:
-    terms = None if one.delegated else terms_of(purse, one.node)
-    rent_bytes = -(-(each_bytes - one.free_bytes) // MIB) * MIB if lacking else 0
+    rent_bytes = lacking_bytes(one, each_bytes) if lacking else 0
     return NodeCost(
         petname=one.node.petname,
         write_bytes=each_bytes,
         free_bytes=one.free_bytes,
         capacity_bytes=one.capacity_bytes,
         rent_bytes=rent_bytes,
-        rent_msat_per_month=Msat(0)
-        if terms is None
-        else rent_msat(rent_bytes, MONTH_SECONDS, terms.price_msat_per_gib_month),
+        rent_msat_per_month=month_msat(purse, one, rent_bytes),
         ingress_msat=one.writing.due_msat(each_bytes, purse.clock.now()),
         deposit_msat=Msat(one.writing.deposit_msat),
         held_by_another=one.delegated,
     )
+
+
+def lacking_bytes(one: Fit, wanted_bytes: int) -> int:
+    """What has to be rented at a node before so much can be written there, in whole MiB."""
+    return -(-max(0, wanted_bytes - one.free_bytes) // MIB) * MIB
+
+
+def month_msat(purse: Purse, one: Fit, rent_bytes: int) -> Msat:
+    """What so many bytes more cost us in a month; at a delegation its holder pays."""
+    terms = None if one.delegated else terms_of(purse, one.node)
+    return Msat(0) if terms is None else rent_msat(rent_bytes, MONTH_SECONDS, terms.price_msat_per_gib_month)
 
 
 def terms_of(purse: Purse, node: NodeEntry) -> Terms | None:

@@ -11,15 +11,14 @@ from lnstore.client.ending import Parting, plan_leave
 from lnstore.client.money_errors import AccountMissing
 from lnstore.client.placement import MANIFEST_RANK, Placement, placement_seed
 from lnstore.client.purse import Purse
-from lnstore.client.put_cost import terms_of
-from lnstore.client.quote import MIB
+from lnstore.client.put_cost import lacking_bytes, month_msat, terms_of
 from lnstore.client.retiring import Held, held_at
 from lnstore.client.standing import Fit, Unfit
 from lnstore.client.targets import Targets
 from lnstore.errors import LnstoreError
 from lnstore_protocol.ids import Msat, NodeId
 from lnstore_protocol.messages import AccountState
-from lnstore_protocol.terms import MONTH_SECONDS, rent_msat, traffic_msat
+from lnstore_protocol.terms import traffic_msat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +129,7 @@ class _Work:
     def load(self, one: Fit) -> Load:
         """What this node would get."""
         share_bytes = self._bytes[one.node.node_id]
-        rent_bytes = -(-max(0, share_bytes - one.free_bytes) // MIB) * MIB
-        terms = None if one.delegated else terms_of(self._purse, one.node)
+        rent_bytes = lacking_bytes(one, share_bytes)
         return Load(
             node_id=one.node.node_id,
             petname=one.node.petname,
@@ -140,10 +138,8 @@ class _Work:
             free_bytes=one.free_bytes,
             capacity_bytes=one.capacity_bytes,
             rent_bytes=rent_bytes,
-            rent_msat_per_month=rent_msat(rent_bytes, MONTH_SECONDS, terms.price_msat_per_gib_month)
-            if terms is not None
-            else Msat(0),
-            ingress_msat=traffic_msat(share_bytes, terms.ingress_msat_per_gib) if terms is not None else Msat(0),
+            rent_msat_per_month=month_msat(self._purse, one, rent_bytes),
+            ingress_msat=one.writing.due_msat(share_bytes, self._purse.clock.now()),
         )
 
     def _choose(self, held: Held, free: dict[NodeId, int]) -> NodeId | None:
