@@ -202,26 +202,30 @@ class Scores:
 
     def events(self, node_id: NodeId) -> list[NodeEvent]:
         """All of a node's, oldest first."""
-        return [
-            _event(row)
-            for row in self._catalog.rows(
-                "SELECT at, happening, fault, shares FROM node_events WHERE node_id = ? ORDER BY event_id",
-                (bytes(node_id),),
-            )
-        ]
+        return self._events("node_id = ?", node_id)
 
     def score(self, node_id: NodeId, now: int) -> Score:
         """How it stands."""
-        up = uptime(self._catalog, node_id, now)
-        return score_of(self.events(node_id), now, up, prices_seen(self._catalog, node_id))
+        return self._score(node_id, self.events(node_id), now)
 
     def readmit(self, node_id: NodeId, now: int) -> None:
         """Hold nothing against a node any more that was found up to now."""
         self.note(node_id, Happening.READMITTED, f"readmitted/{now}", now=now)
 
     def all(self, node_ids: Sequence[NodeId], now: int) -> dict[NodeId, Score]:
-        """Of all these."""
-        return {node_id: self.score(node_id, now) for node_id in node_ids}
+        """Of all these; their `events` are only those that bear on it, as every put asks."""
+        return {node_id: self._score(node_id, self._events(_BEARING, node_id), now) for node_id in node_ids}
+
+    def _score(self, node_id: NodeId, events: Sequence[NodeEvent], now: int) -> Score:
+        up = uptime(self._catalog, node_id, now)
+        return score_of(events, now, up, prices_seen(self._catalog, node_id))
+
+    def _events(self, where: str, node_id: NodeId) -> list[NodeEvent]:
+        query = f"SELECT at, happening, fault, shares FROM node_events WHERE {where} ORDER BY event_id"  # noqa: S608 -- our own
+        return [_event(row) for row in self._catalog.rows(query, (bytes(node_id),))]
+
+
+_BEARING = f"node_id = ? AND (fault IS NOT NULL OR happening = '{Happening.READMITTED.value}')"
 
 
 def fault_of(error: Exception) -> Fault | None:
