@@ -112,9 +112,9 @@ class Connection:
 
     async def serve(self) -> None:
         """Answers until the caller hangs up."""
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with trio.open_nursery() as nursery:
-                buffer = b""
+        async with trio.open_nursery() as nursery:
+            buffer = b""
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # within: a nursery raises a group
                 async for data in self._stream:
                     buffer += data
                     while (split := _split(buffer)) is not None:
@@ -125,7 +125,7 @@ class Connection:
                             return
                         await self._slots.acquire()
                         nursery.start_soon(self._answer, request)
-                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     async def _answer(self, request: dict[str, Any]) -> None:
         request_id = request.get("id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -70,6 +71,17 @@ async def test_what_is_no_request(alice: Alice, raw: bytes) -> None:
         (answer, *_) = await replies(stream, 1)
         assert answer["error"]["code"] in {-32600, -32602}
     async with await trio.open_unix_socket(str(alice.network.socket(alice.a_name))) as stream:
+        await stream.send_all(request("getinfo"))
+        assert (await replies(stream, 1))[0]["result"]["network"] == "regtest"
+
+
+async def test_a_caller_that_breaks_off_ends_nobody_else(alice: Alice) -> None:
+    """Closed with an answer unread, a connection is reset; the daemon goes on."""
+    path = str(alice.network.socket(alice.a_name))
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(request("getinfo"))
+        await stream.socket.recv(1, socket.MSG_PEEK)
+    async with await trio.open_unix_socket(path) as stream:
         await stream.send_all(request("getinfo"))
         assert (await replies(stream, 1))[0]["result"]["network"] == "regtest"
 
